@@ -1,0 +1,156 @@
+"""Words that every layer shares: identifiers, roles, membership and status.
+
+Owns nothing that changes: all values here are immutable. No module below this
+one exists, so nothing is imported from the package.
+"""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass, field
+from typing import NamedTuple, NewType
+
+NodeId = NewType("NodeId", str)
+Term = NewType("Term", int)
+Index = NewType("Index", int)
+# Number of one write to the WAL, from 1, never reused. Durability is tracked by
+# it and never by an index: a truncation reuses indexes.
+WriteSequence = NewType("WriteSequence", int)
+
+
+class Role(enum.StrEnum):
+    """What a node is in its term."""
+
+    FOLLOWER = "follower"
+    CANDIDATE = "candidate"
+    LEADER = "leader"
+    LEARNER = "learner"
+
+
+class HardState(NamedTuple):
+    """What must be durable before any message that shows it leaves (Raft, figure 2)."""
+
+    term: Term
+    vote: NodeId | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Member:
+    """One node as the cluster's configuration names it.
+
+    Attributes:
+        id: Unique name, as in the node's config file.
+        client: Advertised `host:port` of the Redis protocol.
+        peer: Advertised `host:port` of the Raft protocol.
+        disk_id: 32 hex digits naming the data directory whose votes and
+            acknowledgements count, or empty while the cluster is being founded.
+        voter: False for a learner, which receives the log but does not vote.
+    """
+
+    id: NodeId
+    client: str
+    peer: str
+    disk_id: str = ""
+    voter: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Configuration:
+    """All members of a cluster at one point of the log.
+
+    Attributes:
+        cluster_id: 32 hex digits, made by the first leader; empty before.
+        members: Ordered by id.
+    """
+
+    cluster_id: str
+    members: tuple[Member, ...]
+
+    def member(self, node_id: str) -> Member | None:
+        """Return the member of that name, or None."""
+        for member in self.members:
+            if member.id == node_id:
+                return member
+        return None
+
+    @property
+    def voters(self) -> tuple[Member, ...]:
+        """Members whose votes and acknowledgements count."""
+        return tuple(member for member in self.members if member.voter)
+
+    @property
+    def quorum(self) -> int:
+        """How many voters decide: more than half."""
+        return len(self.voters) // 2 + 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SnapshotMeta:
+    """What a snapshot stands for; the first frame of its file.
+
+    Attributes:
+        index: Last log index whose effects are inside.
+        term: Term of the entry at `index`.
+        configuration: In force at `index`.
+        state_hash: Rolling state hash after applying `index` (16 bytes).
+        image_hash: Digest over the image, recomputed when it is loaded (16 bytes).
+        log_time_ms: Log time after applying `index`.
+        lease_time_ms: Lease time after applying `index`.
+        revision: Cluster-wide revision after applying `index`.
+        keys: Number of keys in the image.
+    """
+
+    index: Index
+    term: Term
+    configuration: Configuration
+    state_hash: bytes
+    image_hash: bytes
+    log_time_ms: int
+    lease_time_ms: int
+    revision: int
+    keys: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PeerStatus:
+    """What the leader knows of one other member."""
+
+    id: NodeId
+    connected: bool
+    match_index: Index
+    voter: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Status:
+    """Frozen view of a node, for INFO, RAFT STATUS, health checks and the CLI."""
+
+    node_id: NodeId
+    role: Role
+    term: Term
+    leader_id: NodeId | None
+    commit_index: Index
+    applied_index: Index
+    first_index: Index
+    last_index: Index
+    snapshot_index: Index
+    configuration: Configuration
+    state_hash: str
+    state_hash_index: Index
+    keys: int
+    log_time_ms: int
+    revision: int
+    disk_full: bool
+    admitted: bool
+    waiting_for: tuple[NodeId, ...] = ()
+    peers: tuple[PeerStatus, ...] = field(default=())
+
+    @property
+    def leader(self) -> Member | None:
+        """The member that is believed to lead, if it is known."""
+        return self.configuration.member(self.leader_id) if self.leader_id else None
+
+    @property
+    def quorum(self) -> int:
+        """How many voters decide."""
+        return self.configuration.quorum
