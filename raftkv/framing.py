@@ -42,7 +42,9 @@ def encode_frame(kind: int, body: bytes | bytearray | memoryview) -> bytes:
     return b"".join((encode_frame_header(kind, (body,)), body))
 
 
-def decode_frame_header(buffer: bytes | bytearray | memoryview, position: int = 0) -> FrameHeader | None:
+def decode_frame_header(
+    buffer: bytes | bytearray | memoryview, position: int = 0
+) -> FrameHeader | None:
     """Read the header at `position`.
 
     Returns:
@@ -58,9 +60,7 @@ def decode_frame_header(buffer: bytes | bytearray | memoryview, position: int = 
     return FrameHeader(kind, length, crc)
 
 
-def verify_frame(
-    header: FrameHeader, body: bytes | bytearray | memoryview
-) -> bool:
+def verify_frame(header: FrameHeader, body: bytes | bytearray | memoryview) -> bool:
     """Whether `body` is the one that `header` was made for."""
     prefix = _PREFIX.pack(MAGIC, header.kind, header.length)
     return len(body) == header.length and zlib.crc32(body, zlib.crc32(prefix)) == header.crc

@@ -44,7 +44,7 @@ LogEntry = tuple[bytes, int, int]
 class EntryRecord(NamedTuple):
     """Append one entry; its index is one above the log's last."""
 
-    index: Index
+    index: Index  # type: ignore[assignment]  # hides tuple.index
     term: Term
     command: bytes  # kind byte + payload
 
@@ -65,7 +65,7 @@ class TruncateRecord(NamedTuple):
 class SnapshotRecord(NamedTuple):
     """The log restarts behind a durable snapshot; no earlier entry counts any more."""
 
-    index: Index
+    index: Index  # type: ignore[assignment]  # hides tuple.index
     term: Term
 
 
@@ -186,7 +186,7 @@ class CommittedEntry(NamedTuple):
         token: That of the local proposal which became this entry, else None.
     """
 
-    index: Index
+    index: Index  # type: ignore[assignment]  # hides tuple.index
     term: Term
     kind: int
     payload: memoryview
@@ -213,7 +213,7 @@ class ReadsReady(NamedTuple):
     """Reads up to and including round ticket `ticket` may be served once applied >= index."""
 
     ticket: int
-    index: Index
+    index: Index  # type: ignore[assignment]  # hides tuple.index
 
 
 @dataclass(slots=True)

@@ -1,0 +1,25 @@
+"""Foreign programs that some tests drive: redis-server, redis-cli, node.
+
+A test that needs one asks for it by name and is skipped where it is absent,
+so that the tests run on a machine with nothing but Python. With
+`RAFTKV_REQUIRE_TOOLS=1`, which `.ci/run` sets after installing them, absence
+fails: otherwise a broken installation would look like success.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+
+import pytest
+
+
+def require_tool(name: str) -> str:
+    """Return the path of a program, or skip the test; fail it where tools are required."""
+    path = shutil.which(name)
+    if path is not None:
+        return path
+    message = f"{name} is not installed"
+    if os.environ.get("RAFTKV_REQUIRE_TOOLS") == "1":
+        pytest.fail(message)
+    pytest.skip(message)
