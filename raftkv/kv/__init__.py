@@ -1,0 +1,1 @@
+"""The replicated state machine: deterministic, without I/O, clock or chance."""

@@ -1,0 +1,158 @@
+"""What the log may ask of the store: opcodes, results and their traits.
+
+A command is the tuple `(opcode, *arguments)`; arguments are bytes, int, None or
+lists of these, never floats, so that every node decodes the same thing. The
+docstring of each handler in `strings`, `generic`, `expiry` and `scan` gives the
+order of its fields.
+
+Owns no state and executes nothing: `store` binds opcodes to handlers. The
+numbers are part of the log format and frozen for ever; a retired one is not
+used again.
+
+Users: the parsers of `server`, `kv.codec`, `kv.store`.
+"""
+
+from __future__ import annotations
+
+import enum
+from typing import Any, Final, TypeAlias
+
+import msgspec
+
+Command: TypeAlias = tuple[Any, ...]
+
+# The simple string that most writes answer with.
+OK: Final = "OK"
+
+
+class ErrorReply(msgspec.Struct, frozen=True, gc=False):
+    """A declared error of a command, as a result which is replicated like any other.
+
+    Attributes:
+        message: Whole text, starting with the code word (`ERR`, `WRONGTYPE`, ...).
+    """
+
+    message: str
+
+
+INTERNAL_ERROR: Final = ErrorReply("ERR internal error")
+
+
+class Opcode(enum.IntEnum):
+    """First field of a command. Grouped with gaps; numbers never change."""
+
+    # Strings: 1 to 49.
+    SET = 1  # without options: the hot path
+    SET_WITH = 2
+    GET = 3
+    MGET = 4
+    MSET = 5
+    MSETNX = 6
+    GETSET = 7
+    GETDEL = 8
+    GETEX = 9
+    STRLEN = 10
+    APPEND = 11
+    GETRANGE = 12
+    SETRANGE = 13
+    INCRBY = 14
+    INCRBYFLOAT = 15
+
+    # Keys of any type: 50 to 79.
+    DEL = 50
+    EXISTS = 51
+    TYPE = 52
+    RENAME = 53
+    RENAMENX = 54
+    COPY = 55
+    OBJECT_ENCODING = 56
+    OBJECT_FREQ = 57
+    OBJECT_IDLETIME = 58
+    OBJECT_REFCOUNT = 59
+    OBJECT_HELP = 60
+    MEMORY_USAGE = 61
+    MEMORY_HELP = 62
+
+    # Deadlines: 80 to 99.
+    EXPIRE = 80
+    PERSIST = 81
+    TTL = 82
+    PTTL = 83
+    EXPIRETIME = 84
+    PEXPIRETIME = 85
+
+    # The whole store: 100 to 119.
+    KEYS = 100
+    SCAN = 101
+    RANDOMKEY = 102
+    DBSIZE = 103
+    FLUSH = 104
+    COUNTKEYSINSLOT = 105
+
+
+WRITE_OPCODES: Final = frozenset(
+    (
+        Opcode.SET,
+        Opcode.SET_WITH,
+        Opcode.MSET,
+        Opcode.MSETNX,
+        Opcode.GETSET,
+        Opcode.GETDEL,
+        Opcode.GETEX,
+        Opcode.APPEND,
+        Opcode.SETRANGE,
+        Opcode.INCRBY,
+        Opcode.INCRBYFLOAT,
+        Opcode.DEL,
+        Opcode.RENAME,
+        Opcode.RENAMENX,
+        Opcode.COPY,
+        Opcode.EXPIRE,
+        Opcode.PERSIST,
+        Opcode.FLUSH,
+    )
+)
+
+# Reads which look at every key and therefore run in slices on a frozen view.
+SLICED_OPCODES: Final = frozenset((Opcode.KEYS, Opcode.COUNTKEYSINSLOT))
+
+
+def is_write(command: Command) -> bool:
+    """Whether the command may change the store and must go through the log."""
+    return command[0] in WRITE_OPCODES
+
+
+def is_sliced(command: Command) -> bool:
+    """Whether the command is a read that should run in slices (`KvStore.sliced`)."""
+    return command[0] in SLICED_OPCODES
+
+
+class SetFlag(enum.IntFlag):
+    """Fourth field of `Opcode.SET_WITH`; part of the log format."""
+
+    NX = 1  # only if there is no such key
+    XX = 2  # only if there is such a key
+    KEEPTTL = 4
+    GET = 8  # answer with the old value
+    INTEGER = 16  # answer 1 or 0 (SETNX)
+
+
+class ExpireFlag(enum.IntFlag):
+    """Fifth field of `Opcode.EXPIRE`; part of the log format."""
+
+    NX = 1  # only if the key has no deadline
+    XX = 2  # only if the key has a deadline
+    GT = 4  # only if later than the present deadline; none counts as infinite
+    LT = 8  # only if earlier
+
+
+class CopyFlag(enum.IntFlag):
+    """Fourth field of `Opcode.COPY`; part of the log format."""
+
+    REPLACE = 1
+
+
+class GetexFlag(enum.IntFlag):
+    """Third field of `Opcode.GETEX`; part of the log format."""
+
+    PERSIST = 1
