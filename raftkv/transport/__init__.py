@@ -1,0 +1,1 @@
+"""Links to the other members of the cluster: authenticated, framed, bounded."""
