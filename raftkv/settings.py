@@ -15,6 +15,7 @@ Callers: the command line, and whatever starts nodes in tests.
 from __future__ import annotations
 
 import dataclasses
+import difflib
 import re
 import tomllib
 import typing
@@ -385,11 +386,13 @@ def _judge_member(path: str, table: Mapping[str, object]) -> list[str]:
 
 
 def _suggest_key(key: str) -> str:
-    """Find the same name in another section first, then a similar key."""
-    name = key.rpartition(".")[2]
+    """Look for the same name in another section first, then for a similar one in this section."""
+    section, _, name = key.rpartition(".")
     namesakes = [known for known in SETTINGS if known.rpartition(".")[2] == name]
     if namesakes:
         return f"; did you mean {namesakes[0]}?"
-    section = key.partition(".")[0]
     siblings = [known.partition(".")[2] for known in SETTINGS if known.startswith(f"{section}.")]
-    return did_you_mean(name, siblings) or did_you_mean(key, list(SETTINGS) if not siblings else [])
+    if not siblings:
+        return did_you_mean(key, list(SETTINGS))
+    close = difflib.get_close_matches(name, siblings, n=1)
+    return f"; did you mean {section}.{close[0]}?" if close else ""
