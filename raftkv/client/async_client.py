@@ -1,0 +1,282 @@
+"""The asyncio client: carries out what the policy asks for, over a pool of connections.
+
+Owns idle connections and the number of those in use. What is sent where, and
+what is sent again, is decided by client.policy; what a command looks like, by
+client.commands. The methods for single commands are in client.async_methods.
+
+Invariants: a connection serves one caller at a time and goes back to the pool
+only after its last reply was read. A call that is cancelled closes its
+connection, so that no later caller can read a reply that is not its own; a
+write cancelled after it was sent may or may not have been executed.
+
+Belongs to one event loop; any number of its tasks may share an `AsyncClient`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+import time
+from collections.abc import AsyncIterator, Iterable
+from types import TracebackType
+from typing import Any, Generic, Literal, Self, TypeVar, cast, overload
+
+from raftkv.client import commands, policy
+from raftkv.client.async_connection import AsyncConnection, open_connection
+from raftkv.client.async_methods import AsyncMethods
+from raftkv.client.calls import Call
+from raftkv.client.pipeline import Commands, results_of
+from raftkv.client.policy import Exchange, Exchanged, Fate, Pause, Request, Route
+from raftkv.client.protocol import Argument, parse_addresses
+from raftkv.client.status import NodeStatus, merge_statuses, status_from_reply
+from raftkv.errors import ConnectFailedError, RequestError
+
+T = TypeVar("T")
+V = TypeVar("V")
+
+
+class _Pool:
+    """Connections of a client and of the views made from it."""
+
+    def __init__(self, connections_max: int, *, keep_state: bool) -> None:
+        self.permits = asyncio.BoundedSemaphore(connections_max)
+        self.keep_state = keep_state
+        self.is_closed = False
+        self.open: set[AsyncConnection] = set()
+        self._idle: dict[str, list[AsyncConnection]] = {}
+
+    def take(self, address: str) -> AsyncConnection | None:
+        """Return an idle connection that still stands, or None."""
+        idle = self._idle.get(address, [])
+        while idle:
+            connection = idle.pop()
+            if connection.is_usable():
+                return connection
+        return None
+
+    def give_back(self, connection: AsyncConnection) -> None:
+        """Keep a connection for the next caller."""
+        if self.is_closed:
+            connection.abort()
+        else:
+            self._idle.setdefault(connection.address, []).append(connection)
+
+    def add(self, connection: AsyncConnection) -> None:
+        """Remember a new connection until it has ended."""
+        self.open.add(connection)
+        connection.closed.add_done_callback(lambda _: self.open.discard(connection))
+
+    async def close(self) -> None:
+        """End all connections, also those in use."""
+        self.is_closed = True
+        self._idle.clear()
+        ending = list(self.open)
+        for connection in ending:
+            connection.abort()
+        for connection in ending:
+            await connection.closed
+
+
+class AsyncPipeline(Commands, Generic[V]):
+    """Commands that are sent together; made by `AsyncClient.pipeline`."""
+
+    def __init__(self, client: AsyncClient[V]) -> None:
+        super().__init__()
+        self._client = client
+
+    async def execute(self, *, raise_first: bool = True) -> list[Any]:
+        """Send what was gathered and return one result a command, in order.
+
+        Args:
+            raise_first: False to get errors in the places of the results.
+
+        Raises:
+            RequestError: The first error; the commands before and behind it may
+                have been executed.
+        """
+        calls = self.take_calls()
+        replies = await self._client.converse([call.request for call in calls]) if calls else []
+        return results_of(calls, replies, decode=self._client.decode, raise_first=raise_first)
+
+
+class AsyncClient(AsyncMethods[V]):
+    """A client of the whole cluster, for asyncio.
+
+    Args:
+        nodes: Addresses `host:port` of some nodes, as a list or one text with
+            commas. The others are learned from them.
+        deadline_s: Seconds until a call ends, whatever happens.
+        decode: True to get keys and values as text; see `decode_text`.
+        connections_max: Limit of calls under way at once; more of them wait.
+        keep_state: True to keep using a connection after a command such as
+            SELECT or READONLY has changed it; for interactive use by one task.
+
+    Every method raises a `DefiniteError` when the command was certainly not
+    executed and an `IndefiniteError` when it may have been.
+    """
+
+    @overload
+    def __init__(
+        self: AsyncClient[bytes], nodes: str | Iterable[str], *, deadline_s: float = ...,
+        decode: Literal[False] = ..., connections_max: int = ..., keep_state: bool = ...,
+    ) -> None: ...  # fmt: skip
+    @overload
+    def __init__(
+        self: AsyncClient[str], nodes: str | Iterable[str], *, deadline_s: float = ...,
+        decode: Literal[True], connections_max: int = ..., keep_state: bool = ...,
+    ) -> None: ...  # fmt: skip
+    def __init__(
+        self, nodes: str | Iterable[str], *, deadline_s: float = policy.DEADLINE_S_DEFAULT,
+        decode: bool = False, connections_max: int = 64, keep_state: bool = False,
+    ) -> None:  # fmt: skip
+        self._random = random.Random()
+        addresses = parse_addresses(nodes)
+        self._route = Route(addresses, first=self._random.randrange(len(addresses)))
+        self._pool = _Pool(connections_max, keep_state=keep_state)
+        self._deadline_s = deadline_s
+        self.decode = decode
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Close all connections; calls under way lose theirs, calls afterwards fail."""
+        await self._pool.close()
+
+    def _view(
+        self, *, route: Route | None = None, deadline_s: float | None = None
+    ) -> AsyncClient[V]:
+        view: AsyncClient[V] = object.__new__(AsyncClient)
+        view.__dict__.update(self.__dict__)
+        view._route = route or self._route
+        view._deadline_s = self._deadline_s if deadline_s is None else deadline_s
+        return view
+
+    def within(self, deadline_s: float) -> AsyncClient[V]:
+        """Return this client with another deadline; it shares the connections."""
+        return self._view(deadline_s=deadline_s)
+
+    def node(self, address: str) -> AsyncClient[V]:
+        """Return this client tied to one node: redirects are raised, nothing is retried."""
+        return self._view(route=Route(parse_addresses([address]), pinned=True))
+
+    def pipeline(self) -> AsyncPipeline[V]:
+        """Return an empty pipeline."""
+        return AsyncPipeline(self)
+
+    @property
+    def addresses(self) -> tuple[str, ...]:
+        """All nodes known: those given and those learned from them."""
+        return self._route.addresses
+
+    async def execute(self, *arguments: Argument) -> Any:
+        """Send any command and return its reply unconverted."""
+        return await self.run(commands.build_execute(*arguments))
+
+    async def scan_iter(
+        self, *, match: commands.Text | None = None, count: int | None = None,
+        kind: str | None = None,
+    ) -> AsyncIterator[V]:  # fmt: skip
+        """Yield all keys, page by page; arguments as in `scan`.
+
+        A key that exists all the time is yielded at least once.
+        """
+        cursor = 0
+        while True:
+            cursor, keys = await self.scan(cursor, match=match, count=count, kind=kind)
+            for key in keys:
+                yield key
+            if cursor == 0:
+                return
+
+    async def status(self) -> list[NodeStatus]:
+        """Ask all nodes about themselves at once; see `NodeStatus`."""
+        with contextlib.suppress(RequestError):
+            await self.ping()  # Brings the addresses of the other members.
+        asked = [self.node_status(address) for address in self.addresses]
+        return merge_statuses(list(await asyncio.gather(*asked)))
+
+    async def node_status(self, address: str) -> NodeStatus:
+        """Ask one node about itself, for at most a second."""
+        client = self.node(address).within(min(self._deadline_s, 1.0))
+        try:
+            reply = await client.execute("RAFT", "STATUS")
+        except RequestError as error:
+            return NodeStatus(address=address, error=str(error))
+        return status_from_reply(address, reply)
+
+    async def run(self, call: Call[T]) -> T:
+        """Send a call made by a builder of `client.commands` and return its result."""
+        return call.result((await self.converse([call.request]))[0], decode=self.decode)
+
+    async def converse(self, requests: list[Request]) -> list[object]:
+        """Carry out a conversation of the policy; return a reply or an error for each."""
+        end_s = time.monotonic() + self._deadline_s
+        if self._pool.is_closed:
+            raise ConnectFailedError("the client is closed")
+        try:
+            async with asyncio.timeout(max(0.0, self._deadline_s)):
+                await self._pool.permits.acquire()
+        except TimeoutError:
+            raise ConnectFailedError("no connection became free before the deadline") from None
+        try:
+            conversation = policy.converse(
+                self._route, requests,
+                end_s=end_s, clock=time.monotonic, chance=self._random.random,
+            )  # fmt: skip
+            event: Exchanged | None = None
+            while True:
+                try:
+                    effect = conversation.send(cast(Exchanged, event))
+                except StopIteration as stop:
+                    return cast("list[object]", stop.value)
+                event = await self._perform(effect)
+        finally:
+            self._pool.permits.release()
+
+    async def _perform(self, effect: Exchange | Pause) -> Exchanged:
+        if isinstance(effect, Pause):
+            await asyncio.sleep(effect.seconds)
+            return Exchanged(Fate.COMPLETE)
+        try:
+            connection = self._pool.take(effect.address) or await self._connect(effect)
+        except OSError as error:
+            return Exchanged(Fate.UNREACHABLE, detail=f"{effect.address}: {error}")
+        returned = False
+        try:
+            exchanged = await connection.exchange(
+                effect.payload, effect.reply_count, reply_s_max=effect.reply_s_max
+            )
+            if exchanged.fate is Fate.COMPLETE and (effect.reusable or self._pool.keep_state):
+                returned = True
+                self._pool.give_back(connection)
+            return exchanged
+        finally:
+            if not returned:
+                connection.abort()
+
+    async def _connect(self, effect: Exchange) -> AsyncConnection:
+        longest_s = min(effect.reply_s_max, policy.CONNECT_S_MAX)
+        connection = await open_connection(effect.address, connect_s_max=longest_s)
+        self._pool.add(connection)
+        payload, reply_count = policy.HANDSHAKE
+        try:
+            exchanged = await connection.exchange(payload, reply_count, reply_s_max=longest_s)
+            if exchanged.fate is not Fate.COMPLETE:
+                raise ConnectionError(exchanged.detail)
+            refusal = policy.accept_handshake(self._route, effect.address, exchanged.replies)
+            if refusal:
+                raise ConnectionError(refusal)
+        except BaseException:
+            connection.abort()
+            raise
+        return connection

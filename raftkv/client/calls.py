@@ -1,0 +1,184 @@
+"""What a call is: a request, what its reply means, and what may be done with it.
+
+Owns the classification of commands (reads, and those that change their
+connection) and the conversion of replies to Python values. Owns no names of
+methods and no I/O.
+
+Invariants: a command counts as a read only if it is in `READS`; anything that
+is not known there is treated as a write, and so never sent twice. Replies of
+either protocol version are understood; one of an unexpected kind raises
+`ProtocolError`.
+
+Users: client.commands, client.pipeline and both shells.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any, Generic, NamedTuple, TypeVar
+
+from raftkv.client.policy import Request
+from raftkv.client.protocol import decode_text
+from raftkv.errors import ProtocolError, RequestError
+
+T = TypeVar("T")
+
+# Certainly without effect on data, so that they may be sent again.
+READS = frozenset(
+    b"GET EXISTS MGET STRLEN GETRANGE SUBSTR TTL PTTL EXPIRETIME PEXPIRETIME TYPE KEYS SCAN "
+    b"RANDOMKEY DBSIZE PING ECHO TIME INFO ROLE COMMAND OBJECT MEMORY CLUSTER LASTSAVE LCS".split()
+)
+_RAFT_READS = frozenset({b"STATUS", b"MEMBERS"})
+# They change the connection, which must not serve another caller afterwards.
+_STATEFUL = frozenset(
+    b"HELLO AUTH QUIT RESET SELECT READONLY READWRITE ASKING CLIENT MULTI EXEC DISCARD WATCH "
+    b"UNWATCH SUBSCRIBE UNSUBSCRIBE PSUBSCRIBE PUNSUBSCRIBE SSUBSCRIBE SUNSUBSCRIBE "
+    b"MONITOR".split()
+)
+_RAFT_STATEFUL = frozenset({b"ROUTING", b"READS"})
+
+
+class Call(NamedTuple, Generic[T]):
+    """A request and what its reply means.
+
+    Attributes:
+        request: What is sent.
+        convert: Makes the result from a reply that is no error.
+        holds_text: True when the result carries keys or values, which a client
+            with `decode=True` turns into text.
+    """
+
+    request: Request
+    convert: Callable[[Any], T]
+    holds_text: bool = False
+
+    def result(self, reply: object, *, decode: bool = False) -> T:
+        """Return what the caller gets.
+
+        Raises:
+            RequestError: The reply is one.
+            ProtocolError: The reply is of a kind that this command never has.
+        """
+        if isinstance(reply, RequestError):
+            raise reply
+        value = self.convert(reply)
+        return decoded(value) if decode and self.holds_text else value
+
+
+def decoded(value: Any) -> Any:
+    """Return `value` with all bytes inside turned into text."""
+    if isinstance(value, bytes):
+        return decode_text(value)
+    if isinstance(value, list | tuple):
+        return type(value)([decoded(item) for item in value])
+    if isinstance(value, dict):
+        return {decoded(key): decoded(item) for key, item in value.items()}
+    return value
+
+
+def request_of(arguments: tuple[bytes, ...]) -> Request:
+    """Return the request with what the policy has to know about it."""
+    name = arguments[0].upper()
+    second = arguments[1].upper() if len(arguments) > 1 else b""
+    if name == b"RAFT":
+        return Request(arguments, second in _RAFT_READS, second in _RAFT_STATEFUL)
+    return Request(arguments, name in READS, name in _STATEFUL)
+
+
+# ------------------------------------------------------------------ replies
+
+
+def _unexpected(reply: object) -> ProtocolError:
+    return ProtocolError(f"a reply of an unexpected kind: {reply!r:.200}")
+
+
+def to_integer(reply: Any) -> int:
+    """Take a number."""
+    if isinstance(reply, int):
+        return int(reply)
+    raise _unexpected(reply)
+
+
+def to_truth(reply: Any) -> bool:
+    """Take a number as yes or no."""
+    return to_integer(reply) != 0
+
+
+def to_bytes(reply: Any) -> bytes:
+    """Take bytes."""
+    if isinstance(reply, bytes):
+        return reply
+    raise _unexpected(reply)
+
+
+def to_optional(reply: Any) -> bytes | None:
+    """Take bytes or nil."""
+    return None if reply is None else to_bytes(reply)
+
+
+def to_list(reply: Any) -> list[bytes]:
+    """Take a list of bytes."""
+    if isinstance(reply, list):
+        return [to_bytes(item) for item in reply]
+    raise _unexpected(reply)
+
+
+def to_optional_list(reply: Any) -> list[bytes | None]:
+    """Take a list of bytes and nils."""
+    if isinstance(reply, list):
+        return [to_optional(item) for item in reply]
+    raise _unexpected(reply)
+
+
+def to_name(reply: Any) -> str:
+    """Take bytes as text."""
+    return decode_text(to_bytes(reply))
+
+
+def to_nothing(reply: Any) -> None:
+    """Take a reply that only says that it is done."""
+    to_bytes(reply)
+
+
+def to_was_set(reply: Any) -> bool:
+    """Take nil as no, anything else as yes."""
+    return to_optional(reply) is not None
+
+
+def to_decimal(reply: Any) -> float:
+    """Take a decimal number."""
+    return float(reply) if isinstance(reply, float | int) else float(to_bytes(reply))
+
+
+def to_page(reply: Any) -> tuple[int, list[bytes]]:
+    """Take a cursor and the keys of one page."""
+    if isinstance(reply, list) and len(reply) == 2:
+        return int(to_bytes(reply[0])), to_list(reply[1])
+    raise _unexpected(reply)
+
+
+def to_seconds(reply: Any) -> float:
+    """Take seconds and microseconds."""
+    seconds, microseconds = to_list(reply)
+    return int(seconds) + int(microseconds) / 1e6
+
+
+def to_info(reply: Any) -> dict[str, str]:
+    """Return the fields of an INFO text, without its section titles."""
+    fields: dict[str, str] = {}
+    for line in decode_text(to_bytes(reply)).splitlines():
+        name, colon, value = line.partition(":")
+        if colon and not line.startswith("#"):
+            fields[name] = value
+    return fields
+
+
+def to_mapping(reply: Any) -> dict[str, Any]:
+    """Return a map with text keys, also where RESP2 made a flat list of it."""
+    if isinstance(reply, dict):
+        pairs: Iterable[tuple[Any, Any]] = reply.items()
+    elif isinstance(reply, list) and len(reply) % 2 == 0:
+        pairs = zip(reply[::2], reply[1::2], strict=True)
+    else:
+        raise _unexpected(reply)
+    return {decode_text(to_bytes(key)): decoded(value) for key, value in pairs}

@@ -1,0 +1,130 @@
+"""Commands gathered to be sent together, with the same methods as the clients.
+
+Owns the list of gathered calls; the shells add `execute`, which sends them.
+A pipeline saves round trips; it is no transaction: other clients' commands may
+take effect in between, and each command succeeds or fails by itself.
+
+Not thread-safe: a pipeline belongs to the caller that made it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Concatenate, ParamSpec, TypeVar
+
+from raftkv.client import commands
+from raftkv.client.calls import Call
+from raftkv.client.protocol import Argument
+from raftkv.errors import RaftKvError
+
+P = ParamSpec("P")
+PipelineT = TypeVar("PipelineT", bound="Commands")
+
+
+def method_of(build: Callable[..., Any], run: Callable[..., Any]) -> Any:
+    """Give `run` the name and the documentation of a builder."""
+    name = build.__name__.removeprefix("build_")
+    run.__name__ = name
+    run.__qualname__ = name
+    run.__doc__ = build.__doc__
+    return run
+
+
+def _gather(build: Callable[P, Call[Any]]) -> Callable[Concatenate[PipelineT, P], PipelineT]:
+    """Return a method that appends what `build` makes."""
+
+    def run(self: PipelineT, *arguments: P.args, **options: P.kwargs) -> PipelineT:
+        self.calls.append(build(*arguments, **options))
+        return self
+
+    method: Callable[Concatenate[PipelineT, P], PipelineT] = method_of(build, run)
+    return method
+
+
+def results_of(
+    calls: list[Call[Any]], replies: list[object], *, decode: bool, raise_first: bool
+) -> list[Any]:
+    """Return one result a call; an error stands in the place of its result.
+
+    Raises:
+        RaftKvError: The first error, if `raise_first`.
+    """
+    results: list[Any] = []
+    for call, reply in zip(calls, replies, strict=True):
+        try:
+            results.append(call.result(reply, decode=decode))
+        except RaftKvError as error:
+            if raise_first:
+                raise
+            results.append(error)
+    return results
+
+
+class Commands:
+    """The gathering half of a pipeline; every method returns the pipeline itself."""
+
+    def __init__(self) -> None:
+        self.calls: list[Call[Any]] = []
+
+    def __len__(self) -> int:
+        return len(self.calls)
+
+    def take_calls(self) -> list[Call[Any]]:
+        """Return the gathered calls and forget them."""
+        taken, self.calls = self.calls, []
+        return taken
+
+    def command(self: PipelineT, *arguments: Argument) -> PipelineT:
+        """Add any command; its reply is returned unconverted."""
+        self.calls.append(commands.build_execute(*arguments))
+        return self
+
+    set = _gather(commands.build_set)
+    set_get = _gather(commands.build_set_get)
+    get = _gather(commands.build_get)
+    getdel = _gather(commands.build_getdel)
+    getex = _gather(commands.build_getex)
+    getset = _gather(commands.build_getset)
+    setnx = _gather(commands.build_setnx)
+    setex = _gather(commands.build_setex)
+    psetex = _gather(commands.build_psetex)
+    mget = _gather(commands.build_mget)
+    mset = _gather(commands.build_mset)
+    msetnx = _gather(commands.build_msetnx)
+    strlen = _gather(commands.build_strlen)
+    append = _gather(commands.build_append)
+    getrange = _gather(commands.build_getrange)
+    substr = _gather(commands.build_substr)
+    setrange = _gather(commands.build_setrange)
+    incr = _gather(commands.build_incr)
+    decr = _gather(commands.build_decr)
+    incrby = _gather(commands.build_incrby)
+    decrby = _gather(commands.build_decrby)
+    incrbyfloat = _gather(commands.build_incrbyfloat)
+    delete = _gather(commands.build_delete)
+    unlink = _gather(commands.build_unlink)
+    exists = _gather(commands.build_exists)
+    touch = _gather(commands.build_touch)
+    expire = _gather(commands.build_expire)
+    pexpire = _gather(commands.build_pexpire)
+    expireat = _gather(commands.build_expireat)
+    pexpireat = _gather(commands.build_pexpireat)
+    ttl = _gather(commands.build_ttl)
+    pttl = _gather(commands.build_pttl)
+    expiretime = _gather(commands.build_expiretime)
+    pexpiretime = _gather(commands.build_pexpiretime)
+    persist = _gather(commands.build_persist)
+    type = _gather(commands.build_type)
+    keys = _gather(commands.build_keys)
+    scan = _gather(commands.build_scan)
+    randomkey = _gather(commands.build_randomkey)
+    rename = _gather(commands.build_rename)
+    renamenx = _gather(commands.build_renamenx)
+    copy = _gather(commands.build_copy)
+    dbsize = _gather(commands.build_dbsize)
+    flushdb = _gather(commands.build_flushdb)
+    flushall = _gather(commands.build_flushall)
+    ping = _gather(commands.build_ping)
+    echo = _gather(commands.build_echo)
+    time = _gather(commands.build_time)
+    info = _gather(commands.build_info)

@@ -1,0 +1,266 @@
+"""The blocking client: carries out what the policy asks for, over a pool of sockets.
+
+Owns idle connections and the number of those in use. What is sent where, and
+what is sent again, is decided by client.policy; what a command looks like, by
+client.commands. The methods for single commands are in client.sync_methods.
+
+Invariants: a connection serves one caller at a time and goes back to the pool
+only after its last reply was read; anything else closes it.
+
+Thread-safe: any number of threads may share a `Client`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import random
+import threading
+import time
+from collections.abc import Iterable, Iterator
+from types import TracebackType
+from typing import Any, Generic, Literal, Self, TypeVar, cast, overload
+
+from raftkv.client import commands, policy
+from raftkv.client.calls import Call
+from raftkv.client.pipeline import Commands, results_of
+from raftkv.client.policy import Exchange, Exchanged, Fate, Pause, Request, Route
+from raftkv.client.protocol import Argument, parse_addresses
+from raftkv.client.status import NodeStatus, merge_statuses, status_from_reply
+from raftkv.client.sync_connection import SyncConnection
+from raftkv.client.sync_methods import SyncMethods
+from raftkv.errors import ConnectFailedError, RequestError
+
+T = TypeVar("T")
+V = TypeVar("V")
+
+
+class _Pool:
+    """Connections of a client and of the views made from it."""
+
+    def __init__(self, connections_max: int, *, keep_state: bool) -> None:
+        self.permits = threading.BoundedSemaphore(connections_max)
+        self.keep_state = keep_state
+        self.is_closed = False
+        self._idle: dict[str, list[SyncConnection]] = {}
+        self._lock = threading.Lock()
+
+    def take(self, address: str) -> SyncConnection | None:
+        """Return an idle connection that still stands, or None."""
+        while True:
+            with self._lock:
+                idle = self._idle.get(address)
+                connection = idle.pop() if idle else None
+            if connection is None or connection.is_usable():
+                return connection
+            connection.close()
+
+    def give_back(self, connection: SyncConnection) -> None:
+        """Keep a connection for the next caller."""
+        with self._lock:
+            if not self.is_closed:
+                self._idle.setdefault(connection.address, []).append(connection)
+                return
+        connection.close()
+
+    def close(self) -> None:
+        """Close what is idle now, and the others when they come back."""
+        with self._lock:
+            self.is_closed = True
+            idle, self._idle = self._idle, {}
+        for connections in idle.values():
+            for connection in connections:
+                connection.close()
+
+
+class Pipeline(Commands, Generic[V]):
+    """Commands that are sent together; made by `Client.pipeline`."""
+
+    def __init__(self, client: Client[V]) -> None:
+        super().__init__()
+        self._client = client
+
+    def execute(self, *, raise_first: bool = True) -> list[Any]:
+        """Send what was gathered and return one result a command, in order.
+
+        Args:
+            raise_first: False to get errors in the places of the results.
+
+        Raises:
+            RequestError: The first error; the commands before and behind it may
+                have been executed.
+        """
+        calls = self.take_calls()
+        replies = self._client.converse([call.request for call in calls]) if calls else []
+        return results_of(calls, replies, decode=self._client.decode, raise_first=raise_first)
+
+
+class Client(SyncMethods[V]):
+    """A client of the whole cluster.
+
+    Args:
+        nodes: Addresses `host:port` of some nodes, as a list or one text with
+            commas. The others are learned from them.
+        deadline_s: Seconds until a call ends, whatever happens.
+        decode: True to get keys and values as text; see `decode_text`.
+        connections_max: Limit of calls under way at once; more of them wait.
+        keep_state: True to keep using a connection after a command such as
+            SELECT or READONLY has changed it; for interactive use by one thread.
+
+    Every method raises a `DefiniteError` when the command was certainly not
+    executed and an `IndefiniteError` when it may have been.
+    """
+
+    @overload
+    def __init__(
+        self: Client[bytes], nodes: str | Iterable[str], *, deadline_s: float = ...,
+        decode: Literal[False] = ..., connections_max: int = ..., keep_state: bool = ...,
+    ) -> None: ...  # fmt: skip
+    @overload
+    def __init__(
+        self: Client[str], nodes: str | Iterable[str], *, deadline_s: float = ...,
+        decode: Literal[True], connections_max: int = ..., keep_state: bool = ...,
+    ) -> None: ...  # fmt: skip
+    def __init__(
+        self, nodes: str | Iterable[str], *, deadline_s: float = policy.DEADLINE_S_DEFAULT,
+        decode: bool = False, connections_max: int = 64, keep_state: bool = False,
+    ) -> None:  # fmt: skip
+        self._random = random.Random()
+        addresses = parse_addresses(nodes)
+        self._route = Route(addresses, first=self._random.randrange(len(addresses)))
+        self._pool = _Pool(connections_max, keep_state=keep_state)
+        self._deadline_s = deadline_s
+        self.decode = decode
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close all connections; calls afterwards fail."""
+        self._pool.close()
+
+    def _view(self, *, route: Route | None = None, deadline_s: float | None = None) -> Client[V]:
+        view: Client[V] = object.__new__(Client)
+        view.__dict__.update(self.__dict__)
+        view._route = route or self._route
+        view._deadline_s = self._deadline_s if deadline_s is None else deadline_s
+        return view
+
+    def within(self, deadline_s: float) -> Client[V]:
+        """Return this client with another deadline; it shares the connections."""
+        return self._view(deadline_s=deadline_s)
+
+    def node(self, address: str) -> Client[V]:
+        """Return this client tied to one node: redirects are raised, nothing is retried."""
+        return self._view(route=Route(parse_addresses([address]), pinned=True))
+
+    def pipeline(self) -> Pipeline[V]:
+        """Return an empty pipeline."""
+        return Pipeline(self)
+
+    @property
+    def addresses(self) -> tuple[str, ...]:
+        """All nodes known: those given and those learned from them."""
+        return self._route.addresses
+
+    def execute(self, *arguments: Argument) -> Any:
+        """Send any command and return its reply unconverted."""
+        return self.run(commands.build_execute(*arguments))
+
+    def scan_iter(
+        self, *, match: commands.Text | None = None, count: int | None = None,
+        kind: str | None = None,
+    ) -> Iterator[V]:  # fmt: skip
+        """Yield all keys, page by page; arguments as in `scan`.
+
+        A key that exists all the time is yielded at least once.
+        """
+        cursor = 0
+        while True:
+            cursor, keys = self.scan(cursor, match=match, count=count, kind=kind)
+            yield from keys
+            if cursor == 0:
+                return
+
+    def status(self) -> list[NodeStatus]:
+        """Ask every node about itself, one after the other; see `NodeStatus`."""
+        with contextlib.suppress(RequestError):
+            self.ping()  # Brings the addresses of the other members.
+        return merge_statuses([self.node_status(address) for address in self.addresses])
+
+    def node_status(self, address: str) -> NodeStatus:
+        """Ask one node about itself, for at most a second."""
+        try:
+            reply = self.node(address).within(min(self._deadline_s, 1.0)).execute("RAFT", "STATUS")
+        except RequestError as error:
+            return NodeStatus(address=address, error=str(error))
+        return status_from_reply(address, reply)
+
+    def run(self, call: Call[T]) -> T:
+        """Send a call made by a builder of `client.commands` and return its result."""
+        return call.result(self.converse([call.request])[0], decode=self.decode)
+
+    def converse(self, requests: list[Request]) -> list[object]:
+        """Carry out a conversation of the policy; return a reply or an error for each."""
+        end_s = time.monotonic() + self._deadline_s
+        if self._pool.is_closed:
+            raise ConnectFailedError("the client is closed")
+        if not self._pool.permits.acquire(timeout=max(0.0, self._deadline_s)):
+            raise ConnectFailedError("no connection became free before the deadline")
+        try:
+            conversation = policy.converse(
+                self._route, requests,
+                end_s=end_s, clock=time.monotonic, chance=self._random.random,
+            )  # fmt: skip
+            effect = next(conversation)
+            while True:
+                effect = conversation.send(self._perform(effect))
+        except StopIteration as stop:
+            return cast("list[object]", stop.value)
+        finally:
+            self._pool.permits.release()
+
+    def _perform(self, effect: Exchange | Pause) -> Exchanged:
+        if isinstance(effect, Pause):
+            time.sleep(effect.seconds)
+            return Exchanged(Fate.COMPLETE)
+        try:
+            connection = self._pool.take(effect.address) or self._connect(effect)
+        except OSError as error:
+            return Exchanged(Fate.UNREACHABLE, detail=f"{effect.address}: {error}")
+        returned = False
+        try:
+            exchanged = connection.exchange(
+                effect.payload, effect.reply_count, reply_s_max=effect.reply_s_max
+            )
+            if exchanged.fate is Fate.COMPLETE and (effect.reusable or self._pool.keep_state):
+                returned = True
+                self._pool.give_back(connection)
+            return exchanged
+        finally:
+            if not returned:
+                connection.close()
+
+    def _connect(self, effect: Exchange) -> SyncConnection:
+        connection = SyncConnection(effect.address, connect_s_max=effect.reply_s_max)
+        payload, reply_count = policy.HANDSHAKE
+        try:
+            exchanged = connection.exchange(
+                payload, reply_count, reply_s_max=min(effect.reply_s_max, policy.CONNECT_S_MAX)
+            )
+            if exchanged.fate is not Fate.COMPLETE:
+                raise ConnectionError(exchanged.detail)
+            refusal = policy.accept_handshake(self._route, effect.address, exchanged.replies)
+            if refusal:
+                raise ConnectionError(refusal)
+        except BaseException:
+            connection.close()
+            raise
+        return connection
