@@ -210,7 +210,7 @@ class OutgoingMessage(NamedTuple):
 
 
 class ReadsReady(NamedTuple):
-    """Reads up to and including round ticket `ticket` may be served once applied >= index."""
+    """Reads with a ticket up to this one may be served once applied >= index."""
 
     ticket: int
     index: Index  # type: ignore[assignment]  # hides tuple.index
@@ -227,9 +227,11 @@ class Ready:
     install: SnapshotMeta | None = None
     committed: list[CommittedEntry] = field(default_factory=list)
     outcomes: list[Outcome] = field(default_factory=list)
+    read_ticket: int = 0
     reads: ReadsReady | None = None
     reads_failed: bool = False
     snapshot_peers: tuple[NodeId, ...] = ()
     configuration: Configuration | None = None
     leader_changed: bool = False
-    refused: str = ""
+    admission_changed: bool = False
+    violators: list[tuple[NodeId, str]] = field(default_factory=list)

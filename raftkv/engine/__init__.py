@@ -1,0 +1,1 @@
+"""Consensus without I/O: PySyncObj made safe behind one pure step."""

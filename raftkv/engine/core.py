@@ -1,0 +1,448 @@
+"""One deterministic step of consensus: inbox and proposals in, a Ready out.
+
+`RaftCore` is all that the rest of raftkv sees of the engine. It owns term,
+vote, log, commit index and configuration (through PySyncObj's object and our
+`RaftLog`), and neither reads a clock nor rolls dice of its own: both arrive as
+arguments. The same input gives the same output in any process.
+
+Order inside a step: messages, proposals, timers, commit, hand out committed
+entries, send. Nothing is sent or written here; see `engine.ready`.
+
+Owner: replica.replica. Tests: tests/unit/engine, tests/sim.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from raftkv.engine import messages
+from raftkv.engine.configuration import ConfigurationHistory, decode_configuration
+from raftkv.engine.log import RaftLog
+from raftkv.engine.read_index import ReadIndex
+from raftkv.engine.ready import (
+    KIND_CONFIGURATION,
+    DiskSpace,
+    Inbound,
+    PeerDown,
+    PeerHello,
+    PeerMessage,
+    PeerUp,
+    Proposal,
+    Ready,
+    RecoveredLog,
+    SnapshotReceived,
+    SnapshotTaken,
+    Synced,
+)
+from raftkv.engine.syncobj_library import CANDIDATE, LEADER, WORLD, RandomSource
+from raftkv.engine.syncobj_snapshot import SnapshotMends
+from raftkv.engine.syncobj_state import EngineSettings, SafetyViolationError
+from raftkv.errors import ProtocolError
+from raftkv.types import (
+    Configuration,
+    HardState,
+    Index,
+    NodeId,
+    PeerStatus,
+    Role,
+    SnapshotMeta,
+    Term,
+    WriteSequence,
+)
+
+__all__ = ["EngineSettings", "RaftCore", "SafetyViolationError"]
+
+
+class RaftCore:
+    """Consensus of one node as a pure step function."""
+
+    engine_class: type[SnapshotMends] = SnapshotMends
+
+    def __init__(
+        self,
+        *,
+        node_id: NodeId,
+        disk_id: str,
+        configuration: Configuration,
+        recovered: RecoveredLog,
+        snapshot: SnapshotMeta | None,
+        admitted: bool,
+        settings: EngineSettings,
+        random: RandomSource,
+        new_cluster_id: str,
+        now_ms: int,
+    ) -> None:
+        """Start from what the disk held.
+
+        Args:
+            node_id: This node.
+            disk_id: Names its data directory.
+            configuration: That of the config file; used until the log or a
+                snapshot holds one.
+            recovered: The log; everything in it must be durable, and it must
+                start at or before the snapshot's end (see `join_log`).
+            snapshot: Whose image the store holds, or None.
+            admitted: Whether this disk was counted before the restart.
+            settings: Timers and sizes.
+            random: Jitter of election timeouts.
+            new_cluster_id: Name to give the cluster, should this node found it.
+            now_ms: Monotonic time of the start.
+        """
+        self._random = random
+        self._new_cluster_id = new_cluster_id
+        self._reads = ReadIndex()
+        log = RaftLog(
+            base_index=recovered.base_index,
+            base_term=recovered.base_term,
+            entries=recovered.entries,
+            hard_state=_hard_state(recovered),
+            sequence=recovered.sequence,
+        )
+        applied = snapshot.index if snapshot is not None else Index(0)
+        # Why the clamp: a hint ahead of the log would apply whatever is
+        # appended next at those indexes, committed or not.
+        commit = Index(max(applied, min(recovered.commit_hint, log.last_index)))
+        history = ConfigurationHistory(configuration)
+        if snapshot is not None:
+            history.reset(snapshot.index, snapshot.configuration)
+        self._world(now_ms)
+        self._engine = self.engine_class(
+            node_id=node_id,
+            disk_id=disk_id,
+            log=log,
+            configurations=history,
+            settings=settings,
+            applied_index=applied,
+            commit_index=commit,
+            admitted=admitted,
+            now_ms=now_ms,
+        )
+        # Finding K: configurations count from the moment they are in the log.
+        for command, index, _ in recovered.entries:
+            if command[0] == KIND_CONFIGURATION and index > history.last_index:
+                history.append(Index(index), decode_configuration(memoryview(command)[1:]))
+        self._engine.refresh_members()
+        self._leader_seen: tuple[int, NodeId | None] = (log.hard_state.term, None)
+        self._configuration_seen = history.in_force
+
+    # ------------------------------------------------------------------- views
+
+    @property
+    def is_leader(self) -> bool:
+        """Whether this node leads its term."""
+        return self._engine.is_leader
+
+    @property
+    def leader_id(self) -> NodeId | None:
+        """Who leads this term, as far as this node knows."""
+        return self._engine.leader_id
+
+    @property
+    def term(self) -> Term:
+        """Current term."""
+        return self._engine.term
+
+    @property
+    def commit_index(self) -> Index:
+        """Highest index known to be committed."""
+        return self._engine.commit_index
+
+    @property
+    def log(self) -> RaftLog:
+        """The log, to be read only."""
+        return self._engine.log
+
+    @property
+    def configuration(self) -> Configuration:
+        """The configuration in force."""
+        return self._engine.configurations.in_force
+
+    def configuration_at(self, index: Index) -> Configuration:
+        """Return the newest configuration at or below `index`."""
+        return self._engine.configurations.at(index)
+
+    @property
+    def committed_configuration(self) -> Configuration:
+        """The newest configuration that is committed."""
+        return self._engine.configurations.at(self._engine.commit_index)
+
+    @property
+    def admitted(self) -> bool:
+        """Whether this node's votes and acknowledgements count."""
+        return self._engine.admitted
+
+    @property
+    def waiting_for(self) -> tuple[NodeId, ...]:
+        """Members whose answer is missing before the cluster can be founded."""
+        return self._engine.waiting_for()
+
+    @property
+    def has_own_noop(self) -> bool:
+        """Whether an entry of this leader's own term is committed."""
+        return self.is_leader and self._engine.commit_index >= self._engine.noop_index
+
+    @property
+    def role(self) -> Role:
+        """What this node is in its term."""
+        member = self._engine.member
+        if member is not None and not member.voter:
+            return Role.LEARNER
+        return {LEADER: Role.LEADER, CANDIDATE: Role.CANDIDATE}.get(
+            self._engine.role, Role.FOLLOWER
+        )
+
+    def hello(self) -> PeerHello:
+        """What to tell a peer when a link comes up."""
+        engine = self._engine
+        return PeerHello(
+            disk_id=engine.disk_id,
+            term=engine.term,
+            last_index=engine.log.last_index,
+            founding=engine.is_blank,
+            admitted=engine.admitted,
+        )
+
+    def peer_statuses(self) -> tuple[PeerStatus, ...]:
+        """What this node knows of the others."""
+        engine = self._engine
+        statuses = []
+        for member in engine.configurations.in_force.members:
+            state = engine.peers.get(member.id)
+            if state is not None:
+                match = Index(engine.match_indexes[state.node]) if engine.is_leader else Index(0)
+                statuses.append(
+                    PeerStatus(
+                        id=member.id,
+                        connected=state.connected,
+                        match_index=match,
+                        voter=engine.counts(member.id, state),
+                    )
+                )
+        return tuple(statuses)
+
+    def match_index_min(self) -> Index:
+        """Return the lowest match index of the connected peers, or our last index."""
+        engine = self._engine
+        matches = [
+            engine.match_indexes[state.node]
+            for state in engine.peers.values()
+            if state.connected and not state.wants_snapshot
+        ]
+        return Index(min(matches, default=engine.log.last_index))
+
+    # -------------------------------------------------------------------- step
+
+    def step(
+        self,
+        now_ms: int,
+        inbox: Sequence[Inbound],
+        proposals: Sequence[Proposal],
+        *,
+        reads: bool = False,
+    ) -> Ready:
+        """Advance once.
+
+        Args:
+            now_ms: Monotonic time; the same or later than in the last step.
+            inbox: In order of arrival. A protocol error in a message is
+                reported in `Ready.violators` and skips that message only.
+            proposals: In order; each becomes one entry if this node leads.
+            reads: Whether linearizable reads have arrived since the last step;
+                they share `Ready.read_ticket`.
+
+        Returns:
+            What to do, in the order of its fields.
+
+        Raises:
+            SafetyViolationError: Continuing could break a promise. The node
+                must stop without carrying out anything of this step.
+        """
+        engine = self._engine
+        self._world(now_ms)
+        engine.now_ms = now_ms
+        led_term = engine.term if engine.is_leader else None
+        violators: list[tuple[NodeId, str]] = []
+        engine.step_down_if_stalled()
+        for item in inbox:
+            self._take(item, violators)
+        for proposal in proposals:
+            engine.propose(proposal)
+        ready = Ready(sequence=engine.log.last_sequence)
+        self._register_reads(ready, reads=reads)
+        self._lead_or_follow(ready)
+        self._finish(ready, led_term)
+        ready.violators = violators
+        engine.last_step_ms = now_ms
+        return ready
+
+    def has_backlog(self) -> bool:
+        """Whether another step would at once find something to do."""
+        engine = self._engine
+        return engine.apply_backlog or (engine.is_leader and engine.has_backlog())
+
+    def next_deadline_ms(self) -> int:
+        """Return when a step is due even if nothing arrives."""
+        engine = self._engine
+        if engine.is_leader:
+            return engine.heartbeat_due_ms
+        return int(engine._SyncObj__raftElectionDeadline * 1000) + 1
+
+    # ---------------------------------------------------------------- internal
+
+    def _world(self, now_ms: int) -> None:
+        WORLD.now_s = now_ms / 1000
+        WORLD.source = self._random
+
+    def _take(self, item: Inbound, violators: list[tuple[NodeId, str]]) -> None:
+        engine = self._engine
+        if type(item) is PeerMessage:
+            if item.node not in engine.peers:
+                return
+            try:
+                self._receive(item.node, messages.decode(item.body))
+            except ProtocolError as error:
+                violators.append((item.node, str(error)))
+        elif type(item) is Synced:
+            engine.log.note_synced(item.sequence)
+            engine.sync_progress_ms = engine.now_ms
+        elif type(item) is PeerUp:
+            self._peer_up(item)
+        elif type(item) is PeerDown:
+            if item.node in engine.peers:
+                engine.peers[item.node].connected = False
+                engine.peers[item.node].wants_snapshot = False
+                engine.peers[item.node].forget_inflight()
+        elif type(item) is DiskSpace:
+            engine.disk_full = item.full
+        elif type(item) is SnapshotTaken:
+            engine.on_snapshot_taken(item.keep_from)
+        elif type(item) is SnapshotReceived:
+            engine.on_snapshot_received(item.node, item.meta)
+
+    def _peer_up(self, item: PeerUp) -> None:
+        engine = self._engine
+        state = engine.peers.get(item.node)
+        if state is None:
+            return
+        if state.hello is None or state.hello.disk_id != item.hello.disk_id:
+            engine.match_indexes[state.node] = 0
+        state.connected = True
+        state.hello = item.hello
+        state.hello_round = engine.round + 1
+        state.full = False
+        match = engine.match_indexes[state.node]
+        guess = min(item.hello.last_index, engine.log.last_index) + 1
+        engine.rewind(state, max(match + 1, guess))
+
+    def _receive(self, node_id: NodeId, message: messages.Message) -> None:
+        engine = self._engine
+        kind = type(message)
+        if message.term > engine.term and kind is not messages.VoteRequest:
+            # A granted pre-vote names the term that would follow.
+            if not (type(message) is messages.VoteReply and message.pre and message.granted):
+                engine.adopt_term(message.term)
+        if type(message) is messages.Append:
+            engine.on_append(node_id, message)
+        elif type(message) is messages.AppendReply:
+            engine.on_append_reply(node_id, message)
+        elif type(message) is messages.Heartbeat:
+            engine.on_heartbeat(node_id, message)
+        elif type(message) is messages.RoundReply:
+            engine.on_round_reply(node_id, message)
+        elif type(message) is messages.VoteRequest:
+            engine.on_vote_request(node_id, message)
+        elif type(message) is messages.VoteReply:
+            engine.on_vote_reply(node_id, message)
+
+    def _register_reads(self, ready: Ready, *, reads: bool) -> None:
+        engine = self._engine
+        if not reads:
+            return
+        if not engine.is_leader:
+            ready.reads_failed = True
+            return
+        ready.read_ticket = engine.round + 1
+        engine.round_requested = True
+        self._reads.register(
+            ready.read_ticket, Index(max(engine.commit_index, engine.noop_index))
+        )
+
+    def _lead_or_follow(self, ready: Ready) -> None:
+        engine = self._engine
+        engine.try_found()
+        engine.tick()
+        if engine.is_leader:
+            engine.found_cluster(self._new_cluster_id)
+            engine.advance_commit()
+            engine.let_in_new_disk()
+        engine._SyncObj__applyLogEntries()
+        if engine.is_leader:
+            engine.broadcast()
+            ready.reads = self._reads.confirm(engine.confirmed_round())
+
+    def _finish(self, ready: Ready, led_term: Term | None) -> None:
+        engine = self._engine
+        if led_term is not None and not (engine.is_leader and engine.term == led_term):
+            engine.answer_lost_proposals()
+            self._reads.clear()
+            ready.reads_failed = True
+            ready.reads = None
+        ready.records = engine.log.take_records()
+        ready.sequence = engine.log.last_sequence
+        ready.commit_hint = engine.commit_index
+        ready.messages, engine.outgoing = engine.outgoing, []
+        ready.committed, engine.committed = engine.committed, []
+        ready.outcomes, engine.outcomes = engine.outcomes, []
+        ready.install, engine.install = engine.install, None
+        ready.admission_changed, engine.admission_changed = engine.admission_changed, False
+        if engine.is_leader:
+            ready.snapshot_peers = tuple(
+                node_id
+                for node_id, state in engine.peers.items()
+                if state.connected and state.wants_snapshot
+            )
+        seen = (engine.term, engine.leader_id)
+        ready.leader_changed = seen != self._leader_seen
+        self._leader_seen = seen
+        if engine.configurations.in_force is not self._configuration_seen:
+            self._configuration_seen = engine.configurations.in_force
+            ready.configuration = self._configuration_seen
+
+
+def _hard_state(recovered: RecoveredLog) -> HardState:
+    """Return the recovered hard state; the term is never below the log's."""
+    last_term = recovered.entries[-1][2] if recovered.entries else recovered.base_term
+    if recovered.hard_state.term >= last_term:
+        return recovered.hard_state
+    return HardState(Term(last_term), None)
+
+
+def join_log(recovered: RecoveredLog, snapshot: SnapshotMeta | None) -> tuple[RecoveredLog, bool]:
+    """Decide where the log starts, given a verified snapshot (finding N2).
+
+    A log that covers the snapshot's end keeps its tail. A snapshot newer than
+    the log's end, or contradicting it, means that the node stopped between
+    making it durable and restarting the log: the log restarts behind it.
+
+    Returns:
+        The log to start with, and whether the WAL has to be told.
+    """
+    if snapshot is None:
+        return recovered, False
+    if snapshot.index == recovered.base_index:
+        return recovered, False
+    position = snapshot.index - recovered.base_index - 1
+    if 0 <= position < len(recovered.entries):
+        if recovered.entries[position][2] == snapshot.term:
+            return recovered, False
+    elif snapshot.index < recovered.base_index:
+        return recovered, False
+    restarted = RecoveredLog(
+        hard_state=recovered.hard_state,
+        base_index=snapshot.index,
+        base_term=snapshot.term,
+        entries=[],
+        commit_hint=snapshot.index,
+        sequence=WriteSequence(recovered.sequence),
+    )
+    return restarted, True

@@ -1,0 +1,122 @@
+"""Messages between the Raft cores of two nodes, and their bytes.
+
+Owns the wire form of consensus: msgpack arrays with a numeric tag, decoded
+into typed structs, so that nothing outside this list can be expressed. The
+forms by which PySyncObj would unpickle (`transmission`, `serialized`,
+`apply_command`, MEMBERSHIP and VERSION entries) do not exist here, and an
+entry of an unknown kind is refused before it can reach the log.
+
+Every message carries the sender's term, and every answer the round of the
+message it answers: an acknowledgement from another term is worthless
+(findings A and N4 of docs/internals/engine.md).
+
+Pure. Users: engine.core and the `syncobj_*` mends.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from raftkv.engine.ready import KINDS
+from raftkv.errors import ProtocolError
+
+
+class Append(msgspec.Struct, tag=1, array_like=True, frozen=True, gc=False):
+    """AppendEntries (Raft, figure 2). `entries` follow `prev_index` without a gap.
+
+    Attributes:
+        round: Number of the leader's broadcast; the answer repeats it.
+        answer: Whether the round is to be confirmed at once, before the
+            entries are durable, because reads wait for it.
+        entries: (term, command) pairs.
+    """
+
+    term: int
+    round: int
+    commit: int
+    prev_index: int
+    prev_term: int
+    answer: bool
+    entries: list[tuple[int, bytes]]
+
+
+class Heartbeat(msgspec.Struct, tag=2, array_like=True, frozen=True, gc=False):
+    """Says who leads, and proves nothing about the receiver's log."""
+
+    term: int
+    round: int
+
+
+class AppendReply(msgspec.Struct, tag=3, array_like=True, frozen=True, gc=False):
+    """Answer to an Append.
+
+    Attributes:
+        success: The log holds, durably, every entry up to `index`.
+        index: Highest durable matching index, or the next index worth trying.
+        full: The disk takes no entries at present.
+    """
+
+    term: int
+    round: int
+    success: bool
+    index: int
+    full: bool
+
+
+class RoundReply(msgspec.Struct, tag=4, array_like=True, frozen=True, gc=False):
+    """The sender followed the leader of `term` when round `round` arrived."""
+
+    term: int
+    round: int
+
+
+class VoteRequest(msgspec.Struct, tag=5, array_like=True, frozen=True, gc=False):
+    """RequestVote (Raft, figure 2).
+
+    Attributes:
+        term: Term of the election; for `pre` the one that would follow.
+        pre: Only asks whether a vote would be given (Raft thesis, 9.6).
+    """
+
+    term: int
+    last_index: int
+    last_term: int
+    pre: bool
+
+
+class VoteReply(msgspec.Struct, tag=6, array_like=True, frozen=True, gc=False):
+    """Answer to a VoteRequest; `term` repeats the request's where granted."""
+
+    term: int
+    granted: bool
+    pre: bool
+
+
+Message = Append | Heartbeat | AppendReply | RoundReply | VoteRequest | VoteReply
+
+_ENCODER = msgspec.msgpack.Encoder()
+_DECODER: msgspec.msgpack.Decoder[Message] = msgspec.msgpack.Decoder(Message)
+
+encode = _ENCODER.encode
+
+
+def decode(body: bytes | memoryview) -> Message:
+    """Return the message in `body`.
+
+    Raises:
+        ProtocolError: Not a message of ours, a negative number, or an entry
+            of a kind that is not ours.
+    """
+    try:
+        message = _DECODER.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise ProtocolError(f"not a Raft message: {error}") from None
+    if message.term < 0:
+        raise ProtocolError("a Raft message with a negative term")
+    if type(message) is Append:
+        if message.prev_index < 0 or message.prev_term < 0 or message.commit < 0:
+            raise ProtocolError("an Append with a negative position")
+        for term, command in message.entries:
+            if not command or command[0] not in KINDS or not 0 < term <= message.term:
+                raise ProtocolError("an Append with an entry of an unknown kind or term")
+    return message

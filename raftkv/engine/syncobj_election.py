@@ -1,0 +1,167 @@
+"""Who leads: pre-vote, stickiness and check-quorum over PySyncObj's elections.
+
+The three work only together (finding E): pre-vote keeps a node that cannot win
+from raising the term, stickiness keeps a healthy leader from being deposed, and
+check-quorum makes a leader that lost its quorum stop by itself, without which
+stickiness would keep a dead leader in office.
+
+* V: votes are a set of distinct members per term whose disks the configuration
+  names; PySyncObj counts messages.
+* A leader whose loop or disk stalled for an election timeout steps down when it
+  wakes, before it serves anything.
+
+PySyncObj's vote handlers and its way into office run unchanged behind these
+guards; its timers are replaced.
+
+Source: Raft thesis, sections 4.2.3 and 9.6.
+Tests: tests/unit/engine/test_election.py.
+"""
+
+from __future__ import annotations
+
+from raftkv.engine.messages import VoteReply, VoteRequest
+from raftkv.engine.syncobj_library import CANDIDATE, SyncObj
+from raftkv.engine.syncobj_replication import ReplicationMends
+from raftkv.types import NodeId
+
+
+class ElectionMends(ReplicationMends):
+    """Both sides of a vote, and the ways out of office."""
+
+    # ------------------------------------------------------------------- voter
+
+    def is_sticky(self) -> bool:
+        """Whether a leader was heard, or this node started, too recently to vote."""
+        if self.is_leader:
+            return True
+        timeout = self.settings.election_timeout_min_ms
+        return (
+            self.now_ms - self.leader_contact_ms < timeout
+            or self.now_ms - self.started_ms < timeout
+        )
+
+    def on_vote_request(self, node_id: NodeId, message: VoteRequest) -> None:
+        """Give the vote of this term, or say whether it would be given."""
+        if not self.may_vote or not self.counts(node_id, self.peers[node_id]):
+            return
+        if message.term < self.term or (message.pre and message.term == self.term):
+            self.send(node_id, VoteReply(term=self.term, granted=False, pre=message.pre))
+            return
+        if self.is_sticky():
+            return
+        if message.pre:
+            if self._is_up_to_date(message):
+                self.send(node_id, VoteReply(term=message.term, granted=True, pre=True))
+            return
+        SyncObj._SyncObj__onMessageReceived(
+            self,
+            self.peers[node_id].node,
+            {
+                "type": "request_vote",
+                "term": message.term,
+                "last_log_index": message.last_index,
+                "last_log_term": message.last_term,
+            },
+        )
+
+    def _is_up_to_date(self, message: VoteRequest) -> bool:
+        """Compare logs as Raft, section 5.4.1."""
+        mine = (self.log.last_term, self.log.last_index)
+        return (message.last_term, message.last_index) >= mine
+
+    # --------------------------------------------------------------- candidate
+
+    def on_vote_reply(self, node_id: NodeId, message: VoteReply) -> None:
+        """Count one vote of one member of this term."""
+        if not self.counts(node_id, self.peers[node_id]) or not message.granted:
+            return
+        if message.pre:
+            self._count_prevote(node_id, message)
+            return
+        if self.role != CANDIDATE or message.term != self.term or node_id in self.voters_heard:
+            return
+        self.voters_heard.add(node_id)
+        SyncObj._SyncObj__onMessageReceived(
+            self, self.peers[node_id].node, {"type": "response_vote", "term": message.term}
+        )
+
+    def _count_prevote(self, node_id: NodeId, message: VoteReply) -> None:
+        if self.prevotes is None or message.term != self.term + 1:
+            return
+        self.prevotes.add(node_id)
+        if len(self.prevotes) >= self.configurations.in_force.quorum:
+            self._campaign()
+
+    def _ask_for_prevotes(self) -> None:
+        self.postpone_election()
+        self._SyncObj__raftLeader = None
+        self.prevotes = {self.node_id}
+        if self.configurations.in_force.quorum == 1:
+            self._campaign()
+            return
+        self._request_votes(pre=True)
+
+    def _campaign(self) -> None:
+        """Enter a new term and ask for its votes."""
+        self.prevotes = None
+        self.voters_heard = {self.node_id}
+        self.postpone_election()
+        self._SyncObj__raftLeader = None
+        self._SyncObj__setState(CANDIDATE)
+        self._SyncObj__setCurrentTerm(self.term + 1, self.node_id)
+        self._SyncObj__votesCount = 1
+        if self.configurations.in_force.quorum == 1:
+            self._SyncObj__onBecomeLeader()
+            return
+        self._request_votes(pre=False)
+
+    def _request_votes(self, *, pre: bool) -> None:
+        request = VoteRequest(
+            term=self.term + 1 if pre else self.term,
+            last_index=self.log.last_index,
+            last_term=self.log.last_term,
+            pre=pre,
+        )
+        for node_id, state in self.peers.items():
+            if state.connected and self.counts(node_id, state):
+                self.send(node_id, request)
+
+    def _SyncObj__onBecomeLeader(self) -> None:  # noqa: N802
+        """Take office: nothing heard in earlier terms counts (finding A)."""
+        SyncObj._SyncObj__onBecomeLeader(self)
+        for state in self.peers.values():
+            self.next_indexes[state.node] = self.noop_index
+            self.match_indexes[state.node] = 0
+            self._SyncObj__lastResponseTime[state.node] = self.now_ms / 1000
+            state.confirmed_round = 0
+            state.rewind_round = self.round
+            state.full = False
+            state.forget_inflight()
+        self.sync_progress_ms = self.now_ms
+
+    # ------------------------------------------------------------------ timers
+
+    def tick(self) -> None:
+        """Campaign when no leader is heard; leave office when no quorum is."""
+        if self.is_leader:
+            if not self._hears_quorum() or self._disk_stalled():
+                self.step_down()
+        elif self.may_vote and self.now_ms / 1000 > self._SyncObj__raftElectionDeadline:
+            self._ask_for_prevotes()
+
+    def step_down_if_stalled(self) -> None:
+        """Leave office if the loop slept for an election timeout: another may lead."""
+        asleep_ms = self.now_ms - self.last_step_ms
+        if self.is_leader and asleep_ms > self.settings.election_timeout_max_ms:
+            self.step_down()
+
+    def _hears_quorum(self) -> bool:
+        oldest = (self.now_ms - self.settings.election_timeout_max_ms) / 1000
+        heard = self._SyncObj__lastResponseTime
+        count = sum(heard[state.node] > oldest for state in self.counted_peers())
+        return count + self.may_vote >= self.configurations.in_force.quorum
+
+    def _disk_stalled(self) -> bool:
+        if self.log.synced >= self.log.last_sequence:
+            self.sync_progress_ms = self.now_ms
+        return self.now_ms - self.sync_progress_ms > self.settings.election_timeout_max_ms
