@@ -1,0 +1,152 @@
+"""The image of a store: all of it, as bytes, in pieces of bounded work.
+
+An image is a sequence of pieces, each with its own header, so that a reader may
+get the bytes cut in any way. Little endian: body length (4 bytes), kind (1),
+three zero bytes, body in MessagePack. First one meta piece, a map; then pieces
+of keys, each an array of sections `[bucket number, type code, {key: [value,
+deadline, create revision, modify revision, version]}]`; last one end piece,
+`[number of keys, dead ones included]`. Equal stores have equal images, byte for
+byte. Docs: docs/reference/store-formats.md.
+
+Owns the format and the writing side; `image_loader` reads. Pure: compression,
+checksums and files are the storage layer's.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+from hashlib import blake2b
+from typing import Any, Final
+
+import msgspec
+
+from raftkv.kv.keyspace import BUCKET_COUNT, Bucket, View
+
+FORMAT_VERSION: Final = 1
+PIECE_HEADER: Final = struct.Struct("<IB3x")
+PIECE_META: Final = 1
+PIECE_KEYS: Final = 2
+PIECE_END: Final = 3
+TYPE_STRING: Final = 1
+IMAGE_HASH_BYTES: Final = 16
+
+# Limit: what goes into one piece, unless a single value is larger. Encoding this
+# much takes well below two milliseconds.
+PIECE_KEYS_MAX: Final = 1024
+PIECE_BYTES_MAX: Final = 512 * 1024
+
+_ENCODER: Final = msgspec.msgpack.Encoder()
+
+Section = tuple[int, int, Bucket]
+
+
+class ImageMeta(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What an image stands for; body of its first piece.
+
+    Attributes:
+        format: Version of the image format.
+        applied_index: Last log index whose effects are inside.
+        log_time_ms: Log time after that index.
+        lease_time_ms: Lease time after that index.
+        revision: Revision after that index.
+        state_hash: Rolling state hash after that index, 16 bytes.
+        key_count: Live keys at that log time.
+    """
+
+    format: int = FORMAT_VERSION
+    applied_index: int
+    log_time_ms: int
+    lease_time_ms: int
+    revision: int
+    state_hash: bytes
+    key_count: int
+
+
+class Image:
+    """A frozen store, being written out while writes go on.
+
+    Attributes:
+        meta: What the image stands for.
+        image_hash: 16 bytes over all pieces; None before the last one was taken.
+    """
+
+    __slots__ = ("_digest", "_view", "image_hash", "meta")
+
+    def __init__(self, meta: ImageMeta, view: View) -> None:
+        self.meta = meta
+        self._view = view
+        self._digest = blake2b(digest_size=IMAGE_HASH_BYTES)
+        self.image_hash: bytes | None = None
+
+    def slices(self) -> Iterator[bytes]:
+        """Yield the pieces in order, once; each step does a bounded piece of work.
+
+        Closes the image at the end.
+        """
+        try:
+            yield self._piece(PIECE_META, self.meta)
+            entry_count = 0
+            for sections in self._sections():
+                entry_count += sum(len(section[2]) for section in sections)
+                yield self._piece(PIECE_KEYS, sections)
+            last = self._piece(PIECE_END, (entry_count,))
+            self.image_hash = self._digest.digest()
+            yield last
+        finally:
+            self.close()
+
+    def close(self) -> None:
+        """Let go of the frozen keys; harmless when repeated."""
+        self._view.close()
+
+    def _sections(self) -> Iterator[list[Section]]:
+        """Group the buckets into pieces."""
+        sections: list[Section] = []
+        keys = size = 0
+        for number in range(BUCKET_COUNT):
+            for part in _parts_of(self._view.take(number)):
+                part_size = _size_of(part)
+                if sections and (
+                    keys + len(part) > PIECE_KEYS_MAX or size + part_size > PIECE_BYTES_MAX
+                ):
+                    yield sections
+                    sections, keys, size = [], 0, 0
+                sections.append((number, TYPE_STRING, part))
+                keys += len(part)
+                size += part_size
+            self._view.release(number)
+        if sections:
+            yield sections
+
+    def _piece(self, kind: int, body: Any) -> bytes:
+        """Encode one piece."""
+        buffer = bytearray(PIECE_HEADER.size)
+        _ENCODER.encode_into(body, buffer, PIECE_HEADER.size)
+        PIECE_HEADER.pack_into(buffer, 0, len(buffer) - PIECE_HEADER.size, kind)
+        self._digest.update(buffer)
+        return bytes(buffer)
+
+
+def _size_of(bucket: Bucket) -> int:
+    """Return the bytes of all keys and values."""
+    return sum(map(len, bucket)) + sum(len(entry[0]) for entry in bucket.values())
+
+
+def _parts_of(bucket: Bucket) -> Iterator[Bucket]:
+    """Cut a bucket into parts that fit a piece; nearly always it is one."""
+    if len(bucket) <= PIECE_KEYS_MAX and _size_of(bucket) <= PIECE_BYTES_MAX:
+        if bucket:
+            yield bucket
+        return
+    part: Bucket = {}
+    size = 0
+    for key, entry in bucket.items():
+        entry_size = len(key) + len(entry[0])
+        if part and (len(part) == PIECE_KEYS_MAX or size + entry_size > PIECE_BYTES_MAX):
+            yield part
+            part, size = {}, 0
+        part[key] = entry
+        size += entry_size
+    if part:
+        yield part

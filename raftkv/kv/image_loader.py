@@ -1,0 +1,137 @@
+"""Bytes of an image back to a store.
+
+Takes the bytes of `Image.slices` cut in any way, one bounded amount of work a
+call, and believes nothing: order of pieces, bucket of every key, number of keys
+and format version are checked. That the bytes are those that were written is
+the storage layer's matter, by checksums, and the replica's, by `image_hash`.
+
+Owns the reading side of the format in `image`. Pure.
+"""
+
+from __future__ import annotations
+
+from hashlib import blake2b
+from typing import Final
+
+import msgspec
+
+from raftkv.errors import ProtocolError
+from raftkv.kv.image import (
+    FORMAT_VERSION,
+    IMAGE_HASH_BYTES,
+    PIECE_END,
+    PIECE_HEADER,
+    PIECE_KEYS,
+    PIECE_META,
+    TYPE_STRING,
+    ImageMeta,
+)
+from raftkv.kv.keyspace import BUCKET_COUNT, Bucket, Keyspace, bucket_of
+from raftkv.kv.store import STATE_HASH_BYTES, KvStore
+
+_META: Final = msgspec.msgpack.Decoder(ImageMeta)
+_SECTIONS: Final = msgspec.msgpack.Decoder(list[tuple[int, int, msgspec.Raw]])
+_STRINGS: Final = msgspec.msgpack.Decoder(dict[bytes, tuple[bytes, int, int, int, int]])
+_END: Final = msgspec.msgpack.Decoder(tuple[int])
+
+
+class ImageLoader:
+    """Builds one store from one image.
+
+    Attributes:
+        meta: What the image stands for; None before its first piece has come.
+    """
+
+    __slots__ = ("_buffer", "_digest", "_ended", "_keyspace", "meta")
+
+    def __init__(self) -> None:
+        self._keyspace = Keyspace()
+        self._digest = blake2b(digest_size=IMAGE_HASH_BYTES)
+        self._buffer = bytearray()
+        self._ended = False
+        self.meta: ImageMeta | None = None
+
+    @property
+    def image_hash(self) -> bytes:
+        """16 bytes over everything fed so far."""
+        return self._digest.digest()
+
+    def feed(self, piece: bytes | memoryview) -> None:
+        """Take the next bytes of the image.
+
+        Raises:
+            ProtocolError: They cannot belong to an image; the loader is of no more use.
+        """
+        self._digest.update(piece)
+        if self._buffer:
+            self._buffer += piece
+            piece = bytes(self._buffer)
+            self._buffer.clear()
+        whole = memoryview(piece)
+        position = 0
+        while len(whole) - position >= PIECE_HEADER.size:
+            size, kind = PIECE_HEADER.unpack_from(whole, position)
+            end = position + PIECE_HEADER.size + size
+            if end > len(whole):
+                break
+            self._take(kind, whole[position + PIECE_HEADER.size : end])
+            position = end
+        self._buffer += whole[position:]
+
+    def finish(self) -> KvStore:
+        """Return the store; the loader is of no more use.
+
+        Raises:
+            ProtocolError: The image is not complete.
+        """
+        if self.meta is None or not self._ended or self._buffer:
+            raise ProtocolError("the image ends too early")
+        meta, keyspace = self.meta, self._keyspace
+        keyspace.log_time_ms = meta.log_time_ms
+        keyspace.lease_time_ms = meta.lease_time_ms
+        keyspace.revision = meta.revision
+        if keyspace.key_count() != meta.key_count:
+            raise ProtocolError("the image holds another number of live keys than it says")
+        return KvStore.restored(keyspace, meta)
+
+    def _take(self, kind: int, body: memoryview) -> None:
+        """Use one whole piece."""
+        if self._ended or (kind == PIECE_META) != (self.meta is None):
+            raise ProtocolError("the pieces of the image are out of order")
+        try:
+            if kind == PIECE_META:
+                self._take_meta(_META.decode(body))
+            elif kind == PIECE_KEYS:
+                self._take_keys(body)
+            elif kind == PIECE_END:
+                (entry_count,) = _END.decode(body)
+                if entry_count != self._keyspace.entry_count():
+                    raise ProtocolError("the image holds another number of keys than it says")
+                self._ended = True
+            else:
+                raise ProtocolError(f"piece kind {kind} is not known to this version")
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            raise ProtocolError(f"a piece of the image is not readable: {error}") from error
+
+    def _take_meta(self, meta: ImageMeta) -> None:
+        if meta.format != FORMAT_VERSION:
+            raise ProtocolError(f"image format {meta.format} is not known to this version")
+        if len(meta.state_hash) != STATE_HASH_BYTES:
+            raise ProtocolError("the state hash of the image has a wrong size")
+        self.meta = meta
+
+    def _take_keys(self, body: memoryview) -> None:
+        keyspace = self._keyspace
+        for number, type_code, content in _SECTIONS.decode(body):
+            if type_code != TYPE_STRING or not 0 <= number < BUCKET_COUNT:
+                raise ProtocolError(f"type {type_code} or bucket {number} is not known")
+            entries: Bucket = _STRINGS.decode(content)
+            for key, entry in entries.items():
+                if bucket_of(key) != number:
+                    raise ProtocolError("a key of the image is in a wrong bucket")
+                if entry[1]:
+                    keyspace.deadlines.add((entry[1], key))
+            if keyspace.buckets[number]:
+                keyspace.buckets[number].update(entries)
+            else:
+                keyspace.buckets[number] = entries

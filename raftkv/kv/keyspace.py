@@ -1,0 +1,292 @@
+"""The key index: where keys, deadlines and revisions live.
+
+Keys are spread over 1024 dicts by Redis' own CRC16, so that no piece of work on
+the whole store - an image, a scan, a flush - has to touch more than about a
+thousand keys of a million at once (docs/adr: the store's index). A frozen view
+shares the dicts and the first write to a shared one copies it.
+
+Invariants: an entry with a deadline is in `deadlines` exactly once and no other
+pair is there; `share_counts[n]` is the number of open views that hold the very
+dict `buckets[n]`; the iteration order of a bucket depends on the log alone, so
+that images of equal stores are equal bytes.
+
+Who calls: the handlers of this package during `KvStore.apply` and reads. Every
+change goes through `put`, `remove`, `flush` or the expiry methods, which note
+how to undo it; only the plain SET writes its bucket itself.
+"""
+
+from __future__ import annotations
+
+from binascii import crc_hqx
+from itertools import repeat
+from typing import Any, Final, TypeAlias
+
+from sortedcontainers import SortedList
+
+BUCKET_COUNT: Final = 1024
+# The 16384 slots of Redis Cluster divided by 1024 buckets.
+SLOT_SHIFT: Final = 4
+BUCKET_MASK: Final = BUCKET_COUNT - 1
+
+# Limit: dropping 8192 entries takes about a millisecond.
+FREE_SLICE_KEYS: Final = 8192
+FREE_SLICE_DEADLINES: Final = 1024
+
+Value: TypeAlias = Any  # bytes for a string; other types of key are other Python types
+# (value, deadline in ms of log time or 0, create revision, modify revision, version)
+Entry: TypeAlias = tuple[Value, int, int, int, int]
+Bucket: TypeAlias = dict[bytes, Entry]
+Deadlines: TypeAlias = "SortedList[tuple[int, bytes]]"
+
+# How to take one change back: (key, entry before, removed because it was dead), or
+# (None, what a flush replaced, False).
+_Undo: TypeAlias = tuple[bytes | None, Any, bool]
+
+
+def bucket_of(key: bytes) -> int:
+    """Return the number of the bucket a key belongs to, 0 to 1023."""
+    return crc_hqx(key, 0) >> SLOT_SHIFT & BUCKET_MASK
+
+
+class View:
+    """All keys as they were at one moment, while writes go on.
+
+    Holds on to the dicts of that moment. Release each bucket when it has been
+    read, so that later writes to it need no copy; `close` releases the rest.
+    """
+
+    __slots__ = ("_keyspace", "buckets", "log_time_ms")
+
+    def __init__(self, keyspace: Keyspace) -> None:
+        self._keyspace = keyspace
+        self.buckets: list[Bucket | None] = list(keyspace.buckets)
+        self.log_time_ms = keyspace.log_time_ms
+        keyspace.share_counts = [count + 1 for count in keyspace.share_counts]
+
+    def take(self, number: int) -> Bucket:
+        """Return a bucket; empty when it has been released."""
+        return self.buckets[number] or {}
+
+    def release(self, number: int) -> None:
+        """Give a bucket back; harmless when repeated."""
+        bucket = self.buckets[number]
+        if bucket is not None:
+            self.buckets[number] = None
+            if self._keyspace.buckets[number] is bucket:
+                self._keyspace.share_counts[number] -= 1
+
+    def close(self) -> None:
+        """Give everything back; harmless when repeated."""
+        for number in range(BUCKET_COUNT):
+            self.release(number)
+
+
+class Keyspace:
+    """Keys, values, deadlines and revisions of one store.
+
+    Attributes:
+        buckets: The key index.
+        share_counts: Open views for each bucket.
+        deadlines: (deadline, key) of every key that has one.
+        revision: Number of the last change.
+        log_time_ms: Keys with a deadline at or before it are dead.
+        lease_time_ms: Lease time after the last batch.
+        orders: Sorted key hashes of recently scanned buckets; kept by `scan`.
+        expired: Keys removed by expiry since the batch began.
+        undo: Changes of the command being executed, oldest first.
+        garbage: What flushes left behind, freed by `free_slice`.
+    """
+
+    __slots__ = (
+        "buckets",
+        "deadlines",
+        "expired",
+        "garbage",
+        "lease_time_ms",
+        "log_time_ms",
+        "orders",
+        "revision",
+        "share_counts",
+        "undo",
+    )
+
+    def __init__(self) -> None:
+        self.buckets: list[Bucket] = [{} for _ in range(BUCKET_COUNT)]
+        self.share_counts: list[int] = [0] * BUCKET_COUNT
+        self.deadlines: Deadlines = SortedList()
+        self.revision = 0
+        self.log_time_ms = 0
+        self.lease_time_ms = 0
+        self.orders: dict[int, tuple[list[int], list[bytes]]] = {}
+        self.expired: list[bytes] = []
+        self.undo: list[_Undo] = []
+        self.garbage: list[tuple[list[Bucket], Deadlines]] = []
+
+    # ------------------------------------------------------------ reading
+
+    def find(self, key: bytes) -> Entry | None:
+        """Return the entry of a live key, without changing anything."""
+        entry = self.buckets[crc_hqx(key, 0) >> SLOT_SHIFT & BUCKET_MASK].get(key)
+        if entry is not None and 0 < entry[1] <= self.log_time_ms:
+            return None
+        return entry
+
+    def entry_count(self) -> int:
+        """Return the number of keys held, dead ones included."""
+        return sum(map(len, self.buckets))
+
+    def key_count(self) -> int:
+        """Return the number of live keys."""
+        dead = self.deadlines.bisect_left((self.log_time_ms + 1, b"")) if self.deadlines else 0
+        return self.entry_count() - dead
+
+    def view(self) -> View:
+        """Freeze all keys as they are; the caller closes the view."""
+        return View(self)
+
+    # ------------------------------------------------------------ changing
+
+    def find_for_write(self, key: bytes) -> Entry | None:
+        """Return the entry of a live key; a dead one is removed under its own revision."""
+        entry = self.buckets[crc_hqx(key, 0) >> SLOT_SHIFT & BUCKET_MASK].get(key)
+        if entry is not None and 0 < entry[1] <= self.log_time_ms:
+            self.revision += 1
+            self._expire(key)
+            return None
+        return entry
+
+    def put(self, key: bytes, value: Value, deadline_ms: int, revision: int) -> None:
+        """Create or replace a key.
+
+        Call `find_for_write` before: a dead key is not to be replaced, but removed first.
+
+        Args:
+            key: Any bytes.
+            value: Immutable.
+            deadline_ms: Log time at which the key is dead, or 0 for never.
+            revision: Of the command; the caller stores it as `revision` when done.
+        """
+        number = crc_hqx(key, 0) >> SLOT_SHIFT & BUCKET_MASK
+        bucket = self.writable(number)
+        old = bucket.get(key)
+        self.undo.append((key, old, False))
+        if old is None:
+            bucket[key] = (value, deadline_ms, revision, revision, 1)
+            if self.orders:
+                self.orders.pop(number, None)
+            if deadline_ms:
+                self.deadlines.add((deadline_ms, key))
+        else:
+            bucket[key] = (value, deadline_ms, old[2], revision, old[4] + 1)
+            if old[1] != deadline_ms:
+                if old[1]:
+                    self.deadlines.remove((old[1], key))
+                if deadline_ms:
+                    self.deadlines.add((deadline_ms, key))
+
+    def remove(self, key: bytes) -> None:
+        """Remove a key that exists."""
+        self._remove(key, expired=False)
+
+    def flush(self) -> int:
+        """Remove every key at once; what they occupied is freed by `free_slice`.
+
+        Returns:
+            How many entries there were, dead ones included.
+        """
+        count = self.entry_count()
+        if count:
+            replaced = (self.buckets, self.share_counts, self.deadlines)
+            self.undo.append((None, replaced, False))
+            self.garbage.append((self.buckets, self.deadlines))
+            self.buckets = [{} for _ in range(BUCKET_COUNT)]
+            self.share_counts = [0] * BUCKET_COUNT
+            self.deadlines = SortedList()
+            self.orders.clear()
+        return count
+
+    def expire_due(self, keys_max: int) -> None:
+        """Remove keys whose deadline has come, earliest first, under one revision."""
+        deadlines = self.deadlines
+        if not deadlines or deadlines[0][0] > self.log_time_ms:
+            return
+        self.revision += 1
+        for _ in repeat(None, keys_max):
+            self._expire(deadlines[0][1])
+            if not deadlines or deadlines[0][0] > self.log_time_ms:
+                break
+        self.undo.clear()
+
+    def writable(self, number: int) -> Bucket:
+        """Return a bucket that no view shares, copying it if one does."""
+        if self.share_counts[number]:
+            self.buckets[number] = self.buckets[number].copy()
+            self.share_counts[number] = 0
+        return self.buckets[number]
+
+    def _expire(self, key: bytes) -> None:
+        self._remove(key, expired=True)
+        self.expired.append(key)
+
+    def _remove(self, key: bytes, *, expired: bool) -> None:
+        number = crc_hqx(key, 0) >> SLOT_SHIFT & BUCKET_MASK
+        bucket = self.writable(number)
+        old = bucket[key]
+        self.undo.append((key, old, expired))
+        del bucket[key]
+        if old[1]:
+            self.deadlines.remove((old[1], key))
+        if self.orders:
+            self.orders.pop(number, None)
+
+    def roll_back(self, revision: int) -> None:
+        """Take back all changes noted in `undo`; the revision becomes `revision`."""
+        for key, before, expired in reversed(self.undo):
+            if key is None:
+                self.buckets, self.share_counts, self.deadlines = before
+                self.garbage.pop()
+                self.orders.clear()
+            else:
+                self._restore(key, before)
+                if expired:
+                    self.expired.pop()
+        self.undo.clear()
+        self.revision = revision
+
+    def _restore(self, key: bytes, before: Entry | None) -> None:
+        """Give one key the entry it had."""
+        number = bucket_of(key)
+        bucket = self.writable(number)
+        present = bucket.get(key)
+        if present is not None and present[1]:
+            self.deadlines.discard((present[1], key))
+        if before is None:
+            bucket.pop(key, None)
+        else:
+            bucket[key] = before
+            if before[1]:
+                self.deadlines.add((before[1], key))
+        self.orders.pop(number, None)
+
+    # ------------------------------------------------------------ memory
+
+    def free_slice(self) -> bool:
+        """Free a bounded part of what flushes left behind.
+
+        Dicts that a view still holds live on until it lets go of them.
+
+        Returns:
+            True while there is more to free.
+        """
+        freed = 0
+        while self.garbage and freed < FREE_SLICE_KEYS:
+            buckets, deadlines = self.garbage[-1]
+            if buckets:
+                freed += 1 + len(buckets.pop())
+            elif deadlines:
+                for _ in repeat(None, min(FREE_SLICE_DEADLINES, len(deadlines))):
+                    deadlines.pop()
+                break
+            else:
+                self.garbage.pop()
+        return bool(self.garbage)

@@ -1,0 +1,207 @@
+"""Commands on the whole store: SCAN, KEYS, RANDOMKEY, counts, flush.
+
+Nothing here looks at a million keys in one piece. KEYS and COUNTKEYSINSLOT are
+generators which walk a frozen view and yield between slices. SCAN walks the
+buckets in order and each bucket in the order of a hash of its keys; its cursor
+is a position in that order, the same on every node, so a scan may go on at
+another node and behind a change of leader. A key that is there from begin to
+end of a scan is returned at least once, because its position never changes.
+
+Same rules as `strings`: the docstring of a handler is the layout of its command
+behind the opcode. Called by `store` only.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Callable, Generator
+from hashlib import blake2b
+from itertools import islice
+from typing import Final, TypeAlias
+
+from raftkv.kv.commands import OK, Command, Opcode
+from raftkv.kv.generic import type_name
+from raftkv.kv.keyspace import BUCKET_COUNT, SLOT_SHIFT, Entry, Keyspace
+from raftkv.kv.patterns import compile_pattern
+from raftkv.kv.slots import key_slot
+from raftkv.kv.strings import Handler
+
+SlicedHandler: TypeAlias = Callable[[Keyspace, Command], Generator[None, None, object]]
+
+# Limit: keys that one SCAN call returns or skips at most, whatever COUNT says.
+SCAN_KEYS_MAX: Final = 10_000
+# Limit: keys whose hashes one SCAN call computes before it ends at a bucket's end;
+# a millisecond is spent on about two thousand.
+SCAN_HASHED_KEYS_MAX: Final = 4096
+# Limit: buckets whose order is kept for the next call, about 150 bytes a key.
+SCAN_ORDERS_MAX: Final = 32
+# Limit: keys looked at in one slice of a sliced read.
+SLICE_KEYS: Final = 1024
+
+_HASH_BITS: Final = 52
+_HASH_MASK: Final = (1 << _HASH_BITS) - 1
+_MASK_64: Final = 2**64 - 1
+_RANDOM_TRIES: Final = 100
+
+
+def scan(keyspace: Keyspace, command: Command) -> object:
+    """(cursor, pattern or nil, count, type name or nil)
+
+    Returns:
+        [next cursor as decimal text, keys]; the cursor is 0 at the end.
+    """
+    _, cursor, pattern, count, wanted_type = command
+    matches = None if pattern is None else compile_pattern(pattern)
+    number, first_hash = cursor >> _HASH_BITS, cursor & _HASH_MASK
+    found: list[bytes] = []
+    room = min(count, SCAN_KEYS_MAX)
+    hashed = 0
+    while number < BUCKET_COUNT and room > 0 and hashed < SCAN_HASHED_KEYS_MAX:
+        bucket = keyspace.buckets[number]
+        if bucket:
+            if number not in keyspace.orders:
+                hashed += len(bucket)
+            hashes, keys = _order_of(keyspace, number)
+            first = bisect_left(hashes, first_hash)
+            end = min(first + room, len(keys))
+            # Keys of equal hash go together: a cursor cannot point between them.
+            while 0 < end < len(keys) and hashes[end] == hashes[end - 1]:
+                end += 1
+            room -= end - first
+            for key in keys[first:end]:
+                entry = keyspace.find(key)
+                if entry is not None and (matches is None or matches(key)):
+                    if wanted_type is None or type_name(entry[0]).encode() == wanted_type:
+                        found.append(key)
+            if end < len(keys):
+                first_hash = hashes[end]
+                break
+        number, first_hash = number + 1, 0
+    position = (number << _HASH_BITS | first_hash) if number < BUCKET_COUNT else 0
+    return [b"%d" % position, found]
+
+
+def _order_of(keyspace: Keyspace, number: int) -> tuple[list[int], list[bytes]]:
+    """Return the hashes and keys of a bucket in the order of a scan."""
+    order = keyspace.orders.get(number)
+    if order is None:
+        pairs = sorted((scan_hash(key), key) for key in keyspace.buckets[number])
+        order = [pair[0] for pair in pairs], [pair[1] for pair in pairs]
+        if len(keyspace.orders) >= SCAN_ORDERS_MAX:
+            del keyspace.orders[next(iter(keyspace.orders))]
+        keyspace.orders[number] = order
+    return order
+
+
+def scan_hash(key: bytes) -> int:
+    """Return a key's place within its bucket, 52 bits.
+
+    Cryptographic, so that nobody can make many keys that a cursor cannot part.
+    """
+    return int.from_bytes(blake2b(key, digest_size=8).digest(), "little") & _HASH_MASK
+
+
+def keys(keyspace: Keyspace, command: Command) -> Generator[None, None, object]:
+    """(pattern)"""
+    matches = compile_pattern(command[1])
+    found: list[bytes] = []
+    view = keyspace.view()
+    looked_at = 0
+    try:
+        now_ms = view.log_time_ms
+        for number in range(BUCKET_COUNT):
+            for key, entry in view.take(number).items():
+                if matches(key) and not 0 < entry[1] <= now_ms:
+                    found.append(key)
+                looked_at += 1
+                if looked_at == SLICE_KEYS:
+                    looked_at = 0
+                    yield
+            view.release(number)
+    finally:
+        view.close()
+    return found
+
+
+def count_keys_in_slot(keyspace: Keyspace, command: Command) -> Generator[None, None, object]:
+    """(slot)"""
+    slot = command[1]
+    count = 0
+    view = keyspace.view()
+    looked_at = 0
+    try:
+        now_ms = view.log_time_ms
+        for number in range(BUCKET_COUNT):
+            # A key without a hash tag is in the bucket of its slot.
+            is_home = number == slot >> SLOT_SHIFT
+            for key, entry in view.take(number).items():
+                if (is_home or b"{" in key) and key_slot(key) == slot:
+                    count += not 0 < entry[1] <= now_ms
+                looked_at += 1
+                if looked_at == SLICE_KEYS:
+                    looked_at = 0
+                    yield
+            view.release(number)
+    finally:
+        view.close()
+    return count
+
+
+def random_key(keyspace: Keyspace, command: Command) -> object:
+    """(seed of 64 bits)"""
+    state = command[1]
+    total = keyspace.entry_count()
+    if not keyspace.key_count():
+        return None
+    for _ in range(_RANDOM_TRIES):
+        state, chosen = _next_random(state)
+        key, entry = _entry_at(keyspace, chosen % total)
+        if not 0 < entry[1] <= keyspace.log_time_ms:
+            return key
+    # Nearly all keys are dead and wait for their removal: take the first live one.
+    for bucket in keyspace.buckets:
+        for key, entry in bucket.items():
+            if not 0 < entry[1] <= keyspace.log_time_ms:
+                return key
+    return None
+
+
+def _entry_at(keyspace: Keyspace, position: int) -> tuple[bytes, Entry]:
+    """Return one of the keys, counted through all buckets."""
+    for bucket in keyspace.buckets:
+        if position < len(bucket):
+            return next(islice(bucket.items(), position, None))
+        position -= len(bucket)
+    raise AssertionError("there are fewer keys than counted")
+
+
+def _next_random(state: int) -> tuple[int, int]:
+    """Advance the generator SplitMix64 (Steele, Lea and Flood, 2014)."""
+    state = (state + 0x9E3779B97F4A7C15) & _MASK_64
+    mixed = ((state ^ state >> 30) * 0xBF58476D1CE4E5B9) & _MASK_64
+    mixed = ((mixed ^ mixed >> 27) * 0x94D049BB133111EB) & _MASK_64
+    return state, mixed ^ mixed >> 31
+
+
+def dbsize(keyspace: Keyspace, _command: Command) -> object:
+    """()"""
+    return keyspace.key_count()
+
+
+def flush(keyspace: Keyspace, _command: Command) -> object:
+    """()"""
+    if keyspace.flush():
+        keyspace.revision += 1
+    return OK
+
+
+HANDLERS: Final[dict[Opcode, Handler]] = {
+    Opcode.SCAN: scan,
+    Opcode.RANDOMKEY: random_key,
+    Opcode.DBSIZE: dbsize,
+    Opcode.FLUSH: flush,
+}
+SLICED_HANDLERS: Final[dict[Opcode, SlicedHandler]] = {
+    Opcode.KEYS: keys,
+    Opcode.COUNTKEYSINSLOT: count_keys_in_slot,
+}

@@ -1,0 +1,348 @@
+"""The replicated store: committed batches in, results out.
+
+`KvStore` applies each log index exactly once and keeps the proof: a digest over
+everything that went in and came out. Whatever it does is a function of the log
+alone - no clock, no chance, no dependence on the process - so that equal logs
+give equal hashes on every node and for every way of getting there (applied,
+restored from an image, both).
+
+It binds opcodes to the handlers of `strings`, `generic`, `expiry` and `scan`,
+undoes a command that fails unexpectedly, and hands out images. It does not know
+sockets, disks or the consensus that feeds it. Called by the replica, from the
+one thread that owns the state.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Generator, Sequence
+from hashlib import blake2b
+from typing import Any, Final, NamedTuple, NoReturn
+
+import msgspec
+
+from raftkv.errors import CommandError, ProtocolError
+from raftkv.kv import expiry, generic, scan, strings
+from raftkv.kv.codec import decode_batch
+from raftkv.kv.commands import (
+    INTERNAL_ERROR,
+    SLICED_OPCODES,
+    WRITE_OPCODES,
+    Command,
+    ErrorReply,
+    Opcode,
+)
+from raftkv.kv.image import Image, ImageMeta
+from raftkv.kv.keyspace import Keyspace
+from raftkv.kv.strings import Handler
+
+STATE_HASH_BYTES: Final = 16
+
+# Limit: due keys removed in a batch beside one for each of its commands. A batch
+# creates at most one deadline a command, so what is due cannot pile up.
+EXPIRE_SLICE_KEYS: Final = 512
+
+# Limit: alarms kept until the replica drains them.
+ALARMS_MAX: Final = 100
+
+_HASH_PREFIX: Final = struct.Struct("<QQQQI")
+_SKIP_PREFIX: Final = struct.Struct("<Q4s")
+_RESULTS: Final = msgspec.msgpack.Encoder()
+
+# An error of the machine says nothing about the command: the node stops.
+_MACHINE_ERRORS: Final = (MemoryError, OSError, RecursionError, ProtocolError)
+
+
+class Alarm(NamedTuple):
+    """An unexpected failure of a command, which was undone.
+
+    Attributes:
+        log_index: Of the entry, or 0 for a read.
+        opcode: Of the command.
+        detail: Exception and place in the code, for the log.
+    """
+
+    log_index: int
+    opcode: int
+    detail: str
+
+
+def _run_sliced(opcode: Opcode) -> Handler:
+    """Return a handler that runs a sliced read to its end."""
+    start = scan.SLICED_HANDLERS[opcode]
+
+    def run(keyspace: Keyspace, command: Command) -> object:
+        steps = start(keyspace, command)
+        while True:
+            try:
+                next(steps)
+            except StopIteration as stop:
+                return stop.value
+
+    return run
+
+
+def _build_table() -> list[Handler]:
+    """Return the handler of each opcode, by number; every other number is refused."""
+
+    def refuse(_keyspace: Keyspace, command: Command) -> NoReturn:
+        raise ProtocolError(f"opcode {command[0]} is not known to this version")
+
+    table: list[Handler] = [refuse] * (max(Opcode) + 1)
+    handlers = strings.HANDLERS | generic.HANDLERS | expiry.HANDLERS | scan.HANDLERS
+    for opcode in Opcode:
+        table[opcode] = handlers.get(opcode) or _run_sliced(opcode)
+    return table
+
+
+class KvStore:
+    """Keys and values as of one log index.
+
+    Attributes:
+        applied_index: Last log index whose effects are inside.
+        state_hash: 16 bytes over everything applied, in order.
+        alarms: Unexpected failures since the replica last looked; it clears the list.
+    """
+
+    __slots__ = ("_failed", "_handlers", "_keyspace", "alarms", "applied_index", "state_hash")
+
+    def __init__(self) -> None:
+        self._keyspace = Keyspace()
+        self._handlers = _build_table()
+        self._failed = False
+        self.applied_index = 0
+        self.state_hash = bytes(STATE_HASH_BYTES)
+        self.alarms: list[Alarm] = []
+
+    @classmethod
+    def restored(cls, keyspace: Keyspace, meta: ImageMeta) -> KvStore:
+        """Return the store that an image stands for; called by `ImageLoader`."""
+        store = cls()
+        store._keyspace = keyspace
+        store.applied_index = meta.applied_index
+        store.state_hash = meta.state_hash
+        return store
+
+    # ------------------------------------------------------------ status
+
+    @property
+    def log_time_ms(self) -> int:
+        """Log time after the last batch; deadlines at or before it are past."""
+        return self._keyspace.log_time_ms
+
+    @property
+    def lease_time_ms(self) -> int:
+        """Lease time after the last batch."""
+        return self._keyspace.lease_time_ms
+
+    @property
+    def revision(self) -> int:
+        """Number of the last change; grows by one with each."""
+        return self._keyspace.revision
+
+    @property
+    def key_count(self) -> int:
+        """Number of live keys."""
+        return self._keyspace.key_count()
+
+    @property
+    def next_deadline_ms(self) -> int | None:
+        """Earliest deadline of a key that is still held, dead ones included.
+
+        At or below `log_time_ms` while dead keys wait for the next batch.
+        """
+        deadlines = self._keyspace.deadlines
+        return deadlines[0][0] if deadlines else None
+
+    # ------------------------------------------------------------ the log
+
+    def apply(self, index: int, payload: bytes | memoryview) -> list[object]:
+        """Execute one committed batch.
+
+        Times advance first and never go back; then a bounded number of due keys
+        is removed; then the commands run in order.
+
+        Args:
+            index: Must be `applied_index + 1`.
+            payload: What `encode_batch` returned.
+
+        Returns:
+            One result a command: None, int, bytes, str (a simple string), list,
+            or `ErrorReply`.
+
+        Raises:
+            ProtocolError: The payload or an opcode is not known; the node must stop.
+            MemoryError, OSError, RecursionError: The machine failed; the node must stop.
+                The index has not advanced, and the store takes nothing more.
+        """
+        self._check_next(index)
+        batch = decode_batch(payload)
+        keyspace = self._keyspace
+        if batch.log_time_ms > keyspace.log_time_ms:
+            keyspace.log_time_ms = batch.log_time_ms
+        if batch.lease_time_ms > keyspace.lease_time_ms:
+            keyspace.lease_time_ms = batch.lease_time_ms
+        self._failed = True
+        keyspace.expire_due(EXPIRE_SLICE_KEYS + len(batch.commands))
+        results = self._run(index, batch.commands)
+        self._seal(index, payload, results)
+        self._failed = False
+        return results
+
+    def skip(self, index: int) -> None:
+        """Pass an entry that is not for the store: a no-op or a configuration.
+
+        Args:
+            index: Must be `applied_index + 1`.
+        """
+        self._check_next(index)
+        digest = blake2b(self.state_hash, digest_size=STATE_HASH_BYTES)
+        digest.update(_SKIP_PREFIX.pack(index, b"skip"))
+        self.state_hash = digest.digest()
+        self.applied_index = index
+
+    def _check_next(self, index: int) -> None:
+        if index != self.applied_index + 1:
+            raise AssertionError(f"index {index} does not follow {self.applied_index}")
+        if self._failed:
+            raise AssertionError("the store failed within a batch and cannot go on")
+
+    def _run(self, index: int, commands: Sequence[Command]) -> list[object]:
+        """Execute commands, undoing each that fails unexpectedly."""
+        keyspace, handlers, undo = self._keyspace, self._handlers, self._keyspace.undo
+        results: list[object] = []
+        add_result = results.append
+        for command in commands:
+            revision = keyspace.revision
+            try:
+                add_result(handlers[command[0]](keyspace, command))
+            except CommandError as error:
+                add_result(ErrorReply(error.message))
+            except _MACHINE_ERRORS:
+                raise
+            except Exception as error:
+                self._check_opcode(command)
+                keyspace.roll_back(revision)
+                self._raise_alarm(index, command, error)
+                add_result(INTERNAL_ERROR)
+            if undo:
+                undo.clear()
+        return results
+
+    def _seal(self, index: int, payload: bytes | memoryview, results: list[object]) -> None:
+        """Advance index and hash over what has been applied."""
+        keyspace = self._keyspace
+        digest = blake2b(self.state_hash, digest_size=STATE_HASH_BYTES)
+        digest.update(
+            _HASH_PREFIX.pack(
+                index,
+                keyspace.log_time_ms,
+                keyspace.lease_time_ms,
+                keyspace.revision,
+                len(payload),
+            )
+        )
+        digest.update(payload)
+        digest.update(_RESULTS.encode((results, keyspace.expired)))
+        keyspace.expired.clear()
+        self.state_hash = digest.digest()
+        self.applied_index = index
+
+    def _check_opcode(self, command: Command) -> None:
+        """Tell a command of another version, which must not pass, from a failing one.
+
+        Raises:
+            ProtocolError: The first field is not an opcode.
+        """
+        opcode = command[0] if command else None
+        if not isinstance(opcode, int) or not 0 < opcode < len(self._handlers):
+            raise ProtocolError(f"opcode {opcode!r} is not known to this version")
+
+    def _raise_alarm(self, index: int, command: Command, error: Exception) -> None:
+        """Remember an unexpected failure, without the data it happened on."""
+        place, trace = "", error.__traceback__
+        while trace is not None:
+            place = f"{trace.tb_frame.f_code.co_qualname}, line {trace.tb_lineno}"
+            trace = trace.tb_next
+        if len(self.alarms) < ALARMS_MAX:
+            self.alarms.append(Alarm(index, command[0], f"{type(error).__name__} in {place}"))
+
+    # ------------------------------------------------------------ reads
+
+    def execute(self, command: Command) -> object:
+        """Answer a command that only reads, at the present log time.
+
+        Returns:
+            As one result of `apply`. A sliced read is run to its end.
+        """
+        return self.execute_all((command,))[0]
+
+    def execute_all(self, commands: Sequence[Command]) -> list[object]:
+        """Answer commands that only read; one result each, in order."""
+        keyspace, handlers = self._keyspace, self._handlers
+        results: list[object] = []
+        for command in commands:
+            if command[0] in WRITE_OPCODES:
+                raise AssertionError(f"opcode {command[0]} must go through the log")
+            try:
+                results.append(handlers[command[0]](keyspace, command))
+            except CommandError as error:
+                results.append(ErrorReply(error.message))
+            except _MACHINE_ERRORS:
+                raise
+            except Exception as error:
+                self._raise_alarm(0, command, error)
+                results.append(INTERNAL_ERROR)
+        return results
+
+    def sliced(self, command: Command) -> Generator[None, None, object]:
+        """Answer a read that looks at every key, as of the first step.
+
+        Each step does a bounded piece of work; writes may come between. Close
+        the generator when the answer is no longer wanted.
+
+        Returns:
+            A generator whose return value is the result, `ErrorReply` included.
+        """
+        if command[0] not in SLICED_OPCODES:
+            raise AssertionError(f"opcode {command[0]} has no sliced form")
+        return self._sliced(command)
+
+    def _sliced(self, command: Command) -> Generator[None, None, Any]:
+        try:
+            return (yield from scan.SLICED_HANDLERS[command[0]](self._keyspace, command))
+        except CommandError as error:
+            return ErrorReply(error.message)
+
+    # ------------------------------------------------------------ images, memory
+
+    def start_image(self) -> Image:
+        """Freeze the whole state for a snapshot; writes may go on meanwhile."""
+        return Image(
+            ImageMeta(
+                applied_index=self.applied_index,
+                log_time_ms=self.log_time_ms,
+                lease_time_ms=self.lease_time_ms,
+                revision=self.revision,
+                state_hash=self.state_hash,
+                key_count=self.key_count,
+            ),
+            self._keyspace.view(),
+        )
+
+    def free_slice(self) -> bool:
+        """Free a bounded part of the memory that flushes left behind.
+
+        Returns:
+            True while there is more to free.
+        """
+        return self._keyspace.free_slice()
+
+    def retire(self) -> None:
+        """Give up the content, so that `free_slice` can free it piece by piece.
+
+        For a store that another one has replaced; it takes nothing more.
+        """
+        self._failed = True
+        self._keyspace.flush()
+        self._keyspace.undo.clear()

@@ -1,0 +1,313 @@
+"""Commands on strings, with the semantics of Redis 7.
+
+Each handler gets the keyspace and one command tuple, validates it wholly, then
+changes the keyspace under one new revision, and returns the result. A declared
+error is raised as `CommandError`; nothing has changed then. Relative times
+become deadlines here, from the log time of the batch.
+
+The docstring of a handler is the layout of its command behind the opcode, and
+part of the log format. Called by `store` only.
+"""
+
+from __future__ import annotations
+
+from binascii import crc_hqx
+from collections.abc import Callable
+from typing import Final, TypeAlias
+
+from raftkv.errors import CommandError
+from raftkv.kv.commands import OK, Command, GetexFlag, Opcode, SetFlag
+from raftkv.kv.keyspace import Entry, Keyspace
+from raftkv.kv.numbers import (
+    INT64_MAX,
+    INT64_MIN,
+    add_floats,
+    format_float,
+    is_infinite,
+    parse_float,
+    parse_integer,
+)
+
+Handler: TypeAlias = Callable[[Keyspace, Command], object]
+
+WRONG_TYPE: Final = "WRONGTYPE Operation against a key holding the wrong kind of value"
+NOT_AN_INTEGER: Final = "ERR value is not an integer or out of range"
+NOT_A_FLOAT: Final = "ERR value is not a valid float"
+INFINITE_SUM: Final = "ERR increment would produce NaN or Infinity"
+SUM_OVERFLOW: Final = "ERR increment or decrement would overflow"
+STRING_TOO_LONG: Final = "ERR string exceeds maximum allowed size (limits.value_bytes_max)"
+
+_NX: Final = int(SetFlag.NX)
+_XX: Final = int(SetFlag.XX)
+_KEEPTTL: Final = int(SetFlag.KEEPTTL)
+_GET: Final = int(SetFlag.GET)
+_INTEGER: Final = int(SetFlag.INTEGER)
+
+
+def string_of(entry: Entry | None) -> bytes | None:
+    """Return the value of a string's entry, None where there is no key.
+
+    Raises:
+        CommandError: The key holds another type.
+    """
+    if entry is None:
+        return None
+    value = entry[0]
+    if type(value) is not bytes:
+        raise CommandError(WRONG_TYPE)
+    return value
+
+
+def deadline_after(log_time_ms: int, ttl_ms: int, command_name: bytes) -> int:
+    """Turn a relative time into a deadline.
+
+    Raises:
+        CommandError: It does not fit 64 bits.
+    """
+    if ttl_ms > INT64_MAX - log_time_ms:
+        raise CommandError(f"ERR invalid expire time in '{command_name.decode()}' command")
+    return log_time_ms + ttl_ms
+
+
+def set_plain(keyspace: Keyspace, command: Command) -> object:
+    """(key, value)"""
+    # This is the hot path of the store: it writes the bucket itself and notes no
+    # undo, because nothing can fail behind its only change.
+    _, key, value = command
+    number = crc_hqx(key, 0) >> 4 & 1023
+    if keyspace.share_counts[number]:
+        keyspace.writable(number)
+    bucket = keyspace.buckets[number]
+    old = bucket.get(key)
+    if old is None:
+        keyspace.revision = revision = keyspace.revision + 1
+        bucket[key] = (value, 0, revision, revision, 1)
+        if keyspace.orders:
+            keyspace.orders.pop(number, None)
+    elif old[1]:
+        keyspace.find_for_write(key)
+        _put(keyspace, key, value, 0)
+    else:
+        keyspace.revision = revision = keyspace.revision + 1
+        bucket[key] = (value, 0, old[2], revision, old[4] + 1)
+    return OK
+
+
+def set_with(keyspace: Keyspace, command: Command) -> object:
+    """(key, value, SetFlag bits, ttl in ms or nil, deadline in ms or nil, command name)"""
+    _, key, value, flags, ttl_ms, deadline_ms, name = command
+    entry = keyspace.find_for_write(key)
+    if ttl_ms is not None:
+        deadline_ms = deadline_after(keyspace.log_time_ms, ttl_ms, name)
+    elif deadline_ms is None:
+        deadline_ms = entry[1] if flags & _KEEPTTL and entry is not None else 0
+    before = string_of(entry) if flags & _GET else None
+    if (flags & _NX and entry is not None) or (flags & _XX and entry is None):
+        if flags & _INTEGER:
+            return 0
+        return before
+    if 0 < deadline_ms <= keyspace.log_time_ms:
+        # Written and dead at once.
+        if entry is not None:
+            _remove(keyspace, key)
+    else:
+        _put(keyspace, key, value, deadline_ms)
+    if flags & _GET:
+        return before
+    return 1 if flags & _INTEGER else OK
+
+
+def get(keyspace: Keyspace, command: Command) -> object:
+    """(key)"""
+    key = command[1]
+    entry = keyspace.buckets[crc_hqx(key, 0) >> 4 & 1023].get(key)
+    if entry is None or 0 < entry[1] <= keyspace.log_time_ms:
+        return None
+    value = entry[0]
+    if type(value) is not bytes:
+        raise CommandError(WRONG_TYPE)
+    return value
+
+
+def mget(keyspace: Keyspace, command: Command) -> object:
+    """(key, ...)"""
+    values: list[bytes | None] = []
+    for key in command[1:]:
+        entry = keyspace.find(key)
+        # A key of another type counts as missing here, as in Redis.
+        values.append(entry[0] if entry is not None and type(entry[0]) is bytes else None)
+    return values
+
+
+def mset(keyspace: Keyspace, command: Command) -> object:
+    """(key, value, key, value, ...)"""
+    keys = command[1::2]
+    for key in keys:
+        keyspace.find_for_write(key)
+    revision = keyspace.revision + 1
+    for key, value in zip(keys, command[2::2], strict=True):
+        keyspace.put(key, value, 0, revision)
+    keyspace.revision = revision
+    return OK
+
+
+def msetnx(keyspace: Keyspace, command: Command) -> object:
+    """(key, value, key, value, ...)"""
+    for key in command[1::2]:
+        if keyspace.find_for_write(key) is not None:
+            return 0
+    mset(keyspace, command)
+    return 1
+
+
+def getset(keyspace: Keyspace, command: Command) -> object:
+    """(key, value)"""
+    _, key, value = command
+    before = string_of(keyspace.find_for_write(key))
+    _put(keyspace, key, value, 0)
+    return before
+
+
+def getdel(keyspace: Keyspace, command: Command) -> object:
+    """(key)"""
+    key = command[1]
+    before = string_of(keyspace.find_for_write(key))
+    if before is not None:
+        _remove(keyspace, key)
+    return before
+
+
+def getex(keyspace: Keyspace, command: Command) -> object:
+    """(key, GetexFlag bits, ttl in ms or nil, deadline in ms or nil)"""
+    _, key, flags, ttl_ms, deadline_ms = command
+    entry = keyspace.find_for_write(key)
+    value = string_of(entry)
+    if entry is None or value is None:
+        return None
+    if ttl_ms is not None:
+        deadline_ms = deadline_after(keyspace.log_time_ms, ttl_ms, b"getex")
+    elif flags & GetexFlag.PERSIST:
+        deadline_ms = 0
+    if deadline_ms is None or deadline_ms == entry[1]:
+        return value
+    if 0 < deadline_ms <= keyspace.log_time_ms:
+        _remove(keyspace, key)
+    else:
+        _put(keyspace, key, value, deadline_ms)
+    return value
+
+
+def strlen(keyspace: Keyspace, command: Command) -> object:
+    """(key)"""
+    return len(string_of(keyspace.find(command[1])) or b"")
+
+
+def append(keyspace: Keyspace, command: Command) -> object:
+    """(key, tail, most bytes allowed)"""
+    _, key, tail, bytes_max = command
+    entry = keyspace.find_for_write(key)
+    before = string_of(entry)
+    if before is None or entry is None:
+        _put(keyspace, key, tail, 0)
+        return len(tail)
+    if not tail:
+        return len(before)
+    if len(before) + len(tail) > bytes_max:
+        raise CommandError(STRING_TOO_LONG)
+    value = before + tail
+    _put(keyspace, key, value, entry[1])
+    return len(value)
+
+
+def getrange(keyspace: Keyspace, command: Command) -> object:
+    """(key, first, last), both counted from the end when negative"""
+    _, key, first, last = command
+    value = string_of(keyspace.find(key)) or b""
+    size = len(value)
+    if first < 0 and last < 0 and first > last:
+        return b""
+    first = max(first + size, 0) if first < 0 else first
+    last = max(last + size, 0) if last < 0 else last
+    return value[first : last + 1]
+
+
+def setrange(keyspace: Keyspace, command: Command) -> object:
+    """(key, position, piece, most bytes allowed)"""
+    _, key, position, piece, bytes_max = command
+    entry = keyspace.find_for_write(key)
+    before = string_of(entry) or b""
+    if not piece:
+        return len(before)
+    end = position + len(piece)
+    if end > bytes_max:
+        raise CommandError(STRING_TOO_LONG)
+    value = before[:position].ljust(position, b"\0") + piece + before[end:]
+    _put(keyspace, key, value, 0 if entry is None else entry[1])
+    return len(value)
+
+
+def incrby(keyspace: Keyspace, command: Command) -> object:
+    """(key, increment)"""
+    _, key, increment = command
+    entry = keyspace.find_for_write(key)
+    before = string_of(entry)
+    number = 0 if before is None else parse_integer(before)
+    if number is None:
+        raise CommandError(NOT_AN_INTEGER)
+    number += increment
+    if not INT64_MIN <= number <= INT64_MAX:
+        raise CommandError(SUM_OVERFLOW)
+    _put(keyspace, key, b"%d" % number, 0 if entry is None else entry[1])
+    return number
+
+
+def incrbyfloat(keyspace: Keyspace, command: Command) -> object:
+    """(key, increment as text)"""
+    _, key, increment_text = command
+    entry = keyspace.find_for_write(key)
+    before = string_of(entry)
+    if before is None:
+        before = b"0"
+    if is_infinite(before):
+        raise CommandError(INFINITE_SUM)
+    number, increment = parse_float(before), parse_float(increment_text)
+    if number is None or increment is None:
+        raise CommandError(NOT_A_FLOAT)
+    total = add_floats(number, increment)
+    if total is None:
+        raise CommandError(INFINITE_SUM)
+    value = format_float(total)
+    _put(keyspace, key, value, 0 if entry is None else entry[1])
+    return value
+
+
+def _put(keyspace: Keyspace, key: bytes, value: bytes, deadline_ms: int) -> None:
+    """Make the command's only change."""
+    revision = keyspace.revision + 1
+    keyspace.put(key, value, deadline_ms, revision)
+    keyspace.revision = revision
+
+
+def _remove(keyspace: Keyspace, key: bytes) -> None:
+    """Make the command's only change, a removal."""
+    keyspace.remove(key)
+    keyspace.revision += 1
+
+
+HANDLERS: Final[dict[Opcode, Handler]] = {
+    Opcode.SET: set_plain,
+    Opcode.SET_WITH: set_with,
+    Opcode.GET: get,
+    Opcode.MGET: mget,
+    Opcode.MSET: mset,
+    Opcode.MSETNX: msetnx,
+    Opcode.GETSET: getset,
+    Opcode.GETDEL: getdel,
+    Opcode.GETEX: getex,
+    Opcode.STRLEN: strlen,
+    Opcode.APPEND: append,
+    Opcode.GETRANGE: getrange,
+    Opcode.SETRANGE: setrange,
+    Opcode.INCRBY: incrby,
+    Opcode.INCRBYFLOAT: incrbyfloat,
+}
