@@ -1,13 +1,13 @@
-"""Accepts connections on the peer address for as long as the node runs.
+"""Accepts connections on one address for as long as the node runs.
 
 Owns the listening sockets and nothing of what comes in through them. Invariant:
 no failure of accept() closes a listening socket; when the process or the machine
 is out of descriptors, accepting pauses and is tried again.
 
 Why not `loop.create_server`: uvloop closes the server for good when accept()
-reports an error, asyncio logs each one; neither lets us pause.
+reports an error, asyncio logs every one; neither can be paused.
 
-Who calls: `transport.mesh`.
+Who calls: `transport.mesh` for peers; any server above may use it, too.
 """
 
 from __future__ import annotations
@@ -20,37 +20,46 @@ from typing import Final
 
 from raftkv.config import split_address
 from raftkv.seams import Observer
-from raftkv.transport.link import PeerLink
 
-_BACKLOG: Final = 128
-# Connections taken in one turn of the loop, so that a flood does not starve links.
+_BACKLOG: Final = 1024
+# Connections taken in one turn of the loop, so that a flood does not starve the rest.
 _ACCEPTS_PER_TURN: Final = 16
 _RETRY_DELAY_S: Final = 0.2
 _TLS_HANDSHAKE_TIMEOUT_S: Final = 5.0
 
 
-class PeerListener:
-    """Listening sockets of one node's peer address."""
+class Listener:
+    """Listening sockets of one address.
+
+    Attributes:
+        accepted_count: Connections taken since the start.
+        failed_count: Failures of accept() since the start.
+    """
 
     def __init__(
         self,
         address: str,
-        accept: Callable[[], PeerLink],
+        make_protocol: Callable[[], asyncio.Protocol],
         observer: Observer,
         *,
-        tls: ssl.SSLContext | None,
+        failure_event: str,
+        tls: ssl.SSLContext | None = None,
     ) -> None:
         """Prepare; nothing is bound before `start`.
 
         Args:
             address: `host:port` to bind.
-            accept: Makes the link for one new connection.
+            make_protocol: Makes the protocol for one new connection.
             observer: Hears of failures of accept().
+            failure_event: Under this name.
             tls: Server-side context, or None for plain TCP.
         """
+        self.accepted_count = 0
+        self.failed_count = 0
         self._address = address
-        self._accept = accept
+        self._make_protocol = make_protocol
         self._observer = observer
+        self._failure_event = failure_event
         self._tls = tls
         self._sockets: list[socket.socket] = []
         self._tasks: set[asyncio.Task[None]] = set()
@@ -75,7 +84,7 @@ class PeerListener:
             loop.add_reader(listening, self._take, listening)
 
     def stop(self) -> None:
-        """Close the listening sockets. Links stay."""
+        """Close the listening sockets. Connections stay."""
         for listening in self._sockets:
             if self._loop is not None:
                 self._loop.remove_reader(listening)
@@ -105,11 +114,14 @@ class PeerListener:
             except OSError as error:
                 # Out of descriptors or memory. The socket stays readable, so
                 # without a pause the loop would spin.
-                self._observer.event("peer_accept_failed", error=str(error))
+                self.failed_count += 1
+                self._observer.event(self._failure_event, error=str(error))
                 self._loop.remove_reader(listening)
                 self._loop.call_later(_RETRY_DELAY_S, self._resume, listening)
                 return
+            self.accepted_count += 1
             connection.setblocking(False)
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             task = self._loop.create_task(self._adopt(connection))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
@@ -119,22 +131,22 @@ class PeerListener:
             self._loop.add_reader(listening, self._take, listening)
 
     async def _adopt(self, connection: socket.socket) -> None:
-        """Put a link on an accepted connection."""
+        """Put a protocol on an accepted connection."""
         assert self._loop is not None
-        link = self._accept()
+        protocol = self._make_protocol()
         try:
             if self._tls is None:
-                await self._loop.connect_accepted_socket(lambda: link, connection)
+                await self._loop.connect_accepted_socket(lambda: protocol, connection)
             else:
                 await self._loop.connect_accepted_socket(
-                    lambda: link,
+                    lambda: protocol,
                     connection,
                     ssl=self._tls,
                     ssl_handshake_timeout=_TLS_HANDSHAKE_TIMEOUT_S,
                 )
         except (OSError, asyncio.CancelledError) as error:
             # ssl.SSLError is an OSError: whoever is there does not speak TLS.
-            link.close(f"not accepted: {error}")
             connection.close()
+            protocol.connection_lost(error if isinstance(error, OSError) else None)
             if isinstance(error, asyncio.CancelledError):
                 raise

@@ -41,7 +41,8 @@ from raftkv.transport.handshake import (
     Side,
 )
 from raftkv.transport.link import PeerLink
-from raftkv.transport.listener import PeerListener
+from raftkv.transport.listener import Listener
+from raftkv.transport.totals import LinkTotals
 from raftkv.types import Member, NodeId
 
 # Limit: connections that have not proven anything yet. A new one above it takes
@@ -165,8 +166,12 @@ class PeerMesh:
         self._random = random_source
         self._tls = tls
         self._timing = MeshTiming() if timing is None else timing
-        self._listener = PeerListener(
-            listen, self._make_accepted, observer, tls=None if tls is None else tls.accepting
+        self._listener = Listener(
+            listen,
+            self._make_accepted,
+            observer,
+            failure_event="peer_accept_failed",
+            tls=None if tls is None else tls.accepting,
         )
         self._members: dict[NodeId, Member] = {}
         self._dialers: dict[NodeId, Dialer] = {}
@@ -181,7 +186,7 @@ class PeerMesh:
         self._probe_token = 0
         self._running = False
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._totals = MeshTotals()
+        self._totals = LinkTotals()
 
     # ------------------------------------------------------------ life
 
@@ -288,11 +293,13 @@ class PeerMesh:
         return sum(1 for link in self._open if _is_unproven(link))
 
     def counters(self) -> dict[str, int]:
-        """Totals since the start, for metrics."""
-        totals = self._totals.copy()
-        for link in self._open:
-            totals.add(link)
-        return totals.as_dict()
+        """Numbers for metrics; `totals.PEER_METRICS` says what each is."""
+        counts = self._totals.as_dict(self._open)
+        counts["links_up"] = len(self._up)
+        counts["links_unproven"] = self.unproven_count
+        counts["queued_bytes"] = sum(link.queued_bytes for link in self._up.values())
+        counts["accepts_failed_total"] = self._listener.failed_count
+        return counts
 
     # ------------------------------------------------------------ LinkOwner
 
@@ -460,46 +467,3 @@ class PeerMesh:
 
 def _is_unproven(link: PeerLink) -> bool:
     return link.side is Side.ACCEPTOR and link.handshake.peer is None
-
-
-class MeshTotals:
-    """Plain counters over links that are over, and of what happened to links."""
-
-    __slots__ = (
-        "bytes_received",
-        "bytes_sent",
-        "frames_received",
-        "frames_sent",
-        "handshakes_failed",
-        "links_down",
-        "links_refused",
-        "links_up",
-    )
-
-    def __init__(self) -> None:
-        self.bytes_received = 0
-        self.bytes_sent = 0
-        self.frames_received = 0
-        self.frames_sent = 0
-        self.handshakes_failed = 0
-        self.links_down = 0
-        self.links_refused = 0
-        self.links_up = 0
-
-    def add(self, link: PeerLink) -> None:
-        """Add what one link carried."""
-        self.bytes_received += link.bytes_received
-        self.bytes_sent += link.bytes_sent
-        self.frames_received += link.frames_received
-        self.frames_sent += link.frames_sent
-
-    def copy(self) -> MeshTotals:
-        """Return an independent copy."""
-        copied = MeshTotals()
-        for name in self.__slots__:
-            setattr(copied, name, getattr(self, name))
-        return copied
-
-    def as_dict(self) -> dict[str, int]:
-        """Return the counters by name."""
-        return {name: getattr(self, name) for name in self.__slots__}

@@ -1,16 +1,16 @@
-"""The file that holds what all members of a cluster share and nobody else knows.
+"""Reads the file that holds what all members share and nobody else knows.
 
 Owns its format - one line of text, surrounding white space ignored - and the
-rules that keep it secret: made with mode 0600, refused when others may read it.
-Does not keep the secret, and never puts it into a message or a log.
+rule that keeps it secret: a file that others may read is refused. Does not make
+it (that is `cluster_files`), does not keep it, and never puts it into a message
+or a log.
 
-Who calls: `node` at start, `cli` for `raftkv init` and `raftkv up`.
+Who calls: `node`, once, at start.
 """
 
 from __future__ import annotations
 
 import os
-import secrets
 import stat
 from typing import Final
 
@@ -58,32 +58,6 @@ def load_secret(path: str) -> bytes:
     if len(secret) > SECRET_BYTES_MAX:
         raise _refused(path, f"holds more than {SECRET_BYTES_MAX} bytes")
     return secret
-
-
-def create_secret(path: str) -> None:
-    """Write a new random secret, durable on return.
-
-    Missing directories are made with mode 0700.
-
-    Args:
-        path: Must not exist: a secret that is in use is never replaced.
-
-    Raises:
-        FileExistsError: There is one already.
-        OSError: It could not be written; nothing is left behind.
-    """
-    directory = os.path.dirname(path)
-    if directory:
-        os.makedirs(directory, mode=0o700, exist_ok=True)
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-    try:
-        with open(descriptor, "wb") as file:
-            file.write(secrets.token_hex(32).encode() + b"\n")
-            file.flush()
-            os.fsync(descriptor)
-    except OSError:
-        os.unlink(path)
-        raise
 
 
 def _refused(path: str, why: str) -> ConfigError:
