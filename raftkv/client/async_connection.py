@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import select
 from typing import cast
 
 from raftkv.client.policy import Exchanged, Fate
@@ -65,8 +66,16 @@ class AsyncConnection(asyncio.Protocol):
             self._done.set_result(fate)
 
     def is_usable(self) -> bool:
-        """Whether the connection still stands."""
-        return self._transport is not None and not self._transport.is_closing()
+        """Whether an idle connection is still open and has nothing unread.
+
+        The loop may not have told yet that the server closed it, so the socket is
+        asked: that keeps the next write from an unknown outcome.
+        """
+        if self._transport is None or self._transport.is_closing():
+            return False
+        watched = select.poll()
+        watched.register(self._transport.get_extra_info("socket").fileno(), select.POLLIN)
+        return not watched.poll(0)
 
     def abort(self) -> None:
         """Close at once; `closed` is done when the loop has done so."""
