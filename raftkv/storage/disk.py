@@ -130,9 +130,7 @@ class RealFile:
         try:
             _sync_data(self._descriptor)
         except OSError as error:
-            raise DiskFailedError(
-                f"cannot sync {self._path}: {error.strerror or error}"
-            ) from error
+            raise DiskFailedError(f"cannot sync {self._path}: {error.strerror or error}") from error
 
     def close(self) -> None:
         """Release the descriptor; does not sync. Closing twice is fine."""
