@@ -178,12 +178,17 @@ def getdel(keyspace: Keyspace, command: Command) -> object:
 
 
 def getex(keyspace: Keyspace, command: Command) -> object:
-    """(key, GetexFlag bits, ttl in ms or nil, deadline in ms or nil)"""
-    _, key, flags, ttl_ms, deadline_ms = command
+    """(key, GetexFlag bits, ttl in ms or nil, deadline in ms or nil, error text or nil)
+
+    The error is that of a bad time, which counts only if there is such a key.
+    """
+    _, key, flags, ttl_ms, deadline_ms, error_text = command
     entry = keyspace.find_for_write(key)
     value = string_of(entry)
     if entry is None or value is None:
         return None
+    if error_text is not None:
+        raise CommandError(error_text.decode())
     if ttl_ms is not None:
         deadline_ms = deadline_after(keyspace.log_time_ms, ttl_ms, b"getex")
     elif flags & GetexFlag.PERSIST:
