@@ -113,6 +113,7 @@ class AdminServer:
         application = web.Application(
             client_max_size=_REQUEST_BODY_BYTES_MAX, middlewares=[_errors_as_json]
         )
+        application.on_response_prepare.append(_name_server)
         application.router.add_get("/", self._handle_index)
         application.router.add_get("/livez", self._handle_livez)
         application.router.add_get("/readyz", self._handle_readyz)
@@ -208,6 +209,11 @@ async def _errors_as_json(
         if "Allow" in error.headers:
             response.headers["Allow"] = error.headers["Allow"]
         return response
+
+
+async def _name_server(request: web.Request, response: web.StreamResponse) -> None:
+    """Keep versions of Python and aiohttp out of every answer."""
+    response.headers["Server"] = "raftkv"
 
 
 def _json(document: Mapping[str, object], *, http_status: int = 200) -> web.Response:
