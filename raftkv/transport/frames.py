@@ -43,7 +43,8 @@ class FrameDecoder:
     @property
     def held_bytes(self) -> int:
         """Bytes of an incomplete frame that are kept until the rest arrives."""
-        return len(self._head) + len(self._body)
+        header_size = 0 if self._header is None else HEADER_SIZE
+        return len(self._head) + header_size + len(self._body)
 
     def feed(self, data: bytes) -> list[Frame]:
         """Take the next piece of the stream.

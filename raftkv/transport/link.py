@@ -259,28 +259,37 @@ class PeerLink(asyncio.Protocol):
     def _pass_on(self, frames: list[Frame]) -> None:
         """Answer the link's own frames and hand the rest over in one call."""
         self.frames_received += len(frames)
+        objection = ""
         for kind, _ in frames:
             if kind >= KIND_LINK_FIRST:
-                frames = [frame for frame in frames if not self._take_own(frame)]
+                frames, objection = self._take_own(frames)
                 break
         if frames and self.is_up:
             self._owner.link_frames(self, frames)
+        if objection:
+            self.close(objection)
 
-    def _take_own(self, frame: Frame) -> bool:
-        """Handle a frame that concerns the link alone; False for all others."""
-        kind, body = frame
-        if kind < KIND_LINK_FIRST:
-            return False
-        if kind == KIND_PING and len(body) == _TOKEN.size:
-            self._write(encode_frame(KIND_PONG, body))
-        elif kind == KIND_PONG and len(body) == _TOKEN.size:
-            self._owner.link_pong(self, _TOKEN.unpack(body)[0])
-        elif kind == KIND_REFUSED:
-            self.handshake.receive(kind, body)
-            self.close(str(self.handshake.refusal))
-        else:
-            self.close(f"frame of kind {kind} on a link that is up")
-        return True
+    def _take_own(self, frames: list[Frame]) -> tuple[list[Frame], str]:
+        """Handle what concerns the link alone.
+
+        Returns:
+            The other frames, and what ends the link behind the last of them,
+            or an empty text.
+        """
+        others: list[Frame] = []
+        for kind, body in frames:
+            if kind < KIND_LINK_FIRST:
+                others.append((kind, body))
+            elif kind == KIND_PING and len(body) == _TOKEN.size:
+                self._write(encode_frame(KIND_PONG, body))
+            elif kind == KIND_PONG and len(body) == _TOKEN.size:
+                self._owner.link_pong(self, _TOKEN.unpack(body)[0])
+            elif kind == KIND_REFUSED:
+                self.handshake.receive(kind, body)
+                return others, str(self.handshake.refusal)
+            else:
+                return others, f"frame of kind {kind} on a link that is up"
+        return others, ""
 
     # ------------------------------------------------------------ sending
 
