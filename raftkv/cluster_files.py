@@ -17,7 +17,7 @@ import secrets
 from dataclasses import dataclass
 from pathlib import Path
 
-from raftkv.config import MEMBERS_MAX, ListenConfig
+from raftkv.config import MEMBERS_MAX, Config, ListenConfig, is_loopback
 from raftkv.errors import ConfigError
 from raftkv.types import Member, NodeId
 
@@ -188,6 +188,30 @@ def write_cluster(
         where = error.filename or directory
         raise ConfigError([f"{where}: cannot be written: {error.strerror or error}"]) from None
     return ClusterFiles(configs=tuple(texts), peer_secret=secret_path, members=members)
+
+
+def ensure_local_peer_secret(config: Config) -> bool:
+    """Make the secret that a config names, if all of its nodes are on this machine.
+
+    For `raftkv start` with the files of a fresh checkout, which carries no
+    secret. Across machines each node would make its own and refuse the others,
+    so there a missing file stays an error.
+
+    Returns:
+        Whether this call made it.
+
+    Raises:
+        ConfigError: The file cannot be made.
+    """
+    path = config.security.peer_secret_file
+    addresses = [config.listen.peer, *(member.peer for member in config.members)]
+    if not path or not all(is_loopback(address) for address in addresses):
+        return False
+    try:
+        return ensure_peer_secret(Path(path))
+    except OSError as error:
+        problem = f"{path} cannot be made: {error.strerror or error}"
+        raise ConfigError([f"security.peer_secret_file: {problem}"]) from None
 
 
 def ensure_peer_secret(path: Path) -> bool:

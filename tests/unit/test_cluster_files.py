@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from raftkv.cluster_files import (
+    ensure_local_peer_secret,
     ensure_peer_secret,
     local_members,
     render_node_config,
@@ -18,6 +19,7 @@ from raftkv.cluster_files import (
 from raftkv.config import ListenConfig
 from raftkv.errors import ConfigError
 from raftkv.settings import load_config, parse_config
+from raftkv.transport.secret import load_secret
 from raftkv.types import Member, NodeId
 
 
@@ -139,3 +141,44 @@ def test_many_makers_of_one_secret_agree(tmp_path: Path) -> None:
     assert len(set(seen)) == 1
     assert len(seen[0]) == 65
     assert os.listdir(path.parent) == ["peer.secret"]
+
+
+def test_a_local_cluster_gets_its_secret_at_the_first_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = write_cluster(tmp_path, working_directory=tmp_path)
+    files.peer_secret.unlink()
+    files.peer_secret.parent.rmdir()
+    monkeypatch.chdir(tmp_path)
+    config = load_config(files.configs[0]).config
+    assert ensure_local_peer_secret(config) is True
+    secret = load_secret(config.security.peer_secret_file)
+    assert ensure_local_peer_secret(config) is False
+    assert load_secret(config.security.peer_secret_file) == secret
+
+
+def test_a_cluster_across_machines_never_gets_a_secret_of_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = write_cluster(tmp_path, working_directory=tmp_path)
+    files.peer_secret.unlink()
+    monkeypatch.chdir(tmp_path)
+    config = load_config(files.configs[0], overrides=["listen.peer=0.0.0.0:7101"]).config
+    assert ensure_local_peer_secret(config) is False
+    assert not files.peer_secret.exists()
+
+
+def test_without_a_secret_file_in_the_config_none_is_made(tmp_path: Path) -> None:
+    files = write_cluster(tmp_path, working_directory=tmp_path)
+    override = ["security.peer_secret_file="]
+    assert (
+        ensure_local_peer_secret(load_config(files.configs[0], overrides=override).config) is False
+    )
+
+
+def test_a_secret_that_cannot_be_made_is_a_problem_with_its_key(tmp_path: Path) -> None:
+    files = write_cluster(tmp_path, working_directory=tmp_path)
+    override = [f"security.peer_secret_file={files.configs[0]}/peer.secret"]
+    config = load_config(files.configs[0], overrides=override).config
+    with pytest.raises(ConfigError, match=r"^security\.peer_secret_file: .* cannot be made"):
+        ensure_local_peer_secret(config)
