@@ -17,6 +17,12 @@ from raftkv.types import NodeId
 
 T = TypeVar("T")
 
+# Kinds of frames between members. Those from 240 on belong to the link itself.
+PEER_RAFT = 1
+PEER_SNAPSHOT = 2
+PEER_FORWARD = 16
+PEER_FORWARD_REPLY = 17
+
 
 class Clock(Protocol):
     """Time as a node sees it."""

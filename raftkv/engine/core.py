@@ -182,6 +182,11 @@ class RaftCore:
         return self.is_leader and self._engine.commit_index >= self._engine.noop_index
 
     @property
+    def quorum_wall_ms(self) -> int:
+        """Median wall clock of the quorum that elected this leader."""
+        return self._engine.quorum_wall_ms()
+
+    @property
     def role(self) -> Role:
         """What this node is in its term."""
         member = self._engine.member
@@ -239,6 +244,7 @@ class RaftCore:
         proposals: Sequence[Proposal],
         *,
         reads: bool = False,
+        wall_ms: int = 0,
     ) -> Ready:
         """Advance once.
 
@@ -249,6 +255,7 @@ class RaftCore:
             proposals: In order; each becomes one entry if this node leads.
             reads: Whether linearizable reads have arrived since the last step;
                 they share `Ready.read_ticket`.
+            wall_ms: Wall clock, passed on to candidates with a vote.
 
         Returns:
             What to do, in the order of its fields.
@@ -260,6 +267,7 @@ class RaftCore:
         engine = self._engine
         self._world(now_ms)
         engine.now_ms = now_ms
+        engine.wall_ms = wall_ms
         led_term = engine.term if engine.is_leader else None
         violators: list[tuple[NodeId, str]] = []
         engine.step_down_if_stalled()
@@ -274,6 +282,10 @@ class RaftCore:
         ready.violators = violators
         engine.last_step_ms = now_ms
         return ready
+
+    def allocate_sequence(self) -> WriteSequence:
+        """Return the number of a WAL write that carries no records."""
+        return self._engine.log.allocate_sequence()
 
     def has_backlog(self) -> bool:
         """Whether another step would at once find something to do."""
@@ -363,9 +375,7 @@ class RaftCore:
             return
         ready.read_ticket = engine.round + 1
         engine.round_requested = True
-        self._reads.register(
-            ready.read_ticket, Index(max(engine.commit_index, engine.noop_index))
-        )
+        self._reads.register(ready.read_ticket, Index(max(engine.commit_index, engine.noop_index)))
 
     def _lead_or_follow(self, ready: Ready) -> None:
         engine = self._engine

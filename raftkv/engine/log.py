@@ -48,10 +48,10 @@ class RaftLog:
         self._entries: list[LogEntry] = [(_BASE_COMMAND, base_index, base_term), *entries]
         self._sequences: list[int] = [sequence] * len(self._entries)
         self._hard_state = hard_state
-        self._hard_state_sequence = sequence
-        self._truncate_sequence = sequence
-        self._last_sequence = sequence
-        self._synced = sequence
+        self._hard_state_sequence: int = sequence
+        self._truncate_sequence: int = sequence
+        self._last_sequence: int = sequence
+        self._synced: int = sequence
         self._commit = base_index
         self._records: list[WalRecord] = []
         self.size_bytes = sum(len(entry[0]) for entry in entries)
@@ -149,6 +149,11 @@ class RaftLog:
             self._last_sequence += 1
         return records
 
+    def allocate_sequence(self) -> WriteSequence:
+        """Return a number for a write that carries no records: a sync mark."""
+        self._last_sequence += 1
+        return WriteSequence(self._last_sequence)
+
     def compact(self, index: Index) -> None:
         """Drop entries at and below `index`, which becomes the base."""
         position = index - self._entries[0][1]
@@ -195,7 +200,9 @@ class RaftLog:
 
     def setCurrentTerm(self, term: int, votedForNodeId: str | None) -> None:  # noqa: N802, N803
         """Record term and vote (PySyncObj's name)."""
-        hard_state = HardState(Term(term), None if votedForNodeId is None else NodeId(votedForNodeId))
+        hard_state = HardState(
+            Term(term), None if votedForNodeId is None else NodeId(votedForNodeId)
+        )
         if hard_state == self._hard_state:
             return
         if hard_state.term < self._hard_state.term:

@@ -85,11 +85,17 @@ class VoteRequest(msgspec.Struct, tag=5, array_like=True, frozen=True, gc=False)
 
 
 class VoteReply(msgspec.Struct, tag=6, array_like=True, frozen=True, gc=False):
-    """Answer to a VoteRequest; `term` repeats the request's where granted."""
+    """Answer to a VoteRequest; `term` repeats the request's where granted.
+
+    Attributes:
+        wall_ms: The voter's wall clock: a new leader starts log time at the
+            median of its quorum.
+    """
 
     term: int
     granted: bool
     pre: bool
+    wall_ms: int
 
 
 Message = Append | Heartbeat | AppendReply | RoundReply | VoteRequest | VoteReply

@@ -45,13 +45,13 @@ class ElectionMends(ReplicationMends):
         if not self.may_vote or not self.counts(node_id, self.peers[node_id]):
             return
         if message.term < self.term or (message.pre and message.term == self.term):
-            self.send(node_id, VoteReply(term=self.term, granted=False, pre=message.pre))
+            self.send_vote_reply(node_id, self.term, granted=False, pre=message.pre)
             return
         if self.is_sticky():
             return
         if message.pre:
             if self._is_up_to_date(message):
-                self.send(node_id, VoteReply(term=message.term, granted=True, pre=True))
+                self.send_vote_reply(node_id, message.term, granted=True, pre=True)
             return
         SyncObj._SyncObj__onMessageReceived(
             self,
@@ -81,6 +81,7 @@ class ElectionMends(ReplicationMends):
         if self.role != CANDIDATE or message.term != self.term or node_id in self.voters_heard:
             return
         self.voters_heard.add(node_id)
+        self.voter_walls_ms.append(message.wall_ms)
         SyncObj._SyncObj__onMessageReceived(
             self, self.peers[node_id].node, {"type": "response_vote", "term": message.term}
         )
@@ -105,6 +106,7 @@ class ElectionMends(ReplicationMends):
         """Enter a new term and ask for its votes."""
         self.prevotes = None
         self.voters_heard = {self.node_id}
+        self.voter_walls_ms = [self.wall_ms]
         self.postpone_election()
         self._SyncObj__raftLeader = None
         self._SyncObj__setState(CANDIDATE)
@@ -139,6 +141,14 @@ class ElectionMends(ReplicationMends):
             state.forget_inflight()
         self.sync_progress_ms = self.now_ms
 
+    def quorum_wall_ms(self) -> int:
+        """Return the median wall clock of the quorum that elected this leader.
+
+        Of two the lower: expiring late is the smaller harm.
+        """
+        walls = sorted(self.voter_walls_ms)
+        return walls[(len(walls) - 1) // 2]
+
     # ------------------------------------------------------------------ timers
 
     def tick(self) -> None:
@@ -158,7 +168,7 @@ class ElectionMends(ReplicationMends):
     def _hears_quorum(self) -> bool:
         oldest = (self.now_ms - self.settings.election_timeout_max_ms) / 1000
         heard = self._SyncObj__lastResponseTime
-        count = sum(heard[state.node] > oldest for state in self.counted_peers())
+        count: int = sum(heard[state.node] > oldest for state in self.counted_peers())
         return count + self.may_vote >= self.configurations.in_force.quorum
 
     def _disk_stalled(self) -> bool:

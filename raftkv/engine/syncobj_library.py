@@ -25,7 +25,16 @@ from pysyncobj.node import Node
 from pysyncobj.transport import Transport
 from pysyncobj.version import VERSION
 
-__all__ = ["CANDIDATE", "FOLLOWER", "LEADER", "WORLD", "Node", "SyncObj", "SyncObjConf", "Transport"]
+__all__ = [
+    "CANDIDATE",
+    "FOLLOWER",
+    "LEADER",
+    "WORLD",
+    "Node",
+    "SyncObj",
+    "SyncObjConf",
+    "Transport",
+]
 
 PINNED_VERSION = "0.3.17"
 

@@ -103,9 +103,7 @@ class MembershipMends(EngineState):
         """Members whose answer is missing before this node may take part in founding."""
         if self.admitted or not self.is_blank or self.configurations.last_index > 0:
             return ()
-        return tuple(
-            node_id for node_id, state in self.peers.items() if not state.connected
-        )
+        return tuple(node_id for node_id, state in self.peers.items() if not state.connected)
 
     def try_found(self) -> None:
         """Take part in the very first election once every member is known to be blank."""

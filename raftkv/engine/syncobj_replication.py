@@ -191,7 +191,9 @@ class ReplicationMends(MembershipMends):
         match = self.match_indexes[state.node]
         if message.success:
             if message.index > self.log.last_index:
-                raise SafetyViolationError(f"{node_id} acknowledges {message.index}, not in our log")
+                raise SafetyViolationError(
+                    f"{node_id} acknowledges {message.index}, not in our log"
+                )
             self.match_indexes[state.node] = max(match, message.index)
             self.next_indexes[state.node] = max(self.next_indexes[state.node], message.index + 1)
             while state.inflight and state.inflight[0][0] <= message.index:
@@ -238,9 +240,7 @@ class ReplicationMends(MembershipMends):
     def broadcast(self) -> None:
         """Send each peer at most one message: entries, or a sign of life if one is due."""
         due = (
-            self.now_ms >= self.heartbeat_due_ms
-            or self.round_requested
-            or self.broadcast_requested
+            self.now_ms >= self.heartbeat_due_ms or self.round_requested or self.broadcast_requested
         )
         self.round += 1
         if due:

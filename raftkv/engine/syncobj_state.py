@@ -20,7 +20,7 @@ from typing import Any, NoReturn
 from raftkv.engine import messages
 from raftkv.engine.configuration import ConfigurationHistory
 from raftkv.engine.log import RaftLog
-from raftkv.engine.ready import CommittedEntry, OutgoingMessage, Outcome, PeerHello
+from raftkv.engine.ready import CommittedEntry, Outcome, OutgoingMessage, PeerHello
 from raftkv.engine.syncobj_library import (
     CANDIDATE,
     FOLLOWER,
@@ -112,9 +112,7 @@ class _InertTransport(Transport):  # type: ignore[misc]
     def send(self, node: PeerNode, message: dict[str, Any]) -> bool:
         if self.engine is None or message["type"] != "response_vote":
             raise SafetyViolationError(f"library message {message['type']} has no place here")
-        self.engine.send(
-            NodeId(node.id), messages.VoteReply(term=message["term"], granted=True, pre=False)
-        )
+        self.engine.send_vote_reply(NodeId(node.id), message["term"], granted=True, pre=False)
         return True
 
 
@@ -167,6 +165,8 @@ class EngineState(SyncObj):  # type: ignore[misc]
         self.broadcast_requested = False
         self.heartbeat_due_ms = now_ms
         self.voters_heard: set[NodeId] = set()
+        self.wall_ms = 0
+        self.voter_walls_ms: list[int] = []
         self.prevotes: set[NodeId] | None = None
         self.outgoing: list[OutgoingMessage] = []
         self.committed: list[CommittedEntry] = []
@@ -210,17 +210,17 @@ class EngineState(SyncObj):  # type: ignore[misc]
     @property
     def term(self) -> Term:
         """Current term."""
-        return self._SyncObj__raftCurrentTerm  # type: ignore[no-any-return]
+        return self._SyncObj__raftCurrentTerm
 
     @property
     def commit_index(self) -> Index:
         """Highest index known to be committed."""
-        return self._SyncObj__raftCommitIndex  # type: ignore[no-any-return]
+        return self._SyncObj__raftCommitIndex
 
     @property
     def applied_index(self) -> Index:
         """Highest index handed out for applying."""
-        return self._SyncObj__raftLastApplied  # type: ignore[no-any-return]
+        return self._SyncObj__raftLastApplied
 
     @property
     def noop_index(self) -> Index:
@@ -230,8 +230,8 @@ class EngineState(SyncObj):  # type: ignore[misc]
     @property
     def leader_id(self) -> NodeId | None:
         """Who leads, as far as this node knows."""
-        leader = self._SyncObj__raftLeader
-        return None if leader is None else leader.id
+        leader: PeerNode | None = self._SyncObj__raftLeader
+        return None if leader is None else NodeId(leader.id)
 
     @property
     def next_indexes(self) -> dict[PeerNode, int]:
@@ -257,6 +257,12 @@ class EngineState(SyncObj):  # type: ignore[misc]
         hard_state = self.log.hard_state_sequence
         needed = hard_state if depends is None or depends < hard_state else depends
         self.outgoing.append(OutgoingMessage(node_id, messages.encode(message), needed))
+
+    def send_vote_reply(self, node_id: NodeId, term: int, *, granted: bool, pre: bool) -> None:
+        """Answer a request for a vote."""
+        self.send(
+            node_id, messages.VoteReply(term=term, granted=granted, pre=pre, wall_ms=self.wall_ms)
+        )
 
     def set_commit(self, index: Index) -> None:
         """Advance the commit index."""

@@ -1,0 +1,315 @@
+"""The composition root: builds every object of one node, starts and stops it in order.
+
+Owns the order of start and stop and the exit code; nothing else knows all
+layers. On SIGTERM or SIGINT the node answers what is in flight, syncs, writes a
+sync mark and exits 0 within five seconds. A replica that stops itself (damaged
+data, failed disk, refused identity) ends the node at once.
+
+Who calls: cli.main (`raftkv start`). Tests: tests/integration.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import os
+import random
+import signal
+import sys
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from raftkv import __version__
+from raftkv.config import Config
+from raftkv.engine.ready import PeerHello
+from raftkv.errors import (
+    ConfigError,
+    DamagedDataError,
+    DirectoryInUseError,
+    IdentityRefusedError,
+    ProtocolError,
+    StorageError,
+)
+from raftkv.observe.http import AdminServer
+from raftkv.observe.logs import LogObserver, configure_logging
+from raftkv.observe.metrics import MetricGroup, NodeMetrics
+from raftkv.replica.recovery import recover
+from raftkv.replica.replica import Replica, Stopped
+from raftkv.replica.shell import SystemClock, ThreadWorker, TurnScheduler
+from raftkv.seams import PEER_RAFT, PEER_SNAPSHOT
+from raftkv.server.listener import ClientListener
+from raftkv.storage.disk import RealDisk
+from raftkv.transport.handshake import LocalHello, Refusal, RefusalReason
+from raftkv.transport.mesh import PeerMesh
+from raftkv.transport.secret import load_secret
+from raftkv.types import Configuration, NodeId
+
+if TYPE_CHECKING:
+    from raftkv.transport.frames import Frame
+
+EXIT_DONE = 0
+EXIT_CONFIG = 2
+EXIT_DAMAGED = 3
+EXIT_IN_USE = 4
+EXIT_INTERNAL = 6
+EXIT_REFUSED = 7
+
+# The whole stop takes at most five seconds; these are its parts.
+_DRAIN_S = 2.0
+_SETTLE_S = 1.5
+# New objects between two passes of the garbage collector over the youngest
+# generation: batches come and go by reference counting, so passes find nothing.
+_GC_THRESHOLD = 50_000
+
+
+def run(config: Config) -> int:
+    """Run one node until it is told to stop or stops itself.
+
+    Args:
+        config: Validated settings.
+
+    Returns:
+        The exit code of the process, as docs/reference/cli.md lists them.
+    """
+    logger = configure_logging(
+        os.environ.get("RAFTKV_LOG_LEVEL", "info"), os.environ.get("RAFTKV_LOG_FORMAT", "text")
+    )
+    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+        return runner.run(Node(config, LogObserver(logger)).run())
+
+
+def _tell(text: str) -> None:
+    """Say why the node ends, in words, beside the log."""
+    sys.stderr.write(f"raftkv: {text}\n")
+
+
+def _loop_factory() -> type[asyncio.AbstractEventLoop] | None:
+    if sys.platform == "win32":
+        return None
+    import uvloop
+
+    return uvloop.new_event_loop  # type: ignore[return-value]
+
+
+class Node:
+    """One node: its parts, from start to exit."""
+
+    def __init__(self, config: Config, observer: LogObserver) -> None:
+        self._config = config
+        self._clock = SystemClock()
+        self._observer = observer
+        self._disk = RealDisk(config.node.data_dir)
+        self._draining = False
+        self._ended = asyncio.Event()
+        self._stopped: Stopped | None = None
+        self._refusals: dict[NodeId, Refusal] = {}
+
+    async def run(self) -> int:
+        """Start, serve, stop; return the exit code."""
+        try:
+            self._disk.lock()
+            self._build()
+        except DirectoryInUseError as error:
+            return self._report(EXIT_IN_USE, "directory_in_use", error)
+        except DamagedDataError as error:
+            _tell(f"{error}\n{error.advice}")
+            return self._report(EXIT_DAMAGED, "damaged_data", error)
+        except IdentityRefusedError as error:
+            return self._report(EXIT_REFUSED, "identity_refused", error)
+        except ConfigError as error:
+            return self._report(EXIT_CONFIG, "config_refused", error)
+        except StorageError as error:
+            return self._report(EXIT_INTERNAL, "disk_failed", error)
+        try:
+            await self._start()
+        except OSError as error:
+            await self._abandon()
+            return self._report(EXIT_IN_USE, "address_in_use", error)
+        await self._ended.wait()
+        if self._stopped is not None:
+            _tell(self._stopped.reason)
+            await self._abandon()
+            return self._stopped.exit_code
+        await self._stop()
+        return EXIT_DONE if self._stopped is None else self._stopped.exit_code
+
+    def _report(self, code: int, event: str, error: Exception) -> int:
+        self._observer.event(event, reason=str(error))
+        return code
+
+    # ------------------------------------------------------------------- build
+
+    def _build(self) -> None:
+        config, observer = self._config, self._observer
+        source = random.SystemRandom()
+        secret = load_secret(config.security.peer_secret_file)
+        recovered = recover(config, self._disk, clock=self._clock, observer=observer, random=source)
+        loop = asyncio.get_running_loop()
+        self._scheduler = TurnScheduler(loop, self._clock)
+        self._syncer = ThreadWorker(loop, "raftkv-sync")
+        self._background = ThreadWorker(loop, "raftkv-background")
+        self.mesh = PeerMesh(
+            node_id=config.node.id,
+            listen=config.listen.peer,
+            secret=secret,
+            hello=self._hello,
+            on_up=self._peer_up,
+            on_down=self._peer_down,
+            on_frames=self._frames,
+            on_refused=self._refused,
+            observer=observer,
+            limits=config.limits,
+            random_source=random.Random(source.getrandbits(64)),
+        )
+        self.replica = Replica(
+            config=config,
+            recovered=recovered,
+            clock=self._clock,
+            network=self.mesh,
+            syncer=self._syncer,
+            background=self._background,
+            observer=observer,
+            random=source,
+            wake=self._scheduler.wake,
+            on_stop=self._replica_stopped,
+            on_configuration=self._configuration_changed,
+        )
+        self.mesh.set_members(self.replica.configuration.members)
+        self.listener = ClientListener(self.replica, self.mesh, config, self._clock, observer)
+        metrics = NodeMetrics(
+            version=__version__,
+            status=self.replica.status,
+            events=lambda: observer.counts,
+            groups=(MetricGroup("peer_links", self.mesh.counters, {}),),
+        )
+        self.admin = AdminServer(
+            address=config.listen.admin,
+            version=__version__,
+            status=self.replica.status,
+            metrics=metrics.text,
+            is_draining=lambda: self._draining,
+            failure=self._failure,
+            observer=observer,
+            details=self._details,
+        )
+
+    def _failure(self) -> str:
+        return self._stopped.reason if self._stopped is not None else ""
+
+    def _details(self) -> Mapping[str, object]:
+        return {
+            "clients": self.listener.connection_count,
+            "links": {
+                member.id: "up" if self.mesh.is_up(member.id) else self.mesh.failure(member.id)
+                for member in self.replica.configuration.members
+                if member.id != self._config.node.id
+            },
+        }
+
+    # --------------------------------------------------------------- callbacks
+
+    def _hello(self) -> LocalHello:
+        hello = self.replica.hello()
+        return LocalHello(
+            cluster_id=self.replica.cluster_id,
+            disk_id=hello.disk_id,
+            term=hello.term,
+            last_index=hello.last_index,
+            founding=hello.founding,
+            admitted=hello.admitted,
+        )
+
+    def _peer_up(self, node: NodeId, hello: PeerHello) -> None:
+        self._refusals.pop(node, None)
+        self.replica.peer_up(node, hello)
+        self.listener.peer_up(node)
+
+    def _peer_down(self, node: NodeId) -> None:
+        self.replica.peer_down(node)
+        self.listener.peer_down(node)
+
+    def _frames(self, node: NodeId, frames: list[Frame]) -> None:
+        for kind, body in frames:
+            if kind in (PEER_RAFT, PEER_SNAPSHOT):
+                try:
+                    self.replica.receive(node, kind, body)
+                except ProtocolError as error:
+                    self._observer.event("peer_protocol_error", peer=node, reason=str(error))
+            else:
+                self.listener.received(node, kind, body)
+
+    def _refused(self, node: NodeId, refusal: Refusal) -> None:
+        """Give up once a majority of the members says that this is not their cluster."""
+        if refusal.reason is not RefusalReason.OTHER_CLUSTER or not refusal.proven:
+            return
+        if self.replica.configuration.member(node) is None:
+            return
+        self._refusals[node] = refusal
+        if len(self._refusals) >= self.replica.configuration.quorum:
+            refusers = ", ".join(sorted(self._refusals))
+            self.replica.fail(
+                IdentityRefusedError(
+                    f"{refusers} belong to another cluster than {self._config.node.data_dir}"
+                )
+            )
+
+    def _configuration_changed(self, configuration: Configuration) -> None:
+        self.mesh.set_members(configuration.members)
+
+    def _replica_stopped(self, stopped: Stopped) -> None:
+        self._stopped = stopped
+        self._ended.set()
+
+    # ------------------------------------------------------------ start and stop
+
+    async def _start(self) -> None:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._ended.set)
+        await self.mesh.start()
+        await self.listener.start()
+        await self.admin.start()
+        # What was loaded stays: the collector need not walk it again.
+        gc.collect()
+        gc.freeze()
+        gc.set_threshold(_GC_THRESHOLD, 50, 50)
+        self._scheduler.start(self.replica)
+        self._observer.event(
+            "started",
+            version=__version__,
+            node=self._config.node.id,
+            client=self._config.listen.client,
+            peer=self._config.listen.peer,
+            admin=self._config.listen.admin,
+        )
+
+    async def _stop(self) -> None:
+        """Answer what is in flight, make everything durable, say goodbye."""
+        self._draining = True
+        self._observer.event("stopping")
+        await self.listener.drain(_DRAIN_S)
+        self.replica.drain()
+        await self._until_settled()
+        self.replica.mark()
+        await self._until_settled()
+        self._scheduler.stop()
+        await self.mesh.stop()
+        await self.admin.stop()
+        self._syncer.stop()
+        self._background.stop()
+        self.replica.close()
+        self._disk.unlock()
+        self._observer.event("stopped_cleanly")
+
+    async def _until_settled(self) -> None:
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + _SETTLE_S / 2
+        while self.replica.busy and self._stopped is None and loop.time() < deadline:
+            await asyncio.sleep(0.005)
+
+    async def _abandon(self) -> None:
+        """Close everything without another word to anybody."""
+        self._scheduler.stop()
+        await self.listener.stop()
+        await self.mesh.stop()
+        await self.admin.stop()

@@ -1,0 +1,1 @@
+"""The turn: persist, send, apply, reply."""

@@ -1,0 +1,225 @@
+"""Taking snapshots of the store and dropping the log that they cover.
+
+Owns when a snapshot is taken (log bytes since the last one, or on request), the
+walk from image to durable file, and what may be deleted afterwards. The image
+is encoded piece by piece on the owning thread, compressed and written by the
+background worker, one piece at a time, so that neither waits long nor piles up.
+
+Invariants: the log is never cut before the snapshot that covers it is durable
+and verified; the previous snapshot stays until then; a full disk ends the
+attempt, not the node.
+
+Owner: replica.replica. Tests: tests/unit/replica/test_compaction.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING
+
+from raftkv.config import Limits
+from raftkv.engine.core import RaftCore
+from raftkv.engine.ready import SnapshotTaken
+from raftkv.errors import DiskFullError
+from raftkv.kv.image import Image
+from raftkv.kv.store import KvStore
+from raftkv.seams import DISK_FULL, Failure, Observer, Slot, Worker
+from raftkv.storage.snapshots import SnapshotStore, SnapshotWriter
+from raftkv.types import Configuration, Index, SnapshotMeta, Term
+
+if TYPE_CHECKING:
+    from raftkv.storage.wal import Wal
+
+# After a failed attempt, log bytes to wait for before the next one.
+RETRY_BYTES = 1 << 20
+
+
+class _Attempt:
+    """One snapshot on its way to the disk."""
+
+    def __init__(self, image: Image, writer: SnapshotWriter, meta: SnapshotMeta) -> None:
+        self.image = image
+        self.pieces: Iterator[bytes] = image.slices()
+        self.writer = writer
+        self._meta = meta
+
+    def meta(self) -> SnapshotMeta:
+        """Say what the file stands for, once every piece was taken."""
+        if self.image.image_hash is None:
+            raise AssertionError("the image was not walked to its end")
+        return replace(self._meta, image_hash=self.image.image_hash)
+
+
+def _meta(image: Image, term: Term, configuration: Configuration) -> SnapshotMeta:
+    """Return what an image stands for; its hash is known at its end only."""
+    meta = image.meta
+    return SnapshotMeta(
+        index=Index(meta.applied_index),
+        term=term,
+        configuration=configuration,
+        state_hash=meta.state_hash,
+        image_hash=b"",
+        log_time_ms=meta.log_time_ms,
+        lease_time_ms=meta.lease_time_ms,
+        revision=meta.revision,
+        keys=meta.key_count,
+    )
+
+
+class Compactor:
+    """Decides when to take a snapshot, takes it, and cuts the log."""
+
+    def __init__(
+        self,
+        *,
+        core: RaftCore,
+        wal: Wal,
+        snapshots: SnapshotStore,
+        background: Worker,
+        observer: Observer,
+        limits: Limits,
+        deliver: Callable[[SnapshotTaken], None],
+        fail: Callable[[BaseException], None],
+        log_bytes: int,
+        snapshot_index: Index,
+    ) -> None:
+        self._core = core
+        self._wal = wal
+        self._snapshots = snapshots
+        self._background = background
+        self._observer = observer
+        self._limits = limits
+        self._deliver = deliver
+        self._fail = fail
+        self._attempt: _Attempt | None = None
+        self._requests: list[Slot] = []
+        self._waiting: list[Slot] = []
+        self._log_bytes = log_bytes
+        self.snapshot_index = snapshot_index
+
+    def note_applied(self, size: int) -> None:
+        """Count bytes of applied entries since the last snapshot."""
+        self._log_bytes += size
+
+    def note_installed(self, index: Index) -> None:
+        """Start counting again behind a snapshot that came from the leader."""
+        self.snapshot_index = index
+        self._log_bytes = 0
+
+    def request(self, slot: Slot) -> None:
+        """Take a snapshot soon and resolve the slot with its index."""
+        self._requests.append(slot)
+
+    def turn(self, store: KvStore) -> None:
+        """Start an attempt if one is due and none is under way."""
+        if self._attempt is not None:
+            return
+        if not self._requests and self._log_bytes < self._limits.snapshot_log_bytes:
+            return
+        self._waiting, self._requests = self._requests, []
+        if store.applied_index <= self.snapshot_index:
+            self._answer(self.snapshot_index)
+            return
+        self._start(store)
+
+    def _start(self, store: KvStore) -> None:
+        index = Index(store.applied_index)
+        term = self._core.log.term_at(index)
+        if term is None:
+            raise AssertionError(f"applied entry {index} is not in the log")
+        self._log_bytes = 0
+        image = store.start_image()
+        meta = _meta(image, Term(term), self._core.configuration_at(index))
+        try:
+            writer = self._snapshots.writer(meta)
+        except DiskFullError:
+            image.close()
+            self._give_up()
+            return
+        self._attempt = _Attempt(image, writer, meta)
+        self._next_piece(None)
+
+    def _next_piece(self, outcome: object) -> None:
+        attempt = self._attempt
+        if attempt is None:
+            return
+        if isinstance(outcome, BaseException):
+            self._abort(attempt, outcome)
+            return
+        piece = next(attempt.pieces, None)
+        if piece is None:
+            self._background.submit(partial(attempt.writer.finish, attempt.meta()), self._finished)
+        else:
+            self._background.submit(partial(attempt.writer.write, piece), self._next_piece)
+
+    def _abort(self, attempt: _Attempt, error: BaseException) -> None:
+        self._attempt = None
+        attempt.image.close()
+        if not isinstance(error, DiskFullError):
+            self._fail(error)
+            return
+        self._background.submit(attempt.writer.abort, self._ignore)
+        self._give_up()
+
+    def _give_up(self) -> None:
+        self._observer.event("snapshot_postponed", reason="disk full")
+        self._log_bytes = max(0, self._limits.snapshot_log_bytes - RETRY_BYTES)
+        waiting, self._waiting = self._waiting, []
+        for slot in waiting:
+            slot.fail(DISK_FULL)
+
+    def _finished(self, outcome: SnapshotMeta | BaseException) -> None:
+        attempt = self._attempt
+        if attempt is None:
+            return
+        if isinstance(outcome, BaseException):
+            self._abort(attempt, outcome)
+            return
+        self._attempt = None
+        if outcome.index > self.snapshot_index:
+            self.snapshot_index = outcome.index
+            self._deliver(SnapshotTaken(outcome, self._keep_from(outcome.index)))
+        self._observer.event("snapshot_taken", index=outcome.index, keys=outcome.keys)
+        self._background.submit(self._snapshots.prune, self._pruned)
+        self._answer(outcome.index)
+
+    def _keep_from(self, index: Index) -> Index:
+        """Return the first entry to keep: a tail for followers that lag a little."""
+        log = self._core.log
+        size = 0
+        first = index + 1
+        while first - 1 > log.base_index:
+            entry = log.entry_at(first - 1)
+            if entry is None:
+                break
+            size += len(entry[0])
+            if size > self._limits.snapshot_keep_log_bytes:
+                break
+            first -= 1
+        return Index(first)
+
+    def cut_wal(self) -> None:
+        """Delete the segments that hold nothing above the log's base."""
+        names = self._wal.compact(self._core.log.base_index)
+        if names:
+            self._background.submit(partial(self._wal.remove_segments, names), self._pruned)
+
+    def _answer(self, index: Index) -> None:
+        waiting, self._waiting = self._waiting, []
+        for slot in waiting:
+            slot.resolve([int(index)])
+
+    def close(self, failure: Failure) -> None:
+        """Answer whoever still waits; the node stops."""
+        waiting, self._waiting, self._requests = self._waiting + self._requests, [], []
+        for slot in waiting:
+            slot.fail(failure)
+
+    def _pruned(self, outcome: object) -> None:
+        if isinstance(outcome, BaseException):
+            self._fail(outcome)
+
+    def _ignore(self, _outcome: object) -> None:
+        """The attempt has ended already; its leftovers are cleaned at the next start."""

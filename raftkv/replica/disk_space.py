@@ -1,0 +1,96 @@
+"""Whether the log has space, known before a step instead of found in a write.
+
+Space is taken a segment at a time, ahead of need, by the background worker. If
+there is none left for what this turn would write, the state is `full`: the
+engine takes no entries, but votes, heartbeats and reads go on out of a reserve,
+and the state ends by itself when space returns.
+
+Owner: replica.replica. Tests: tests/unit/replica/test_disk_space.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from raftkv.errors import DiskFullError
+from raftkv.seams import Clock, Observer, Worker
+
+if TYPE_CHECKING:
+    from raftkv.storage.wal import Wal
+
+RETRY_MS = 500
+
+
+class DiskSpaceGuard:
+    """Keeps a prepared segment at hand, and says when there is none to be had."""
+
+    def __init__(
+        self,
+        *,
+        wal: Wal,
+        background: Worker,
+        observer: Observer,
+        clock: Clock,
+        fail: Callable[[BaseException], None],
+    ) -> None:
+        self._wal = wal
+        self._background = background
+        self._observer = observer
+        self._clock = clock
+        self._fail = fail
+        self._preparing = False
+        self._retry_ms: int | None = None
+        self.full = False
+
+    def check(self, needed_bytes: int) -> bool:
+        """Make sure that this much can be written; say whether `full` changed.
+
+        Blocks for a segment's creation only if the worker did not keep up.
+        """
+        was = self.full
+        self.full = not self._has_room(needed_bytes)
+        if self.full != was:
+            self._observer.event("disk_full" if self.full else "disk_space_returned")
+        return self.full != was
+
+    def _has_room(self, needed_bytes: int) -> bool:
+        if self._wal.room_bytes() >= needed_bytes:
+            return True
+        if self._preparing:
+            # The worker holds the file; rotation can still make one of its own.
+            return not self.full and self._retry_ms is None
+        if self.full and self._retry_ms is not None and self._clock.now_ms() < self._retry_ms:
+            return False
+        if not self._wal.needs_segment():
+            # A frame larger than a segment gets one of its own size.
+            return True
+        try:
+            self._wal.prepare_segment()
+        except DiskFullError:
+            self._retry_ms = self._clock.now_ms() + RETRY_MS
+            return False
+        self._retry_ms = None
+        return True
+
+    def prepare(self) -> None:
+        """Let the worker take the next segment's space, unless it was just refused."""
+        if self._preparing or not self._wal.needs_segment():
+            return
+        if self._retry_ms is not None and self._clock.now_ms() < self._retry_ms:
+            return
+        self._preparing = True
+        self._background.submit(self._wal.prepare_segment, self._prepared)
+
+    def retry_ms(self) -> int | None:
+        """Return when to look again for space."""
+        return self._retry_ms
+
+    def _prepared(self, outcome: object) -> None:
+        self._preparing = False
+        if isinstance(outcome, DiskFullError):
+            self._retry_ms = self._clock.now_ms() + RETRY_MS
+        elif isinstance(outcome, BaseException):
+            self._fail(outcome)
+        else:
+            self._retry_ms = None

@@ -1,0 +1,705 @@
+"""The turn: everything that arrived becomes one step, and its effects, in order.
+
+`Replica` owns term, log, commit index and store of one node (through `RaftCore`
+and `KvStore`) and is a plain, synchronous class: the asyncio shell and the
+simulator call the same methods. Everything a turn received, from all clients
+and peers, is one step of the engine: one log batch, one WAL write, one fsync,
+one message a peer.
+
+Order of effects in a turn: persist (one write; the fsync runs on a worker and
+reports through `_synced`), send what may leave, apply what is committed, answer.
+Nothing leaves before what it speaks for is durable: see `replica.outbox`.
+
+A failed write or fsync, damaged data and a broken invariant stop the node at
+once, with no further message or reply; nothing is retried.
+
+Who calls: the one owning thread. Tests: tests/unit/replica, tests/sim.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Generator, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any, Protocol
+
+from raftkv.config import Config
+from raftkv.engine.core import RaftCore, SafetyViolationError
+from raftkv.engine.ready import (
+    KIND_COMMANDS,
+    KIND_CONFIGURATION,
+    DiskSpace,
+    Inbound,
+    PeerDown,
+    PeerHello,
+    PeerMessage,
+    PeerUp,
+    Proposal,
+    Ready,
+    SnapshotReceived,
+    SnapshotTaken,
+    Synced,
+)
+from raftkv.errors import (
+    DamagedDataError,
+    DiskFullError,
+    IdentityRefusedError,
+    ProtocolError,
+    StorageError,
+)
+from raftkv.kv.codec import encode_batch
+from raftkv.kv.store import KvStore
+from raftkv.replica import transfer
+from raftkv.replica.batches import Batch, Batches
+from raftkv.replica.clockwork import BatchClock
+from raftkv.replica.compaction import Compactor
+from raftkv.replica.disk_space import DiskSpaceGuard
+from raftkv.replica.outbox import Outbox
+from raftkv.replica.reads import Read, Reads
+from raftkv.replica.recovery import Recovered
+from raftkv.seams import (
+    NOT_LEADER,
+    OVERLOADED,
+    PEER_RAFT,
+    PEER_SNAPSHOT,
+    SHUTTING_DOWN,
+    Clock,
+    Failure,
+    Network,
+    Observer,
+    Slot,
+    Worker,
+)
+from raftkv.storage.identity import save_identity
+from raftkv.storage.wal_segments import SyncJob
+from raftkv.types import Configuration, Index, Member, NodeId, SnapshotMeta, Status, WriteSequence
+
+Command = tuple[Any, ...]
+
+EXIT_DAMAGED = 3
+EXIT_INTERNAL = 6
+EXIT_REFUSED = 7
+
+# Entries kept for the network: bytes of frames beyond the entries' own.
+_FRAME_SLACK_BYTES = 64 * 1024
+# Pause in writing after which a sync mark is written.
+IDLE_MARK_MS = 200
+
+
+class RandomSource(Protocol):
+    """Jitter of elections, and seeds of batches."""
+
+    def random(self) -> float:
+        """Return a number in [0, 1)."""
+        ...
+
+    def getrandbits(self, count: int, /) -> int:
+        """Return a number of that many bits."""
+        ...
+
+
+class Listener(Protocol):
+    """Who serves this replica's clients."""
+
+    def leader_changed(self) -> None:
+        """Role, term or known leader are other ones."""
+        ...
+
+    def accepting_changed(self) -> None:
+        """`Replica.accepting` is another one."""
+        ...
+
+    def turn_ended(self) -> None:
+        """Every slot that this turn could fill is filled."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Stopped:
+    """Why a replica does nothing any more.
+
+    Attributes:
+        exit_code: As design and CLI reference list them.
+        reason: For people; one or more lines.
+    """
+
+    exit_code: int
+    reason: str
+
+
+class Replica:
+    """One node's share of the cluster, without sockets, threads or clocks of its own."""
+
+    def __init__(
+        self,
+        *,
+        config: Config,
+        recovered: Recovered,
+        clock: Clock,
+        network: Network,
+        syncer: Worker,
+        background: Worker,
+        observer: Observer,
+        random: RandomSource,
+        wake: Callable[[], None],
+        on_stop: Callable[[Stopped], None],
+        on_configuration: Callable[[Configuration], None],
+    ) -> None:
+        """Take over what recovery found; `start` begins.
+
+        Args:
+            config: Validated settings of this node.
+            recovered: Core, store, WAL and snapshots of this node's directory.
+            clock: Of this node.
+            network: Links to the other members.
+            syncer: Runs fsync jobs, one at a time.
+            background: Runs all other blocking jobs, one at a time.
+            observer: Hears rare events.
+            random: For seeds; the engine has its own reference to it.
+            wake: Asks for a turn soon.
+            on_stop: Hears once that this replica has stopped itself.
+            on_configuration: Hears of each configuration put in force.
+        """
+        self._config = config
+        self._clock = clock
+        self._network = network
+        self._syncer = syncer
+        self._background = background
+        self._observer = observer
+        self._random = random
+        self._wake = wake
+        self._on_stop = on_stop
+        self._on_configuration = on_configuration
+        self._disk = recovered.disk
+        self._identity = recovered.identity
+        self._core: RaftCore = recovered.core
+        self._wal = recovered.wal
+        self.store: KvStore = recovered.store
+        self._retired: deque[KvStore] = deque()
+        self._outbox = Outbox(network, recovered.core.log.synced)
+        self._inbox: list[Inbound] = []
+        limits = config.limits
+        timeout = config.timing.request_timeout_ms
+        self._batches = Batches(limits, timeout)
+        self._reads = Reads(timeout)
+        self._slices: deque[tuple[Generator[None, None, object], Slot]] = deque()
+        self._batch_clock = BatchClock(clock, observer)
+        self._space = DiskSpaceGuard(
+            wal=recovered.wal, background=background, observer=observer, clock=clock, fail=self.fail
+        )
+        self._compactor = Compactor(
+            core=recovered.core,
+            wal=recovered.wal,
+            snapshots=recovered.snapshots,
+            background=background,
+            observer=observer,
+            limits=limits,
+            deliver=self._snapshot_taken,
+            fail=self.fail,
+            log_bytes=recovered.core.log.size_bytes,
+            snapshot_index=recovered.snapshot_index,
+        )
+        self._sender = transfer.SnapshotSender(
+            network=network,
+            snapshots=recovered.snapshots,
+            background=background,
+            observer=observer,
+            chunk_bytes=limits.snapshot_chunk_bytes,
+            fail=self.fail,
+        )
+        self._snapshot_inbox = transfer.SnapshotInbox(
+            network=network,
+            snapshots=recovered.snapshots,
+            background=background,
+            observer=observer,
+            ready=self._snapshot_loaded,
+            fail=self.fail,
+        )
+        self._loaded: tuple[SnapshotMeta, KvStore] | None = None
+        self._last_leader: NodeId | None = None
+        self._was_accepting = True
+        self._draining = False
+        self._sync_due_ms = 0
+        self._mark_due = False
+        self._written_ms = 0
+        self.stopped: Stopped | None = None
+        self.listener: Listener | None = None
+
+    # -------------------------------------------------------------------- views
+
+    @property
+    def node_id(self) -> NodeId:
+        """Name of this node."""
+        return self._config.node.id
+
+    @property
+    def is_leader(self) -> bool:
+        """Whether this node leads."""
+        return self._core.is_leader
+
+    @property
+    def has_leader(self) -> bool:
+        """Whether a leader is known."""
+        return self._core.leader_id is not None
+
+    @property
+    def leader(self) -> Member | None:
+        """The last known leader, which may be gone."""
+        leader_id = self._core.leader_id or self._last_leader
+        return self.configuration.member(leader_id) if leader_id else None
+
+    @property
+    def accepting(self) -> bool:
+        """False while uncommitted writes fill their limit: stop reading from clients."""
+        return self._batches.uncommitted_bytes < self._config.limits.uncommitted_bytes_max // 2
+
+    @property
+    def configuration(self) -> Configuration:
+        """Members in force."""
+        return self._core.configuration
+
+    @property
+    def cluster_id(self) -> str:
+        """Name of the cluster, once a first configuration is committed."""
+        return self._identity.cluster_id
+
+    @property
+    def disk_id(self) -> str:
+        """Name of this node's data directory."""
+        return self._identity.disk_id
+
+    def hello(self) -> PeerHello:
+        """What to tell a peer when a link comes up."""
+        return self._core.hello()
+
+    def status(self) -> Status:
+        """Frozen view of this node."""
+        core, store, log = self._core, self.store, self._core.log
+        return Status(
+            node_id=self.node_id,
+            role=core.role,
+            term=core.term,
+            leader_id=core.leader_id,
+            commit_index=core.commit_index,
+            applied_index=Index(store.applied_index),
+            first_index=Index(log.base_index + 1),
+            last_index=log.last_index,
+            snapshot_index=self._compactor.snapshot_index,
+            configuration=core.configuration,
+            state_hash=store.state_hash.hex(),
+            state_hash_index=Index(store.applied_index),
+            keys=store.key_count,
+            log_time_ms=store.log_time_ms,
+            revision=store.revision,
+            disk_full=self._space.full,
+            admitted=core.admitted,
+            waiting_for=core.waiting_for,
+            peers=core.peer_statuses(),
+        )
+
+    # ------------------------------------------------------- input from clients
+
+    def propose(self, commands: Sequence[Command], slot: Slot) -> None:
+        """Ask that one run of commands take effect through the log, in order.
+
+        Reads among them are evaluated at their place. The slot is answered
+        exactly once; `NOT_LEADER`, `OVERLOADED` and `SHUTTING_DOWN` come at
+        once and mean that nothing was proposed.
+        """
+        if not self._core.is_leader:
+            slot.fail(NOT_LEADER)
+        elif self._draining or self.stopped is not None:
+            slot.fail(SHUTTING_DOWN)
+        elif self._batches.uncommitted_bytes > self._config.limits.uncommitted_bytes_max:
+            slot.fail(OVERLOADED)
+        else:
+            self._batches.add(list(commands), slot)
+            self._wake()
+
+    def read(self, commands: Sequence[Command], slot: Slot) -> None:
+        """Evaluate reads linearizably; this node must lead."""
+        self._add_read(Read(list(commands), slot, sliced=False))
+
+    def read_sliced(self, command: Command, slot: Slot, *, linearizable: bool) -> None:
+        """Evaluate a read of the whole store in slices; resolves with one result."""
+        read = Read([command], slot, sliced=True)
+        if linearizable:
+            self._add_read(read)
+        else:
+            self._execute(read)
+
+    def read_stale(self, command: Command) -> object:
+        """Evaluate one read on this node's store, at once."""
+        return self.store.execute(command)
+
+    def take_snapshot(self, slot: Slot) -> None:
+        """Write a snapshot of this node's store; resolves with its index."""
+        if self.stopped is not None:
+            slot.fail(SHUTTING_DOWN)
+            return
+        self._compactor.request(slot)
+        self._wake()
+
+    def _add_read(self, read: Read) -> None:
+        if not self._core.is_leader:
+            read.slot.fail(NOT_LEADER)
+        elif self.stopped is not None:
+            read.slot.fail(SHUTTING_DOWN)
+        else:
+            self._reads.add(read)
+            self._wake()
+
+    # --------------------------------------------------------- input from peers
+
+    def peer_up(self, node: NodeId, hello: PeerHello) -> None:
+        """A link to a member is established."""
+        self._inbox.append(PeerUp(node, hello))
+        self._wake()
+
+    def peer_down(self, node: NodeId) -> None:
+        """A link to a member is lost."""
+        self._outbox.forget(node)
+        self._inbox.append(PeerDown(node))
+        self._wake()
+
+    def receive(self, node: NodeId, kind: int, body: bytes) -> None:
+        """Take one frame of a member.
+
+        Raises:
+            ProtocolError: It is not a message of ours; the link should end.
+        """
+        if kind == PEER_RAFT:
+            self._inbox.append(PeerMessage(node, body))
+            self._wake()
+        elif kind == PEER_SNAPSHOT:
+            self._receive_snapshot(node, transfer.decode(body))
+        else:
+            raise ProtocolError(f"frame of unknown kind {kind}")
+
+    def _receive_snapshot(
+        self, node: NodeId, message: transfer.SnapshotChunk | transfer.SnapshotAnswer
+    ) -> None:
+        if self.stopped is not None or message.term != self._core.term:
+            return
+        if type(message) is transfer.SnapshotChunk:
+            if self._core.leader_id == node and not self._core.is_leader:
+                self._snapshot_inbox.received(node, message)
+        elif type(message) is transfer.SnapshotAnswer and self._core.is_leader:
+            self._sender.answered(node, message, self._clock.now_ms())
+
+    # -------------------------------------------------------------------- turn
+
+    def turn(self) -> None:
+        """Carry out one step and its effects. Must not be called from a slot."""
+        if self.stopped is not None:
+            return
+        try:
+            self._turn(self._clock.now_ms())
+        except (SafetyViolationError, StorageError, ProtocolError, IdentityRefusedError) as error:
+            self.fail(error)
+        except (MemoryError, OSError, RecursionError, AssertionError) as error:
+            self.fail(error)
+
+    def _turn(self, now_ms: int) -> None:
+        proposals = self._take_proposals(now_ms)
+        inbox = self._take_inbox(proposals)
+        has_reads = self._reads.has_new
+        ready = self._core.step(
+            now_ms, inbox, proposals, reads=has_reads, wall_ms=self._clock.wall_ms()
+        )
+        if has_reads and ready.read_ticket:
+            self._reads.begin(ready.read_ticket, now_ms)
+        self._persist(ready)
+        self._outbox.post(ready.messages)
+        self._note_changes(ready)
+        self._apply(ready)
+        self._answer(ready, now_ms)
+        self._housekeeping(ready, now_ms)
+        self._network.flush()
+        if self.listener is not None:
+            self._tell_listener(ready)
+        if self._core.has_backlog() or self._slices or self._retired:
+            self._wake()
+
+    def _take_proposals(self, now_ms: int) -> list[Proposal]:
+        if self._core.is_leader:
+            self._batch_clock.lead(self._core.term, self._core.quorum_wall_ms, self.store)
+        if not self._batches.has_new:
+            due = self._core.has_own_noop and not self._batches.pending
+            if not due or not self._batch_clock.tick_due(now_ms, self.store):
+                return []
+            return [Proposal(self._stamped([]), None)]
+        if not self._core.is_leader:
+            self._batches.fail_new(NOT_LEADER)
+            return []
+        return self._batches.take(now_ms, self._stamped)
+
+    def _stamped(self, commands: Sequence[Command]) -> bytes:
+        log_time_ms, lease_time_ms = self._batch_clock.stamp(self.store)
+        return encode_batch(log_time_ms, lease_time_ms, self._random.getrandbits(63), commands)
+
+    def _take_inbox(self, proposals: list[Proposal]) -> list[Inbound]:
+        inbox, self._inbox = self._inbox, []
+        needed = _FRAME_SLACK_BYTES + sum(len(proposal.payload) for proposal in proposals)
+        for item in inbox:
+            if type(item) is PeerMessage:
+                needed += len(item.body)
+        if self._space.check(needed):
+            inbox.insert(0, DiskSpace(self._space.full))
+        return inbox
+
+    # ----------------------------------------------------------------- effects
+
+    def _persist(self, ready: Ready) -> None:
+        if ready.admission_changed:
+            self._save_admission()
+        if ready.records:
+            self._wal.append(
+                ready.sequence, ready.records, ready.commit_hint, reserve=self._space.full
+            )
+            self._mark_due = True
+            self._written_ms = self._clock.now_ms()
+            if self._config.durability.sync != "always":
+                self._report_synced(ready.sequence)
+        self.start_sync()
+
+    def start_sync(self) -> None:
+        """Hand what is not durable to the sync worker, unless one job is under way."""
+        mode = self._config.durability.sync
+        if mode == "never" and not self._draining:
+            return
+        if mode == "interval" and not self._draining:
+            now_ms = self._clock.now_ms()
+            if now_ms < self._sync_due_ms:
+                return
+            self._sync_due_ms = now_ms + self._config.durability.sync_interval_ms
+        job = self._wal.sync_job()
+        if job is not None:
+            self._syncer.submit(job.run, partial(self._synced, job))
+
+    def _synced(self, job: SyncJob, outcome: object) -> None:
+        """Take the report of the sync worker."""
+        if self.stopped is not None:
+            return
+        if isinstance(outcome, BaseException):
+            self.fail(outcome)
+            return
+        self._wal.finished(job)
+        if self._config.durability.sync == "always":
+            self._report_synced(job.sequence)
+            self._network.flush()
+        self.start_sync()
+        self._wake()
+
+    def _report_synced(self, sequence: WriteSequence) -> None:
+        self._outbox.release(sequence)
+        self._inbox.append(Synced(sequence))
+
+    def _save_admission(self) -> None:
+        """Make durable, before any vote leaves, whether this disk counts."""
+        if self._core.admitted == self._identity.admitted:
+            return
+        mine = self._core.committed_configuration.member(self.node_id)
+        if not self._core.admitted and mine is not None and mine.disk_id != self.disk_id:
+            raise IdentityRefusedError(
+                f"the cluster counts disk {mine.disk_id} as {self.node_id}, not {self.disk_id}"
+            )
+        if self._core.admitted:
+            self._identity = replace(self._identity, admitted=True)
+            save_identity(self._disk, self._identity)
+            self._observer.event("admitted", disk_id=self.disk_id)
+
+    def _note_changes(self, ready: Ready) -> None:
+        if ready.configuration is not None:
+            self._on_configuration(ready.configuration)
+        for node, reason in ready.violators:
+            self._observer.event("peer_protocol_error", peer=node, reason=reason)
+        if ready.leader_changed:
+            self._last_leader = self._core.leader_id or self._last_leader
+            self._observer.event(
+                "leader_changed",
+                role=str(self._core.role),
+                term=self._core.term,
+                leader=self._core.leader_id or "",
+            )
+        if ready.install is not None:
+            self._install(ready.install)
+
+    def _install(self, meta: SnapshotMeta) -> None:
+        """Replace the store by the one that was loaded from this snapshot."""
+        if self._loaded is None or self._loaded[0] != meta:
+            raise AssertionError("a snapshot was adopted that was not loaded")
+        self._retired.append(self.store)
+        self.store.retire()
+        self.store = self._loaded[1]
+        self._loaded = None
+        self._compactor.note_installed(meta.index)
+        self._save_cluster_id(meta.configuration)
+        self._observer.event("snapshot_installed", index=meta.index, keys=meta.keys)
+
+    def _apply(self, ready: Ready) -> None:
+        store, batches = self.store, self._batches
+        for entry in ready.committed:
+            self._compactor.note_applied(len(entry.payload))
+            if entry.kind == KIND_COMMANDS:
+                results = store.apply(entry.index, entry.payload)
+                if entry.token is not None:
+                    batches.resolve(entry.token, results)  # type: ignore[arg-type]
+            else:
+                store.skip(entry.index)
+                if entry.kind == KIND_CONFIGURATION:
+                    self._save_cluster_id(self._core.committed_configuration)
+        if store.alarms:
+            for alarm in store.alarms:
+                self._observer.event("command_failed", **alarm._asdict())
+            store.alarms.clear()
+
+    def _save_cluster_id(self, configuration: Configuration) -> None:
+        """Remember which cluster this directory belongs to, once that is committed."""
+        if self._identity.cluster_id == configuration.cluster_id:
+            return
+        if self._identity.cluster_id:
+            raise DamagedDataError(
+                self._disk.path("identity"),
+                0,
+                f"cluster {self._identity.cluster_id} here, {configuration.cluster_id} in the log",
+            )
+        self._identity = replace(self._identity, cluster_id=configuration.cluster_id)
+        save_identity(self._disk, self._identity)
+        self._wal.set_cluster_id(configuration.cluster_id)
+        self._observer.event("cluster_joined", cluster_id=configuration.cluster_id)
+
+    def _answer(self, ready: Ready, now_ms: int) -> None:
+        for outcome in ready.outcomes:
+            if type(outcome.token) is Batch:
+                failure = Failure(outcome.reason, definite=outcome.definite)
+                if outcome.definite and outcome.reason == NOT_LEADER.reason:
+                    failure = NOT_LEADER
+                self._batches.fail(outcome.token, failure)
+        if ready.reads_failed:
+            self._reads.fail_all()
+        if ready.reads is not None:
+            self._reads.confirm(ready.reads)
+        self._reads.serve(Index(self.store.applied_index), self._execute)
+        self._batches.expire(now_ms)
+        self._reads.expire(now_ms)
+
+    def _execute(self, read: Read) -> None:
+        if read.sliced:
+            self._slices.append((self.store.sliced(read.commands[0]), read.slot))
+            self._wake()
+        else:
+            read.slot.resolve(self.store.execute_all(read.commands))
+
+    # ------------------------------------------------------------- housekeeping
+
+    def _housekeeping(self, ready: Ready, now_ms: int) -> None:
+        self._sender.turn(ready.snapshot_peers, self._core.term, now_ms)
+        self._compactor.turn(self.store)
+        self._space.prepare()
+        self._mark_if_idle(now_ms)
+        if self._slices:
+            self._run_slice()
+        if self._retired and not self._retired[0].free_slice():
+            self._retired.popleft()
+        if self.store.free_slice():
+            self._wake()
+
+    def _run_slice(self) -> None:
+        generator, slot = self._slices.popleft()
+        try:
+            next(generator)
+        except StopIteration as stop:
+            slot.resolve([stop.value])
+        else:
+            self._slices.append((generator, slot))
+
+    def _snapshot_taken(self, taken: SnapshotTaken) -> None:
+        self._inbox.append(taken)
+        self.turn()
+        if self.stopped is None:
+            self._compactor.cut_wal()
+
+    def _snapshot_loaded(self, node: NodeId, meta: SnapshotMeta, store: KvStore) -> None:
+        """A received snapshot is durable and loaded; let the engine decide."""
+        self._loaded = (meta, store)
+        self._inbox.append(SnapshotReceived(node, meta))
+        self.turn()
+        if self._loaded is not None:
+            self._retired.append(self._loaded[1])
+            self._loaded[1].retire()
+            self._loaded = None
+        self._snapshot_inbox.forget_loaded()
+
+    def _tell_listener(self, ready: Ready) -> None:
+        listener = self.listener
+        if listener is None:
+            return
+        if ready.leader_changed or ready.configuration is not None:
+            listener.leader_changed()
+        if self.accepting != self._was_accepting:
+            self._was_accepting = self.accepting
+            listener.accepting_changed()
+        listener.turn_ended()
+
+    def next_deadline_ms(self) -> int:
+        """Return when a turn is due even if nothing arrives."""
+        deadlines = [
+            self._core.next_deadline_ms(),
+            self._batches.next_deadline_ms(),
+            self._reads.next_deadline_ms(),
+            self._space.retry_ms(),
+        ]
+        if self._core.is_leader:
+            deadlines.append(self._batch_clock.next_tick_ms(self.store))
+        return min(deadline for deadline in deadlines if deadline is not None)
+
+    def _mark_if_idle(self, now_ms: int) -> None:
+        """After a pause in writing, mark what is durable: rot can be told from a torn end."""
+        quiet = now_ms - self._written_ms >= IDLE_MARK_MS
+        if self._mark_due and quiet and self._wal.synced_sequence == self._wal.last_sequence:
+            self.mark()
+
+    def mark(self) -> None:
+        """Write a sync mark if everything is durable, and start to sync it."""
+        self._mark_due = False
+        if self._wal.mark(self._core.allocate_sequence()):
+            self.start_sync()
+
+    # -------------------------------------------------------------------- ends
+
+    def drain(self) -> None:
+        """Take no more writes; what is proposed will still be answered."""
+        self._draining = True
+        self._batches.fail_new(SHUTTING_DOWN)
+        self._wake()
+
+    @property
+    def busy(self) -> bool:
+        """Whether a proposed batch waits for its fate or a write for its sync."""
+        return self._batches.pending or self._wal.synced_sequence != self._wal.last_sequence
+
+    def close(self) -> None:
+        """Release the files. The replica must be stopped or drained."""
+        if self.stopped is None:
+            self.stopped = Stopped(0, "closed")
+        self._compactor.close(SHUTTING_DOWN)
+        self._sender.stop()
+        self._wal.close()
+
+    def fail(self, error: BaseException) -> None:
+        """Stop for good: no further message, record or reply."""
+        if self.stopped is not None:
+            return
+        if isinstance(error, DamagedDataError):
+            code, reason = EXIT_DAMAGED, f"{error}\n{error.advice}".rstrip()
+        elif isinstance(error, IdentityRefusedError):
+            code, reason = EXIT_REFUSED, str(error)
+        elif isinstance(error, DiskFullError):
+            code, reason = EXIT_INTERNAL, f"no space where it was promised: {error}"
+        else:
+            code, reason = EXIT_INTERNAL, f"{type(error).__name__}: {error}"
+        self.stopped = Stopped(code, reason)
+        self._observer.event("stopped", exit_code=code, reason=reason)
+        self._on_stop(self.stopped)
