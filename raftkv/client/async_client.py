@@ -28,7 +28,7 @@ from raftkv.client.async_methods import AsyncMethods
 from raftkv.client.calls import Call
 from raftkv.client.pipeline import Commands, results_of
 from raftkv.client.policy import Exchange, Exchanged, Fate, Pause, Request, Route
-from raftkv.client.protocol import Argument, parse_addresses
+from raftkv.client.protocol import Argument, parse_addresses, unreachable
 from raftkv.client.status import NodeStatus, merge_statuses, status_from_reply
 from raftkv.errors import ConnectFailedError, RequestError
 
@@ -107,6 +107,8 @@ class AsyncClient(AsyncMethods[V]):
         nodes: Addresses `host:port` of some nodes, as a list or one text with
             commas. The others are learned from them.
         deadline_s: Seconds until a call ends, whatever happens.
+        reach_s_max: Seconds until a call ends while no node at all can be reached;
+            None for the deadline.
         decode: True to get keys and values as text; see `decode_text`.
         connections_max: Limit of calls under way at once; more of them wait.
         keep_state: True to keep using a connection after a command such as
@@ -119,22 +121,26 @@ class AsyncClient(AsyncMethods[V]):
     @overload
     def __init__(
         self: AsyncClient[bytes], nodes: str | Iterable[str], *, deadline_s: float = ...,
-        decode: Literal[False] = ..., connections_max: int = ..., keep_state: bool = ...,
+        reach_s_max: float | None = ..., decode: Literal[False] = ...,
+        connections_max: int = ..., keep_state: bool = ...,
     ) -> None: ...  # fmt: skip
     @overload
     def __init__(
         self: AsyncClient[str], nodes: str | Iterable[str], *, deadline_s: float = ...,
-        decode: Literal[True], connections_max: int = ..., keep_state: bool = ...,
+        reach_s_max: float | None = ..., decode: Literal[True],
+        connections_max: int = ..., keep_state: bool = ...,
     ) -> None: ...  # fmt: skip
     def __init__(
         self, nodes: str | Iterable[str], *, deadline_s: float = policy.DEADLINE_S_DEFAULT,
-        decode: bool = False, connections_max: int = 64, keep_state: bool = False,
+        reach_s_max: float | None = None, decode: bool = False,
+        connections_max: int = 64, keep_state: bool = False,
     ) -> None:  # fmt: skip
         self._random = random.Random()
         addresses = parse_addresses(nodes)
         self._route = Route(addresses, first=self._random.randrange(len(addresses)))
         self._pool = _Pool(connections_max, keep_state=keep_state)
         self._deadline_s = deadline_s
+        self._reach_s_max = reach_s_max
         self.decode = decode
 
     async def __aenter__(self) -> Self:
@@ -231,7 +237,8 @@ class AsyncClient(AsyncMethods[V]):
         try:
             conversation = policy.converse(
                 self._route, requests,
-                end_s=end_s, clock=time.monotonic, chance=self._random.random,
+                end_s=end_s, reach_s_max=self._reach_s_max or self._deadline_s,
+                clock=time.monotonic, chance=self._random.random,
             )  # fmt: skip
             event: Exchanged | None = None
             while True:
@@ -250,7 +257,7 @@ class AsyncClient(AsyncMethods[V]):
         try:
             connection = self._pool.take(effect.address) or await self._connect(effect)
         except OSError as error:
-            return Exchanged(Fate.UNREACHABLE, detail=f"{effect.address}: {error}")
+            return Exchanged(Fate.UNREACHABLE, detail=unreachable(effect.address, error))
         returned = False
         try:
             exchanged = await connection.exchange(

@@ -225,6 +225,7 @@ def converse(
     requests: Sequence[Request],
     *,
     end_s: float,
+    reach_s_max: float,
     clock: Callable[[], float],
     chance: Callable[[], float],
 ) -> Generator[Exchange | Pause, Exchanged, list[object]]:
@@ -234,6 +235,8 @@ def converse(
         route: Shared knowledge of the cluster; updated on the way.
         requests: At least one; executed in this order.
         end_s: Time on `clock` after which nothing is waited for.
+        reach_s_max: Seconds after which a cluster of which no node at all can be
+            reached is given up.
         clock: Monotone seconds.
         chance: Random numbers from 0 to 1, for the jitter.
 
@@ -246,9 +249,11 @@ def converse(
     first = 0
     pauses = 0
     free_tries = FREE_TRIES_AT_FIRST
+    reached_s = clock()
     while True:
-        remaining_s = end_s - clock()
-        if remaining_s <= 0:
+        now_s = clock()
+        remaining_s = end_s - now_s
+        if remaining_s <= 0 or now_s - reached_s > reach_s_max:
             return results
         rest = requests[first:]
         address = route.choose()
@@ -260,6 +265,8 @@ def converse(
             min(remaining_s, READ_REPLY_S_MAX) if harmless else remaining_s,
             not any(request.stateful for request in rest),
         )
+        if exchanged.fate is not Fate.UNREACHABLE:
+            reached_s = clock()
         first = _record(results, first, rest, exchanged)
         moved = None if route.pinned else _redirect(results, first, exchanged.fate)
         if moved is not None:

@@ -170,3 +170,8 @@ def parse_addresses(nodes: str | Iterable[str]) -> tuple[str, ...]:
     if not addresses:
         raise ValueError("at least one node is needed, as host:port")
     return addresses
+
+
+def unreachable(address: str, error: Exception) -> str:
+    """Return what people are told about a connection that failed."""
+    return f"{address}: {getattr(error, 'strerror', None) or error or 'no answer in time'}"

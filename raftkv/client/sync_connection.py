@@ -18,7 +18,7 @@ import socket
 import time
 
 from raftkv.client.policy import CONNECT_S_MAX, Exchanged, Fate
-from raftkv.client.protocol import NOT_READY, ReplyReader, split_address
+from raftkv.client.protocol import NOT_READY, ReplyReader, split_address, unreachable
 from raftkv.errors import ProtocolError
 
 _RECEIVE_BYTES = 256 * 1024
@@ -77,7 +77,7 @@ class SyncConnection:
                     pass
                 except OSError as error:
                     if len(unsent) == len(payload):
-                        return Exchanged(Fate.UNREACHABLE, detail=f"{self.address}: {error}")
+                        return Exchanged(Fate.UNREACHABLE, detail=unreachable(self.address, error))
                     # The server may have said why before it closed.
                     unsent = unsent[:0]
             try:
@@ -85,7 +85,7 @@ class SyncConnection:
                     return Exchanged(Fate.TIMED_OUT, replies, f"{self.address}: no reply in time")
                 self._receive(replies)
             except (OSError, ProtocolError) as error:
-                return Exchanged(Fate.LOST, replies, f"{self.address}: {error}")
+                return Exchanged(Fate.LOST, replies, unreachable(self.address, error))
         return Exchanged(Fate.COMPLETE, replies)
 
     def _wait(self, *, sending: bool, end_s: float) -> bool:

@@ -31,12 +31,22 @@ MOVED_B = NotLeaderError(B)
 class Talk:
     """Drives one conversation and remembers what it asked for."""
 
-    def __init__(self, *commands: tuple[bytes, ...], route: Route | None = None) -> None:
+    def __init__(
+        self,
+        *commands: tuple[bytes, ...],
+        route: Route | None = None,
+        reach_s_max: float = 10.0,
+    ) -> None:
         self.now_s = 100.0
         self.route = route or Route([A, B, C])
         self.requests = [request_of(arguments) for arguments in commands]
         self.conversation = policy.converse(
-            self.route, self.requests, end_s=110.0, clock=lambda: self.now_s, chance=lambda: 1.0
+            self.route,
+            self.requests,
+            end_s=110.0,
+            reach_s_max=reach_s_max,
+            clock=lambda: self.now_s,
+            chance=lambda: 1.0,
         )
         self.results: list[object] | None = None
         self.effect: Exchange | Pause | None = None
@@ -124,6 +134,15 @@ def test_when_nobody_can_be_reached_the_deadline_ends_it_definitely() -> None:
     while talk.results is None:
         talk.reply(fate=Fate.UNREACHABLE).wait()
     assert kinds(talk.results) == [ConnectFailedError]
+
+
+def test_a_cluster_that_cannot_be_reached_at_all_may_be_given_up_earlier() -> None:
+    talk = Talk(SET, reach_s_max=2.0)
+    talk.reply(NoLeaderError("no leader elected"))
+    while talk.results is None:
+        talk.wait().reply(fate=Fate.UNREACHABLE).wait()
+    assert kinds(talk.results) == [ConnectFailedError]
+    assert 102.0 < talk.now_s < 103.0
 
 
 @pytest.mark.parametrize("fate", [Fate.LOST, Fate.TIMED_OUT])
@@ -235,7 +254,12 @@ def test_a_command_that_changes_its_connection_uses_it_up() -> None:
 
 def test_a_call_whose_deadline_has_passed_sends_nothing() -> None:
     conversation = policy.converse(
-        Route([A]), [request_of(SET)], end_s=1.0, clock=lambda: 1.0, chance=lambda: 0.0
+        Route([A]),
+        [request_of(SET)],
+        end_s=1.0,
+        reach_s_max=9.0,
+        clock=lambda: 1.0,
+        chance=lambda: 0.0,
     )
     with pytest.raises(StopIteration) as stop:
         next(conversation)

@@ -1,0 +1,195 @@
+"""Commands about the cluster: status, members, INFO, PING.
+
+Owns the columns of their tables. `status` asks every node by itself and at the
+same time, so that one that hangs does not hide the others.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import click
+
+from raftkv.cli import terminal
+from raftkv.cli.options import Target, target_options
+from raftkv.cli.terminal import Cell
+from raftkv.client.status import NodeStatus, lag_entries, members_from_reply, merge_statuses
+from raftkv.client.sync_client import Client
+from raftkv.errors import RaftKvError, RequestError
+
+STATUS_COLUMNS = ("node", "role", "term", "commit", "applied", "lag", "address")
+
+
+def ask_all(client: Client[bytes]) -> list[NodeStatus]:
+    """Ask every known node about itself, all at once."""
+    with ThreadPoolExecutor(max_workers=16) as threads:
+        asked: dict[str, Any] = {}
+        with contextlib.suppress(RequestError):
+            client.within(1.0).node(client.addresses[0]).ping()
+        # The first round may name further members.
+        while missing := [address for address in client.addresses if address not in asked]:
+            for address in missing:
+                asked[address] = threads.submit(client.node_status, address)
+            for address in missing:
+                asked[address].result()
+            _learn(client, [future.result() for future in asked.values()])
+        return merge_statuses([future.result() for future in asked.values()])
+
+
+def _learn(client: Client[bytes], statuses: list[NodeStatus]) -> None:
+    """Let the client take the other members from a node that answers."""
+    if any(not status.error for status in statuses):
+        with contextlib.suppress(RequestError):
+            client.within(1.0).ping()
+
+
+def status_rows(statuses: list[NodeStatus]) -> list[list[Cell]]:
+    """Return the rows of the table, one a node."""
+    rows: list[list[Cell]] = []
+    for status in statuses:
+        if status.error:
+            rows.append(["?", ("down", "red"), "-", "-", "-", "-", status.address])
+            continue
+        lag = lag_entries(status, statuses)
+        role: Cell = (status.role, terminal.ROLE_COLOURS.get(status.role, ""))
+        rows.append([
+            status.node_id, role, str(status.term), str(status.commit_index),
+            str(status.applied_index), "-" if lag is None else str(lag), status.address,
+        ])  # fmt: skip
+    return rows
+
+
+def status_json(statuses: list[NodeStatus]) -> list[dict[str, Any]]:
+    """Return the statuses for a program."""
+    return [
+        {
+            "node": status.node_id or None,
+            "address": status.address,
+            "role": status.role or None,
+            "term": status.term,
+            "commit": status.commit_index,
+            "applied": status.applied_index,
+            "last": status.last_index,
+            "lag": lag_entries(status, statuses),
+            "leader": status.leader_id or None,
+            "error": status.error or None,
+            "fields": status.fields,
+        }
+        for status in statuses
+    ]
+
+
+def summary(statuses: list[NodeStatus]) -> tuple[str, str]:
+    """Return one line that says how the cluster is."""
+    up = [status for status in statuses if not status.error]
+    leaders = [status for status in up if status.is_leader]
+    count = f"{len(up)} of {len(statuses)} nodes answer"
+    if not up:
+        return ("no node answers", "red")
+    if not leaders:
+        return (f"no leader; {count}", "red")
+    leader = max(leaders, key=lambda status: status.term)
+    line = f"{leader.node_id} leads at {leader.address}; {count}"
+    return (line, "green" if len(up) == len(statuses) else "yellow")
+
+
+@click.command()
+@click.option("--watch", "-w", is_flag=True, help="Refresh until Ctrl-C.")
+@click.option("--interval", type=click.FloatRange(min=0.1), default=1.0, metavar="SECONDS",
+              show_default=True, help="Time between two rounds of --watch.")  # fmt: skip
+@target_options
+def status(watch: bool, interval: float, target: Target) -> None:
+    """Show role, term, log and lag of every node.
+
+    Asks the given nodes and the members they name. Exit code 1 when none answers.
+    """
+    with target.open() as client:
+        if watch:
+            with contextlib.suppress(KeyboardInterrupt):
+                _watch(client, interval, target)
+            return
+        statuses = ask_all(client)
+        _show_status(statuses, target)
+        if all(one.error for one in statuses):
+            raise SystemExit(terminal.EXIT_FAILED)
+
+
+def _show_status(statuses: list[NodeStatus], target: Target) -> None:
+    if target.json:
+        terminal.echo_json(status_json(statuses))
+        return
+    terminal.echo_table(STATUS_COLUMNS, status_rows(statuses))
+    text, colour = summary(statuses)
+    click.secho(text, fg=colour)
+
+
+def _watch(client: Client[bytes], interval_s: float, target: Target) -> None:
+    """Show the table again and again: in place in a terminal, below each other elsewhere."""
+    if target.json or not terminal.is_terminal():
+        while True:
+            _show_status(ask_all(client), target)
+            time.sleep(interval_s)
+    from rich.live import Live  # costs more than a single status takes
+
+    with Live(refresh_per_second=4, screen=False) as live:
+        while True:
+            live.update(status_panel(ask_all(client)))
+            time.sleep(interval_s)
+
+
+def status_panel(statuses: list[NodeStatus]) -> Any:
+    """Return table and summary for a live view."""
+    from rich.console import Group
+    from rich.text import Text
+
+    text, colour = summary(statuses)
+    table = terminal.rich_table(STATUS_COLUMNS, status_rows(statuses))
+    return Group(table, Text(text, style=colour))
+
+
+@click.group()
+def member() -> None:
+    """Commands about the members of the cluster."""
+
+
+@member.command("list")
+@target_options
+def list_members(target: Target) -> None:
+    """List the members with their addresses."""
+    with target.open() as client:
+        members = members_from_reply(client.execute("RAFT", "MEMBERS"))
+    if target.json:
+        terminal.echo_json(members)
+        return
+    columns = [name for name in members[0] if name != "disk_id"] if members else ["id"]
+    rows = [[_word(one.get(name)) for name in columns] for one in members]
+    terminal.echo_table([name.replace("_", " ") for name in columns], rows)
+
+
+def _word(value: Any) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return "-" if value in (None, "") else str(value)
+
+
+@click.command()
+@click.argument("section", required=False)
+@target_options
+def info(section: str | None, target: Target) -> None:
+    """Show what a node reports of itself; SECTION is one of INFO's, such as raft."""
+    with target.open() as client:
+        target.show(client.info(section))
+
+
+@click.command()
+@target_options
+def ping(target: Target) -> None:
+    """Print PONG when a node answers."""
+    with target.open() as client:
+        try:
+            target.show(client.ping())
+        except RaftKvError as error:
+            target.fail(error)
