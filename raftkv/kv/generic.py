@@ -48,7 +48,7 @@ _OBJECT_HELP: Final = (
     "    Return the number of references of the value associated with the specified",
     "    <key>.",
     "HELP",
-    "    Print this help.",
+    "    Prints this help.",
 )
 _MEMORY_HELP: Final = (
     "MEMORY <subcommand> [<arg> [value] [opt] ...]. Subcommands are:",
@@ -56,7 +56,7 @@ _MEMORY_HELP: Final = (
     "    Return memory in bytes used by <key> and its value. Nested values are",
     "    sampled up to <count> times (default: 5, 0 means sample all).",
     "HELP",
-    "    Print this help.",
+    "    Prints this help.",
 )
 
 

@@ -91,8 +91,7 @@ def _parse_decimal(text: bytes) -> Fraction | None:
     significant = Decimal(mantissa.decode())
     if not significant:
         return Fraction(0)
-    # Decimal refuses exponents of more digits than this; both ends are out of range.
-    power = int(exponent[:12]) if exponent else 0
+    power = _parse_exponent(exponent)
     magnitude = significant.adjusted() + power
     if not _DECIMAL_EXPONENT_MIN - 1 <= magnitude <= _DECIMAL_EXPONENT_MAX:
         return None
@@ -105,11 +104,17 @@ def _parse_hexadecimal(match: re.Match[bytes]) -> Fraction | None:
     significant = int((whole or b"") + fraction, 16)
     if not significant:
         return Fraction(0)
-    power = (int(exponent[:12]) if exponent else 0) - 4 * len(fraction)
+    power = _parse_exponent(exponent or b"") - 4 * len(fraction)
     if not _EXPONENT_MIN - 1 <= significant.bit_length() + power <= _EXPONENT_MAX + 1:
         return None
     number = Fraction(significant) * Fraction(2) ** power
     return _round_to_extended(-number if sign == b"-" else number, zero=False)
+
+
+def _parse_exponent(text: bytes) -> int:
+    """Read an exponent; of a huge one only that it is huge, as int() refuses so many digits."""
+    digits = text.lstrip(b"+-").lstrip(b"0")[:12]
+    return int(digits or b"0") * (-1 if text.startswith(b"-") else 1)
 
 
 def _round_to_extended(number: Fraction, *, zero: bool = True) -> Fraction | None:

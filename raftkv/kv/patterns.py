@@ -32,8 +32,11 @@ def compile_pattern(pattern: bytes) -> Matcher:
     """
     if len(pattern) > PATTERN_BYTES_MAX:
         raise CommandError(f"ERR pattern exceeds {PATTERN_BYTES_MAX} bytes")
-    if not pattern.strip(b"*") and pattern:
-        return bool_true
+    if pattern == b"*":
+        return _matches_all
+    if pattern and not pattern.strip(b"*"):
+        # Redis' matcher never lets several stars match the empty key.
+        return bool
     segments = _segments(pattern)
     if len(segments) == 1:
         return re.compile(segments[0], re.DOTALL).fullmatch
@@ -43,7 +46,7 @@ def compile_pattern(pattern: bytes) -> Matcher:
     return re.compile(expression, re.DOTALL).fullmatch
 
 
-def bool_true(_key: bytes) -> bool:
+def _matches_all(_key: bytes) -> bool:
     """Match everything."""
     return True
 

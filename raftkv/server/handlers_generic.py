@@ -122,6 +122,8 @@ def _parse_expire(name: bytes, *, unit_ms: int, absolute: bool) -> Parser:
 
 def _expire_flags(options: list[bytes]) -> int:
     """Read NX, XX, GT and LT."""
+    if not options:
+        return 0
     flags = ExpireFlag(0)
     for option in options:
         try:

@@ -33,6 +33,11 @@ _SET_WITH: Final = int(Opcode.SET_WITH)
 _GET: Final = int(Opcode.GET)
 _GETEX: Final = int(Opcode.GETEX)
 _INCRBY: Final = int(Opcode.INCRBY)
+_NX: Final = int(SetFlag.NX)
+_XX: Final = int(SetFlag.XX)
+_GET_OLD: Final = int(SetFlag.GET)
+_KEEPTTL: Final = int(SetFlag.KEEPTTL)
+_EXPIRY_OPTIONS: Final = frozenset((b"EX", b"PX", b"EXAT", b"PXAT"))
 
 
 class Expiry(NamedTuple):
@@ -114,33 +119,27 @@ def parse_set(arguments: list[bytes], limits: Limits) -> Command:
     position = 3
     while position < len(arguments):
         option = arguments[position].upper()
-        if option == b"NX" and not flags & SetFlag.XX:
-            flags |= SetFlag.NX
-        elif option == b"XX" and not flags & SetFlag.NX:
-            flags |= SetFlag.XX
+        if option == b"NX" and not flags & _XX:
+            flags |= _NX
+        elif option == b"XX" and not flags & _NX:
+            flags |= _XX
         elif option == b"GET":
-            flags |= SetFlag.GET
+            flags |= _GET_OLD
         elif option == b"KEEPTTL" and not expiry_option:
-            flags |= SetFlag.KEEPTTL
-        elif _takes_expiry(option, expiry_option, arguments, position) and not (
-            flags & SetFlag.KEEPTTL
-        ):
+            flags |= _KEEPTTL
+        elif _takes_expiry(option, expiry_option, arguments, position) and not (flags & _KEEPTTL):
             expiry_option, expiry_text = option, arguments[position + 1]
             position += 1
         else:
             raise CommandError(SYNTAX_ERROR)
         position += 1
     expiry = positive_expiry(expiry_option, expiry_text, b"set") if expiry_option else NO_EXPIRY
-    return (_SET_WITH, key, value, int(flags), *expiry, b"set")
+    return (_SET_WITH, key, value, flags, *expiry, b"set")
 
 
 def _takes_expiry(option: bytes, present: bytes, arguments: list[bytes], position: int) -> bool:
     """Whether an option is one of the four times, agrees with a former one and has a value."""
-    return (
-        option in (b"EX", b"PX", b"EXAT", b"PXAT")
-        and present in (b"", option)
-        and position + 1 < len(arguments)
-    )
+    return option in _EXPIRY_OPTIONS and present in (b"", option) and position + 1 < len(arguments)
 
 
 def parse_setnx(arguments: list[bytes], limits: Limits) -> Command:
