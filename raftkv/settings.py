@@ -306,7 +306,7 @@ class _Reader:
             return
         setting = SETTINGS.get(key)
         if setting is None:
-            self.problems.append(f"{key}: unknown setting{_suggest_key(key)}")
+            self._refuse(key, origin, f"unknown setting{_suggest_key(key)}")
             return
         problem = judge(setting.kind, value)
         if problem:

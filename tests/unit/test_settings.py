@@ -239,9 +239,13 @@ def test_other_variables_are_none_of_our_business() -> None:
         ("limits.clients_max", "limits.clients_max: `--set` takes section.key=value"),
         (
             "limits.client_max=5",
-            "limits.client_max: unknown setting; did you mean limits.clients_max?",
+            "limits.client_max (from flag --set): unknown setting; "
+            "did you mean limits.clients_max?",
         ),
-        ("clients_max=5", "clients_max: unknown setting; did you mean limits.clients_max?"),
+        (
+            "clients_max=5",
+            "clients_max (from flag --set): unknown setting; did you mean limits.clients_max?",
+        ),
         (
             "limits.clients_max=0",
             "limits.clients_max (from flag --set): 0 is out of range; "
