@@ -1,0 +1,163 @@
+"""Values -> bytes of RESP2 and RESP3.
+
+The values are those of the store and of the server's own commands: None, int,
+bytes (bulk string), str (simple string, one line), float, bool, list or tuple,
+dict, set or frozenset, `Verbatim`, `Push`, `NULL_ARRAY`, and anything with a
+`message` attribute (an error, whole text with its code word). RESP2 has no word
+for most of them; they degrade as in Redis (a map becomes a flat array, ...).
+
+A large bulk string is appended as it is, between its header and its line end,
+so that it is not copied here. Pure. Callers: server.pipeline, client.protocol.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+# From here on a bulk string is passed on without a copy.
+LARGE_BYTES = 16 * 1024
+
+OK_BYTES = b"+OK\r\n"
+NULL_2 = b"$-1\r\n"
+NULL_3 = b"_\r\n"
+
+
+class Verbatim(bytes):
+    """Text for people: verbatim string `txt` in RESP3, bulk string in RESP2."""
+
+    __slots__ = ()
+
+
+class Push(list[object]):
+    """Out-of-band message: push type in RESP3, array in RESP2."""
+
+    __slots__ = ()
+
+
+class _NullArray:
+    """What RESP2 calls a null array; a plain null in RESP3."""
+
+    __slots__ = ()
+
+
+NULL_ARRAY = _NullArray()
+
+
+def encode_error(message: str) -> bytes:
+    """Return an error reply; line ends inside the text become spaces."""
+    if "\r" in message or "\n" in message:
+        message = message.replace("\r", " ").replace("\n", " ")
+    return b"-%b\r\n" % message.encode("utf-8", "surrogateescape")
+
+
+def encode_bulk(value: bytes) -> bytes:
+    """Return one bulk string."""
+    return b"$%d\r\n%b\r\n" % (len(value), value)
+
+
+def encode_results(results: Sequence[object], protocol: int, parts: list[bytes]) -> None:
+    """Append the replies to the commands of one run.
+
+    Args:
+        results: One for each command.
+        protocol: 2 or 3.
+        parts: Receives the bytes; their concatenation is what goes to the client.
+    """
+    append = parts.append
+    null = NULL_2 if protocol == 2 else NULL_3
+    for value in results:
+        # The frequent ones are told by exact type, without a call.
+        if value.__class__ is bytes:
+            size = len(value)
+            if size < LARGE_BYTES:
+                append(b"$%d\r\n%b\r\n" % (size, value))
+            else:
+                append(b"$%d\r\n" % size)
+                append(value)
+                append(b"\r\n")
+        elif value is None:
+            append(null)
+        elif value == "OK":
+            append(OK_BYTES)
+        elif value.__class__ is int:
+            append(b":%d\r\n" % value)
+        else:
+            encode_into(value, protocol, parts)
+
+
+def encode_into(value: object, protocol: int, parts: list[bytes]) -> None:
+    """Append one value of any type.
+
+    Raises:
+        TypeError: The value is of a type that has no encoding.
+    """
+    if value.__class__ is bytes:
+        _encode_bulk_into(value, parts)
+    elif value is None:
+        parts.append(NULL_2 if protocol == 2 else NULL_3)
+    elif value.__class__ is str:
+        parts.append(b"+%b\r\n" % value.encode("utf-8", "surrogateescape"))
+    elif value.__class__ is int:
+        parts.append(b":%d\r\n" % value)
+    elif isinstance(value, (list, tuple)) and not isinstance(value, Push):
+        parts.append(b"*%d\r\n" % len(value))
+        for element in value:
+            encode_into(element, protocol, parts)
+    else:
+        _encode_rare_into(value, protocol, parts)
+
+
+def encode(value: object, protocol: int) -> bytes:
+    """Return one encoded value."""
+    parts: list[bytes] = []
+    encode_into(value, protocol, parts)
+    return b"".join(parts)
+
+
+def _encode_bulk_into(value: bytes, parts: list[bytes]) -> None:
+    size = len(value)
+    if size < LARGE_BYTES:
+        parts.append(b"$%d\r\n%b\r\n" % (size, value))
+    else:
+        parts += (b"$%d\r\n" % size, value, b"\r\n")
+
+
+def _encode_rare_into(value: object, protocol: int, parts: list[bytes]) -> None:
+    resp3 = protocol == 3
+    if isinstance(value, dict):
+        parts.append(b"%%%d\r\n" % len(value) if resp3 else b"*%d\r\n" % (2 * len(value)))
+        for key, element in value.items():
+            encode_into(key, protocol, parts)
+            encode_into(element, protocol, parts)
+    elif isinstance(value, bool):
+        parts.append((b"#t\r\n" if value else b"#f\r\n") if resp3 else b":%d\r\n" % value)
+    elif isinstance(value, float):
+        text = _format_float(value)
+        parts.append(b",%b\r\n" % text if resp3 else encode_bulk(text))
+    elif isinstance(value, Verbatim):
+        if resp3:
+            parts += (b"=%d\r\ntxt:" % (len(value) + 4), bytes(value), b"\r\n")
+        else:
+            _encode_bulk_into(bytes(value), parts)
+    elif isinstance(value, _NullArray):
+        parts.append(NULL_3 if resp3 else b"*-1\r\n")
+    elif isinstance(value, (Push, set, frozenset)):
+        mark = b"*" if not resp3 else b">" if isinstance(value, Push) else b"~"
+        parts.append(b"%b%d\r\n" % (mark, len(value)))
+        for element in value:
+            encode_into(element, protocol, parts)
+    elif isinstance(message := getattr(value, "message", None), str):
+        parts.append(encode_error(message))
+    else:
+        raise TypeError(f"no encoding for {type(value).__name__}")
+
+
+def _format_float(value: float) -> bytes:
+    """Shortest text that reads back the same; whole numbers without a fraction, as Redis."""
+    if value != value:
+        return b"nan"
+    if value in (float("inf"), float("-inf")):
+        return b"inf" if value > 0 else b"-inf"
+    if value.is_integer() and abs(value) < 1e17:
+        return b"%d" % int(value)
+    return repr(value).encode()

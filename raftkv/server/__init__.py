@@ -1,0 +1,1 @@
+"""The side that Redis clients see: sockets, commands, routing, forwarding."""

@@ -1,0 +1,257 @@
+"""One client's socket: bytes in, requests to the pipeline, replies out.
+
+`ClientConnection` is an asyncio protocol on top of `routing.RoutedPipeline`. It
+parses everything a read brought, lets the pipeline carry it out, and writes the
+replies of a turn with one call. It owns the state that a client can set (RESP
+version, name, routing, read level) and the flow of bytes: reading stops while
+requests wait, while the client does not take its replies, and while the replica
+has enough to do; a client whose replies pile up beyond the limit is cut off.
+
+A half-closed connection (`printf ... | nc`) is answered before it is closed,
+but requests held for a leader are dropped with it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import cast
+
+from raftkv.resp.parser import RequestParser
+from raftkv.resp.values import LARGE_BYTES, encode_error
+from raftkv.server.routing import RoutedPipeline
+from raftkv.server.service import Service
+
+CLIENTS_MAX_REPLY = encode_error("ERR max number of clients reached")
+
+# While requests are held, reading goes on so that a closed connection is
+# noticed, but only for this much more input.
+_HELD_BYTES_MAX = 256 * 1024
+# Above this, parts are handed over one by one instead of being joined.
+_JOINED_BYTES_MAX = 8 * LARGE_BYTES
+
+
+class ClientConnection(RoutedPipeline, asyncio.Protocol):
+    """The protocol object of one accepted socket.
+
+    Attributes:
+        number: CLIENT ID.
+        name: CLIENT SETNAME.
+        library_name: CLIENT SETINFO LIB-NAME.
+        library_version: CLIENT SETINFO LIB-VER.
+        client_address: `host:port` of the client.
+        local_address: `host:port` of this side.
+        opened_second: Clock second of the connection's start.
+        active_second: Clock second of the last input.
+        last_word: First word of the newest request.
+    """
+
+    __slots__ = (
+        "_ended_input",
+        "_held_bytes",
+        "_output_max",
+        "_parser",
+        "_reading",
+        "_transport",
+        "_writable",
+        "active_second",
+        "client_address",
+        "last_word",
+        "library_name",
+        "library_version",
+        "local_address",
+        "name",
+        "number",
+        "opened_second",
+    )
+
+    def __init__(self, service: Service) -> None:
+        """Wait for `connection_made`."""
+        super().__init__(service)
+        limits = service.config.limits
+        self._parser = RequestParser(
+            request_bytes_max=limits.request_bytes_max,
+            request_arguments_max=limits.request_arguments_max,
+        )
+        self._output_max = limits.output_buffer_bytes_max
+        self._transport: asyncio.Transport | None = None
+        self._reading = True
+        self._writable = True
+        self._ended_input = False
+        self._held_bytes = 0
+        self.number = 0
+        self.name = b""
+        self.library_name = b""
+        self.library_version = b""
+        self.client_address = self.local_address = ""
+        self.opened_second = self.active_second = service.seconds
+        self.last_word = b"NULL"
+
+    # ------------------------------------------------------------ socket events
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Register, or turn the client away."""
+        service = self.service
+        self._transport = cast(asyncio.Transport, transport)
+        if len(service.connections) >= service.clients_max or service.draining:
+            service.statistics.connections_refused += 1
+            self._transport.write(CLIENTS_MAX_REPLY)
+            self._transport.close()
+            self._transport = None
+            return
+        service.statistics.connections_accepted += 1
+        self.number = service.next_connection_number()
+        self.client_address = _address(transport.get_extra_info("peername"))
+        self.local_address = _address(transport.get_extra_info("sockname"))
+        service.connections[self.number] = self
+        self.update_reading()
+
+    def connection_lost(self, error: Exception | None) -> None:
+        """Drop what was not carried out; answers that still come go nowhere."""
+        self._transport = None
+        self.quit()
+        self.release()
+        self.service.forget(self.number)
+
+    def data_received(self, data: bytes) -> None:
+        """Carry out every request that is now whole."""
+        service = self.service
+        service.statistics.bytes_received += len(data)
+        self.active_second = service.seconds
+        if self.held:
+            self._held_bytes += len(data)
+        try:
+            requests = self._parser.parse(data)
+            if requests:
+                self.last_word = requests[-1][0]
+                self.take(requests)
+            if self._output or self.dirty:
+                self.flush()
+        except Exception as error:
+            # A defect in one command must not disturb another client.
+            service.observer.event(
+                "connection_failed", client=self.client_address, error=repr(error)
+            )
+            self.abort()
+            return
+        if self.held:
+            self.update_reading()
+        if self._parser.error is not None and not self.ending:
+            self._end_behind_protocol_error()
+
+    def eof_received(self) -> bool:
+        """Answer what was read, then close; a held request is dropped."""
+        self._ended_input = self.ending = True
+        if self.held:
+            self.quit()
+            self.release()
+        if self.is_idle:
+            return False
+        self.flush()
+        return not self.is_idle
+
+    def pause_writing(self) -> None:
+        """The client does not take its replies: read no more of its requests."""
+        self._writable = False
+        self.update_reading()
+
+    def resume_writing(self) -> None:
+        """The client took its replies."""
+        self._writable = True
+        self.update_reading()
+        if self._blocked and not self.held:
+            self.flush()
+
+    # ------------------------------------------------------------ flow
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing waits for an answer or to be carried out."""
+        return not self._fifo and not self._backlog and not self._output
+
+    def update_reading(self) -> None:
+        """Read from the socket exactly while more input is welcome."""
+        wanted = (
+            self._writable
+            and not self.ending
+            and self._replica.accepting
+            and (not self._blocked or (self.held and self._held_bytes <= _HELD_BYTES_MAX))
+        )
+        if not self.held:
+            self._held_bytes = 0
+        transport = self._transport
+        if wanted != self._reading and transport is not None and not transport.is_closing():
+            self._reading = wanted
+            if wanted:
+                transport.resume_reading()
+            else:
+                transport.pause_reading()
+
+    def _reading_changed(self) -> None:
+        self.update_reading()
+
+    def _may_resume(self) -> bool:
+        return self._writable and super()._may_resume()
+
+    def step_down(self) -> None:
+        """This node leads no longer: close a redirected client once it is answered."""
+        if not self.proxied and not self.readonly:
+            self.finish()
+
+    def finish(self) -> None:
+        """Read no more; close once everything that was read is answered."""
+        self.ending = True
+        self.update_reading()
+        self.flush()
+
+    def _end_behind_protocol_error(self) -> None:
+        self.service.statistics.protocol_errors += 1
+        self.ending = True
+        self.update_reading()
+        self.farewell = encode_error(f"ERR {self._parser.error}")
+        self.flush()
+
+    # ------------------------------------------------------------ output
+
+    def _send(self, parts: Sequence[bytes]) -> None:
+        transport = self._transport
+        if transport is None:
+            return
+        if len(parts) == 1:
+            data = parts[0]
+            size = len(data)
+        else:
+            size = sum(map(len, parts))
+            data = b"".join(parts) if size <= _JOINED_BYTES_MAX else b""
+        self.service.statistics.bytes_sent += size
+        if transport.get_write_buffer_size() + size > self._output_max:
+            self.service.statistics.connections_closed_slow += 1
+            self.service.observer.event("client_too_slow", client=self.client_address)
+            self.abort()
+        elif data:
+            transport.write(data)
+        else:
+            transport.writelines(parts)
+
+    def _end(self) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the socket behind what was written."""
+        if self._transport is not None:
+            self._transport.close()
+
+    def abort(self) -> None:
+        """Close the socket at once."""
+        self.quit()
+        self.release()
+        if self._transport is not None:
+            self._transport.abort()
+
+
+def _address(name: object) -> str:
+    """Show a socket's name as `host:port`, IPv6 in brackets."""
+    if not isinstance(name, tuple) or len(name) < 2:
+        return "?:0"
+    host, port = name[0], name[1]
+    return f"[{host}]:{port}" if ":" in str(host) else f"{host}:{port}"

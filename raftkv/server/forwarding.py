@@ -1,0 +1,290 @@
+"""Forwards: requests of a client of one node, carried out by the leader.
+
+`Forwarder` sends stretches of requests over the peer link (frame kinds 16 and
+17), once, over one hop, and relays the leader's encoded replies. On the leader a
+`ForwardedStream` runs them through the same pipeline as a client of its own.
+
+A forward ends in exactly one way: replies; refused by a node that does not lead
+(definite, routed again); or lost with the link or its deadline, which is
+`UNKNOWN` for its writes and definite for its reads. It is never sent again once
+its outcome is uncertain. Bodies: docs/reference/peer-protocol.md.
+
+Called only on the thread that owns the state.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Sequence
+
+from raftkv.resp.parser import RequestParser
+from raftkv.resp.values import encode_error
+from raftkv.seams import NOT_LEADER, Network
+from raftkv.server.command_table import CommandSpec, Kind
+from raftkv.server.pipeline import CommandPipeline
+from raftkv.server.runs import Run
+from raftkv.server.service import Service
+from raftkv.types import NodeId
+
+PEER_FORWARD = 16
+PEER_FORWARD_REPLY = 17
+
+# Body of a forward: version, RESP version of the replies, two zero bytes, forward
+# number; then the requests as RESP arrays of bulk strings.
+_FORWARD = struct.Struct("<BBxxQ")
+# Body of a reply: version, outcome, 1 when more frames of it follow, a zero byte,
+# forward number; then a piece of the replies.
+_REPLY = struct.Struct("<BBBxQ")
+_VERSION = 1
+
+_ANSWERED = 0
+_REFUSED = 1  # nothing was carried out: that node does not lead
+_ANSWERED_UNKNOWN = 2  # as _ANSWERED, and one of the replies is UNKNOWN
+_TOO_LARGE = 3  # carried out, but the replies exceed REPLIES_BYTES_MAX
+
+REPLY_FRAME_BYTES = 1024 * 1024
+REPLIES_BYTES_MAX = 16 * 1024 * 1024
+# Limit: requests on their way to one node; a quarter of the peer queue, so that
+# forwards never close the link that the log needs.
+_QUEUE_SHARE = 4
+
+
+class _Forward:
+    """One forward whose replies are awaited."""
+
+    __slots__ = ("deadline_ms", "node", "pieces", "run", "size")
+
+    def __init__(self, run: Run, node: NodeId, size: int, deadline_ms: int) -> None:
+        self.run = run
+        self.node = node
+        self.size = size
+        self.deadline_ms = deadline_ms
+        self.pieces: list[bytes] = []
+
+
+class Forwarder:
+    """Both ends of forwarding on one node.
+
+    Attributes:
+        pending_bytes: Requests on their way, by node.
+    """
+
+    def __init__(self, service: Service, network: Network) -> None:
+        """Start with no forward on its way; links count as up until reported down."""
+        self._service = service
+        self._network = network
+        self._number = 0
+        self._forwards: dict[int, _Forward] = {}
+        self._down: set[NodeId] = set()
+        self.pending_bytes: dict[NodeId, int] = {}
+
+    # ------------------------------------------------------------ origin
+
+    def forward(self, run: Run, node: NodeId) -> bool:
+        """Send a run to the leader.
+
+        Returns:
+            False, with nothing sent, when the link is down or already carries
+            as much as it may.
+        """
+        service = self._service
+        size = sum(len(word) for request in run.requests[run.first : run.end] for word in request)
+        pending = self.pending_bytes.get(node, 0)
+        room = service.config.limits.peer_queue_bytes_max // _QUEUE_SHARE - pending
+        if node in self._down or (pending and size > room):
+            return False
+        now_ms = service.clock.now_ms()
+        self._number += 1
+        forward = _Forward(run, node, size, now_ms + service.config.timing.request_timeout_ms)
+        self._forwards[self._number] = forward
+        self.pending_bytes[node] = pending + size
+        run.forwarded_ms = max(now_ms, 1)
+        parts = [_FORWARD.pack(_VERSION, run.protocol, self._number)]
+        for request in run.requests[run.first : run.end]:
+            parts.append(b"*%d\r\n" % len(request))
+            parts += [b"$%d\r\n%b\r\n" % (len(word), word) for word in request]
+        service.statistics.forwards_sent += 1
+        self._network.send(node, PEER_FORWARD, b"".join(parts))
+        self._network.flush()
+        return True
+
+    def peer_up(self, node: NodeId) -> None:
+        """Forwards to a node may be sent."""
+        self._down.discard(node)
+
+    def peer_down(self, node: NodeId) -> None:
+        """The link is gone: what was on its way may or may not have been carried out."""
+        self._down.add(node)
+        for number, forward in list(self._forwards.items()):
+            if forward.node == node:
+                self._lose(number, "link to the leader lost")
+        self._service.turn_ended()
+
+    def expire(self, now_ms: int) -> None:
+        """Give up forwards whose deadline has come."""
+        # In the order of their deadlines, because all have the same timeout.
+        for number, forward in list(self._forwards.items()):
+            if forward.deadline_ms > now_ms:
+                break
+            self._lose(number, "timeout")
+
+    def _finish(self, number: int) -> _Forward:
+        forward = self._forwards.pop(number)
+        self.pending_bytes[forward.node] -= forward.size
+        return forward
+
+    def _lose(self, number: int, reason: str) -> None:
+        """Answer a forward whose replies will not come."""
+        run = self._finish(number).run
+        replies: list[bytes] = []
+        for request in run.requests[run.first : run.end]:
+            spec = self._service.table.find(request)
+            if spec is not None and spec.kind == Kind.WRITE:
+                run.pipeline.poison()
+                replies.append(encode_error(f"UNKNOWN {reason}"))
+            else:
+                replies.append(encode_error(f"NOTAPPLIED {reason}"))
+        run.relay(replies)
+
+    # ------------------------------------------------------------ both
+
+    def received(self, node: NodeId, kind: int, body: bytes | memoryview) -> None:
+        """Take a frame of kind 16 or 17 from a peer; malformed ones are reported and dropped."""
+        try:
+            if kind == PEER_FORWARD:
+                self._carry_out(node, bytes(body))
+            elif kind == PEER_FORWARD_REPLY:
+                self._take_reply(node, bytes(body))
+        except (struct.error, ValueError) as error:
+            self._service.observer.event("forward_malformed", peer=node, error=str(error))
+
+    def _take_reply(self, node: NodeId, body: bytes) -> None:
+        version, outcome, more, number = _REPLY.unpack_from(body)
+        if version != _VERSION:
+            raise ValueError(f"version {version} of a forward's reply")
+        forward = self._forwards.get(number)
+        if forward is None or forward.node != node:
+            return  # Its deadline was earlier.
+        forward.pieces.append(body[_REPLY.size :])
+        if more:
+            return
+        if outcome == _TOO_LARGE:
+            self._lose(number, "reply too large to be proxied")
+        elif outcome == _REFUSED:
+            self._finish(number).run.fail(NOT_LEADER)
+        else:
+            run = self._finish(number).run
+            if outcome == _ANSWERED_UNKNOWN:
+                run.pipeline.poison()
+            run.relay(forward.pieces)
+        self._service.turn_ended()
+
+    # ------------------------------------------------------------ leader
+
+    def _carry_out(self, node: NodeId, body: bytes) -> None:
+        version, protocol, number = _FORWARD.unpack_from(body)
+        if version != _VERSION or protocol not in (2, 3):
+            raise ValueError(f"version {version} of a forward, protocol {protocol}")
+        limits = self._service.config.limits
+        parser = RequestParser(
+            request_bytes_max=limits.request_bytes_max,
+            request_arguments_max=limits.request_arguments_max,
+        )
+        requests = parser.parse(body[_FORWARD.size :]) if len(body) > _FORWARD.size else []
+        if parser.error is not None or not requests:
+            raise ValueError(parser.error or "a forward without requests")
+        self._service.statistics.forwards_received += 1
+        ForwardedStream(self, node, number, protocol).carry_out(requests)
+
+    def reply(self, node: NodeId, number: int, outcome: int, parts: Sequence[bytes]) -> None:
+        """Send the encoded replies of a forward back, in frames of bounded size."""
+        data = b"".join(parts)
+        position = 0
+        while True:
+            end = position + REPLY_FRAME_BYTES
+            header = _REPLY.pack(_VERSION, outcome, end < len(data), number)
+            self._network.send(node, PEER_FORWARD_REPLY, header + data[position:end])
+            if end >= len(data):
+                break
+            position = end
+        self._network.flush()
+
+    @property
+    def service(self) -> Service:
+        """What the streams of forwarded requests run on."""
+        return self._service
+
+
+class ForwardedStream(CommandPipeline):
+    """The requests of one forward on the node that leads."""
+
+    __slots__ = ("_forwarder", "_node", "_number", "_parts", "_refused", "_size", "_started")
+
+    def __init__(self, forwarder: Forwarder, node: NodeId, number: int, protocol: int) -> None:
+        """Reply to `node` under `number`."""
+        super().__init__(forwarder.service)
+        self.protocol = protocol
+        # The client's read level was settled by the node that it is connected to.
+        self.stale_reads = False
+        self._forwarder = forwarder
+        self._node = node
+        self._number = number
+        self._parts: list[bytes] = []
+        self._size = 0
+        self._refused = False
+        self._started = False
+
+    def carry_out(self, requests: list[list[bytes]]) -> None:
+        """Run the requests; the reply leaves when the last one is answered."""
+        self.ending = True
+        self.take(requests)
+        if self._output or self.dirty or not self._fifo:
+            self.flush()
+
+    def _take_leading(self, requests: list[list[bytes]]) -> None:
+        self._started = True
+        super()._take_leading(requests)
+
+    def _take_following(self, requests: list[list[bytes]]) -> None:
+        if self._started:
+            self._output += [encode_error("NOTAPPLIED not leader")] * len(requests)
+        else:
+            self._refused = True
+
+    def _do_locally(self, spec: CommandSpec, arguments: list[bytes]) -> bool:
+        self._reply(encode_error(f"ERR '{spec.name}' cannot be proxied"))
+        return True
+
+    def _answer_not_leader(self, run: Run) -> bool:
+        if not self._size and not self._output:
+            entries = list(self._fifo)
+            runs = [entry for entry in entries if isinstance(entry, Run)]
+            if not all(entry.finished for entry in runs):
+                return False
+            if len(runs) == len(entries) and all(
+                entry.failure is not None and entry.failure.reason == NOT_LEADER.reason
+                for entry in runs
+            ):
+                self._refused = True
+                self._fifo.clear()
+                self._backlog = []
+                self._blocked = False
+                return False
+        self._output += self._not_leader_replies(run)
+        return True
+
+    def _send(self, parts: Sequence[bytes]) -> None:
+        self._size += sum(map(len, parts))
+        if self._size > REPLIES_BYTES_MAX:
+            self._parts = []
+        else:
+            self._parts += parts
+
+    def _end(self) -> None:
+        if self._refused:
+            outcome = _REFUSED
+        elif self._size > REPLIES_BYTES_MAX:
+            outcome = _TOO_LARGE
+        else:
+            outcome = _ANSWERED_UNKNOWN if self._poisoned else _ANSWERED
+        self._forwarder.reply(self._node, self._number, outcome, self._parts)

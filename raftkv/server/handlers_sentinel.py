@@ -1,0 +1,145 @@
+"""SENTINEL: every node answers as a Sentinel that watches this cluster.
+
+Sentinel-mode clients ask for the master's address by any name; the leader is the
+master of every name, so that the name in a client's settings does not matter.
+Such clients send no READONLY to replicas, hence they want `proxy` routing. No
+events are published.
+"""
+
+from __future__ import annotations
+
+from raftkv.errors import CommandError
+from raftkv.resp.values import NULL_ARRAY
+from raftkv.server.connection import ClientConnection
+from raftkv.server.topology import ShardNode, shard_nodes
+
+# The name in lists of masters; lookups take any name.
+MASTER_NAME = b"raftkv"
+
+HELP = """SENTINEL <subcommand> [<arg> [value] [opt] ...]. Subcommands are:
+CKQUORUM <master-name>
+    Check if a majority of the members has a leader.
+GET-MASTER-ADDR-BY-NAME <master-name>
+    Return the host and port of the leader.
+MASTER <master-name>
+    Show the state of the leader.
+MASTERS
+    Show a list of masters: the leader.
+REPLICAS <master-name>
+    Show the other members.
+SENTINELS <master-name>
+    Show the other members, each of which answers SENTINEL too.
+HELP
+    Print this help."""
+
+
+def _fields(node: ShardNode, name: bytes, flags: bytes) -> dict[bytes, object]:
+    state = flags if node.is_reachable else flags + b",s_down"
+    return {
+        b"name": name,
+        b"ip": node.host.encode(),
+        b"port": b"%d" % node.port,
+        b"runid": node.cluster_id.encode(),
+        b"flags": state,
+        b"link-pending-commands": b"0",
+        b"link-refcount": b"1",
+        b"last-ping-sent": b"0",
+        b"last-ok-ping-reply": b"0",
+        b"last-ping-reply": b"0",
+        b"down-after-milliseconds": b"1000",
+    }
+
+
+def _master_fields(connection: ClientConnection, name: bytes) -> dict[bytes, object]:
+    nodes = shard_nodes(connection.service)
+    quorum = connection.service.replica.configuration.quorum
+    return _fields(nodes[0], name, b"master") | {
+        b"role-reported": b"master",
+        b"config-epoch": b"%d" % connection.service.replica.status().term,
+        b"num-slaves": b"%d" % (len(nodes) - 1),
+        b"num-other-sentinels": b"%d" % (len(nodes) - 1),
+        b"quorum": b"%d" % quorum,
+        b"failover-timeout": b"1000",
+        b"parallel-syncs": b"1",
+    }
+
+
+def _require_nodes(connection: ClientConnection) -> None:
+    if not connection.service.replica.configuration.members:
+        raise CommandError("ERR No such master with that name")
+
+
+def handle_get_master(connection: ClientConnection, arguments: list[bytes]) -> object:
+    """SENTINEL GET-MASTER-ADDR-BY-NAME name"""
+    nodes = shard_nodes(connection.service)
+    if not nodes:
+        return NULL_ARRAY
+    return [nodes[0].host.encode(), b"%d" % nodes[0].port]
+
+
+def handle_masters(connection: ClientConnection, arguments: list[bytes]) -> object:
+    """SENTINEL MASTERS"""
+    _require_nodes(connection)
+    return [_master_fields(connection, MASTER_NAME)]
+
+
+def handle_master(connection: ClientConnection, arguments: list[bytes]) -> object:
+    """SENTINEL MASTER name"""
+    _require_nodes(connection)
+    return _master_fields(connection, arguments[2])
+
+
+def handle_replicas(connection: ClientConnection, arguments: list[bytes]) -> object:
+    """SENTINEL REPLICAS name"""
+    _require_nodes(connection)
+    master, *others = shard_nodes(connection.service)
+    replicas: list[object] = [
+        _fields(node, f"{node.host}:{node.port}".encode(), b"slave")
+        | {
+            b"role-reported": b"slave",
+            b"master-link-status": b"ok" if master.is_reachable else b"err",
+            b"master-host": master.host.encode(),
+            b"master-port": b"%d" % master.port,
+            b"slave-priority": b"100",
+        }
+        for node in others
+    ]
+    return replicas
+
+
+def handle_sentinels(connection: ClientConnection, arguments: list[bytes]) -> object:
+    """SENTINEL SENTINELS name"""
+    _require_nodes(connection)
+    sentinels: list[object] = [
+        _fields(node, node.cluster_id.encode(), b"sentinel")
+        for node in shard_nodes(connection.service)
+        if not node.is_self
+    ]
+    return sentinels
+
+
+def handle_ckquorum(connection: ClientConnection, arguments: list[bytes]) -> object:
+    """SENTINEL CKQUORUM name"""
+    _require_nodes(connection)
+    replica = connection.service.replica
+    count = len(replica.configuration.members)
+    if not (replica.is_leader or replica.has_leader):
+        raise CommandError(f"NOQUORUM {count} members. No leader is known")
+    return f"OK {count} usable Sentinels. Quorum and failover authorization can be reached"
+
+
+def handle_help(connection: ClientConnection, arguments: list[bytes]) -> object:
+    """SENTINEL HELP"""
+    return HELP.split("\n")
+
+
+HANDLERS = {
+    "sentinel|get-master-addr-by-name": handle_get_master,
+    "sentinel|masters": handle_masters,
+    "sentinel|master": handle_master,
+    "sentinel|replicas": handle_replicas,
+    "sentinel|slaves": handle_replicas,
+    "sentinel|sentinels": handle_sentinels,
+    "sentinel|ckquorum": handle_ckquorum,
+    "sentinel|help": handle_help,
+}

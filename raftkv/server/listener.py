@@ -1,0 +1,139 @@
+"""The clients' server socket: accept, count, drain, close.
+
+`ClientListener` is what the composition root builds. It puts together the
+command table, the service and the forwarder, owns the socket and the one timer
+of the front-end, and passes on what the peer links bring. Failures of accept()
+are the event loop's to retry; they never close the listener.
+
+Called only on the thread that owns the state.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import secrets
+
+from raftkv.config import Config
+from raftkv.seams import Clock, Network, Observer
+from raftkv.server.command_set import standard_commands
+from raftkv.server.command_table import CommandTable
+from raftkv.server.connection import ClientConnection
+from raftkv.server.forwarding import Forwarder
+from raftkv.server.ports import Replica
+from raftkv.server.service import Service
+from raftkv.server.statistics import Statistics
+from raftkv.types import NodeId
+
+TICK_S = 0.05
+_BACKLOG = 511  # Redis' tcp-backlog
+
+
+class ClientListener:
+    """Listens for Redis clients on behalf of one replica.
+
+    Attributes:
+        service: What the connections share; the replica reports to it.
+    """
+
+    def __init__(
+        self,
+        replica: Replica,
+        network: Network,
+        config: Config,
+        clock: Clock,
+        observer: Observer,
+        *,
+        table: CommandTable | None = None,
+    ) -> None:
+        """Put the front-end together and set `replica.listener`; opens nothing yet."""
+        self.service = Service(
+            replica=replica,
+            config=config,
+            clock=clock,
+            observer=observer,
+            table=table or standard_commands(),
+            run_id=secrets.token_hex(20),
+        )
+        self.service.forwarder = Forwarder(self.service, network)
+        replica.listener = self.service
+        self._server: asyncio.Server | None = None
+        self._timer: asyncio.TimerHandle | None = None
+
+    @property
+    def statistics(self) -> Statistics:
+        """Counters since the start."""
+        return self.service.statistics
+
+    @property
+    def connection_count(self) -> int:
+        """Open client connections."""
+        return len(self.service.connections)
+
+    @property
+    def addresses(self) -> list[tuple[str, int]]:
+        """Addresses that are listened on."""
+        sockets = self._server.sockets if self._server is not None else ()
+        return [socket.getsockname()[:2] for socket in sockets]
+
+    async def start(self) -> None:
+        """Listen on `listen.client`.
+
+        Raises:
+            OSError: The address cannot be bound.
+        """
+        host, _, port = self.service.config.listen.client.rpartition(":")
+        loop = asyncio.get_running_loop()
+        service = self.service
+        self._server = await loop.create_server(
+            lambda: ClientConnection(service), host.strip("[]") or None, int(port), backlog=_BACKLOG
+        )
+        service.port = self.addresses[0][1]
+        self._timer = loop.call_later(TICK_S, self._tick)
+
+    def _tick(self) -> None:
+        self._timer = asyncio.get_running_loop().call_later(TICK_S, self._tick)
+        self.service.tick()
+
+    async def drain(self, timeout_s: float) -> None:
+        """Take no new work, answer what is on its way, close every client.
+
+        Args:
+            timeout_s: Seconds after which connections are cut off.
+        """
+        self.service.draining = True
+        if self._server is not None:
+            self._server.close()
+        self.service.retry_held()
+        for connection in list(self.service.connections.values()):
+            connection.finish()
+        if self.service.connections:
+            self.service.emptied = asyncio.Event()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self.service.emptied.wait(), timeout_s)
+        await self.stop()
+
+    async def stop(self) -> None:
+        """Close the socket and every connection at once."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        for connection in list(self.service.connections.values()):
+            connection.abort()
+        if self._server is not None:
+            self._server.close()
+            self._server = None
+
+    # ------------------------------------------------------------ from the peer links
+
+    def received(self, node: NodeId, kind: int, body: bytes | memoryview) -> None:
+        """Take a frame of kind `PEER_FORWARD` or `PEER_FORWARD_REPLY`."""
+        self.service.forwarder.received(node, kind, body)
+
+    def peer_up(self, node: NodeId) -> None:
+        """A link was established."""
+        self.service.forwarder.peer_up(node)
+
+    def peer_down(self, node: NodeId) -> None:
+        """A link was lost."""
+        self.service.forwarder.peer_down(node)

@@ -1,0 +1,427 @@
+"""One stream of requests and its replies, in order: the hot path of the server.
+
+Whole requests go in; replies come out in the same order, although some are
+answered at once, some by the replica later, and some by another node. Nothing
+exists per command but its tuple: consecutive reads, and consecutive writes with
+the reads among them, form one `Run`, which is one call of the replica and one
+slot. What must wait (for an earlier read, for a leader, for room) stays in the
+backlog, in order.
+
+Invariants: commands take effect in the order sent. A write is proposed only
+when no read of this stream is unanswered; a read behind an unapplied write goes
+through the log with it. Every request gets exactly one reply, or the stream
+ends. After an UNKNOWN reply nothing more is executed, and the stream ends.
+
+Knows no socket: `connection` (a client) and `forwarding` (another node's
+client) derive from it. Called only on the thread that owns the state.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, cast
+
+from raftkv.errors import CommandError
+from raftkv.resp.values import encode, encode_error, encode_results
+from raftkv.seams import NO_LEADER, NOT_LEADER, Failure
+from raftkv.server.command_table import WRONG, CommandSpec, Kind
+from raftkv.server.ports import Command
+from raftkv.server.runs import Later, Run
+
+if TYPE_CHECKING:
+    from raftkv.server.service import Service
+
+_LOCAL = int(Kind.LOCAL)
+_READ = int(Kind.READ)
+_WRITE = int(Kind.WRITE)
+
+# Reads in front of a write that arrived in the same chunk go through the log
+# with it instead of holding it up for a round; more of them are worth the round.
+_READS_LOGGED_MAX = 64
+# Local replies that may wait for an earlier run, besides the count of commands.
+_WAITING_BYTES_MAX = 1024 * 1024
+
+NO_LEADER_REPLY = encode_error("CLUSTERDOWN no leader elected")
+EARLIER_UNKNOWN_REPLY = encode_error("NOTAPPLIED earlier command unknown")
+
+
+class CommandPipeline:
+    """Requests of one stream in, their replies out, in order.
+
+    Attributes:
+        service: What all streams of this node share.
+        protocol: RESP version of new replies, 2 or 3.
+        readonly: READONLY was sent: stale reads on a node that does not lead.
+        stale_reads: The read level is `stale`.
+        proxied: The routing is `proxy`, not `redirect`.
+        ending: No more input is read; ends when all that was read is answered.
+        quitting: Requests not yet carried out are dropped; ends when the others
+            are answered.
+        farewell: Reply that goes behind all requests taken so far, before the end.
+        held: The backlog waits for a leader; `service` tries again.
+    """
+
+    __slots__ = (
+        "_backlog",
+        "_blocked",
+        "_exclusive",
+        "_fifo",
+        "_limits",
+        "_output",
+        "_pipeline_max",
+        "_poisoned",
+        "_reads_pending",
+        "_replica",
+        "_specs",
+        "_unanswered",
+        "_waiting_bytes",
+        "_writes_pending",
+        "dirty",
+        "ending",
+        "farewell",
+        "held",
+        "protocol",
+        "proxied",
+        "quitting",
+        "readonly",
+        "service",
+        "stale_reads",
+    )
+
+    def __init__(self, service: Service) -> None:
+        """Start without requests, in the routing and read level of the config."""
+        self.service = service
+        self.protocol = 2
+        self.readonly = False
+        self.stale_reads = service.config.reads.level == "stale"
+        self.proxied = service.config.writes.on_follower == "proxy"
+        self.ending = False
+        self.quitting = False
+        self.farewell = b""
+        self.held = False
+        self.dirty = False
+        self._replica = service.replica
+        self._specs = service.table.by_word
+        self._limits = service.config.limits
+        self._pipeline_max = service.config.limits.pipeline_commands_max
+        # Runs and encoded local replies behind the first unanswered run.
+        self._fifo: deque[Run | bytes] = deque()
+        self._output: list[bytes] = []
+        self._backlog: list[list[bytes]] = []
+        self._blocked = False  # the backlog waits for an answer of this stream
+        self._unanswered = 0  # commands in the FIFO
+        self._waiting_bytes = 0  # of the local replies in the FIFO
+        self._reads_pending = 0  # unanswered runs that are read beside the log
+        self._writes_pending = 0  # unanswered runs that go through the log
+        self._exclusive = False  # a run that holds up everything behind it
+        self._poisoned = False  # an outcome of this stream is unknown
+
+    # ------------------------------------------------------------ requests in
+
+    def take(self, requests: list[list[bytes]]) -> None:
+        """Carry out requests, or keep them in order behind those that wait."""
+        if self.quitting:
+            return
+        if self._backlog or self._blocked:
+            self._backlog += requests
+        elif self._poisoned:
+            self._refuse(requests)
+        elif self._replica.is_leader:
+            self._take_leading(requests)
+        else:
+            self._take_following(requests)
+
+    def _take_leading(self, requests: list[list[bytes]]) -> None:
+        position = 0
+        while True:
+            position = self._gather(requests, position)
+            if position == len(requests) or not self._take_single(requests, position):
+                return
+            position += 1
+            if position == len(requests):
+                return
+
+    def _gather(self, requests: list[list[bytes]], first: int) -> int:
+        """Hand the longest possible run that begins at `first` to the replica.
+
+        Returns:
+            Position behind it; `first` when that request is for `_take_single`.
+        """
+        specs = self._specs
+        limits = self._limits
+        room = self._pipeline_max - self._unanswered
+        logged = self._writes_pending > 0
+        commands: list[Command] = []
+        append = commands.append
+        for arguments in requests[first:] if first else requests:
+            spec = specs.get(arguments[0])
+            if spec is None or not spec.low <= len(arguments) <= spec.high:
+                spec = self._find_unusual(arguments)
+            kind = spec.kind
+            if kind == _WRITE:
+                if not logged:
+                    if self._reads_pending or len(commands) > _READS_LOGGED_MAX:
+                        break
+                    logged = True
+            elif kind != _READ or (self.stale_reads and not commands and not self._fifo):
+                break
+            if len(commands) >= room:
+                break
+            try:
+                append(spec.parse(arguments, limits))
+            except CommandError:
+                break
+            spec.calls += 1
+        if commands:
+            self._submit(Run(self, requests, first, first + len(commands)), commands, logged)
+        return first + len(commands)
+
+    def _find_unusual(self, arguments: list[bytes]) -> CommandSpec:
+        """Look up a name in mixed case or with a subcommand; `WRONG` for a bad request."""
+        try:
+            return self.service.table.resolve(arguments)
+        except CommandError:
+            return WRONG
+
+    def _take_single(self, requests: list[list[bytes]], position: int) -> bool:
+        """Carry out a request that is in no run; False when it and all behind it wait."""
+        if self._is_full():
+            self._block(requests, position)
+            return False
+        arguments = requests[position]
+        try:
+            spec, command = self._understand(arguments)
+        except CommandError as error:
+            self._reply_error(error)
+            return True
+        if command is None:
+            spec.calls += 1
+            if self._do_locally(spec, arguments):
+                return True
+            self._block(requests, position + 1)
+            return False
+        if self._fifo:
+            self._block(requests, position)
+            return False
+        spec.calls += 1
+        if spec.kind == _READ:
+            self._reply(encode(self._replica.read_stale(command), self.protocol))
+            return True
+        run = Run(self, requests, position, position + 1)
+        self._submit_sliced(run, command, linearizable=not self.stale_reads)
+        self._block(requests, position + 1)
+        return False
+
+    def _understand(self, arguments: list[bytes]) -> tuple[CommandSpec, Command | None]:
+        """Look up and parse a request; no command for those of the server's own.
+
+        Raises:
+            CommandError: Redis' text for what is wrong with it.
+        """
+        spec = self._specs.get(arguments[0])
+        if spec is None or not spec.low <= len(arguments) <= spec.high:
+            spec = self.service.table.resolve(arguments)
+        return spec, None if spec.kind == _LOCAL else spec.parse(arguments, self._limits)
+
+    def _submit(self, run: Run, commands: list[Command], logged: bool) -> None:
+        self._fifo.append(run)
+        self._unanswered += len(commands)
+        if logged:
+            run.logged = True
+            self._writes_pending += 1
+            self._replica.propose(commands, run)
+        else:
+            self._reads_pending += 1
+            self._replica.read(commands, run)
+
+    def _submit_sliced(self, run: Run, command: Command, *, linearizable: bool = True) -> None:
+        self._begin_exclusive(run)
+        self._replica.read_sliced(command, run, linearizable=linearizable)
+
+    def _begin_exclusive(self, run: Run) -> None:
+        run.exclusive = self._exclusive = True
+        self._fifo.append(run)
+        self._unanswered += 1
+        self._reads_pending += 1
+
+    def _do_locally(self, spec: CommandSpec, arguments: list[bytes]) -> bool:
+        """Answer a command of the server's own; False when all behind it has to wait."""
+        try:
+            value = spec.handle(self, arguments)
+        except CommandError as error:
+            self._reply_error(error)
+            return not self.quitting
+        if isinstance(value, Later):
+            run = Run(self, [arguments], 0, 1)
+            self._begin_exclusive(run)
+            value.start(run)
+            return False
+        self._reply(encode(value, self.protocol))
+        return not self.quitting
+
+    def _is_full(self) -> bool:
+        """Whether replies that wait for an earlier one have reached their limits."""
+        return bool(self._fifo) and (
+            self._unanswered >= self._pipeline_max or self._waiting_bytes > _WAITING_BYTES_MAX
+        )
+
+    def _block(self, requests: list[list[bytes]], position: int) -> None:
+        """Keep what begins at `position` until an answer of this stream comes."""
+        if not self.quitting:
+            self._backlog = requests[position:]
+            self._blocked = True
+            self._reading_changed()
+
+    def _resume(self) -> None:
+        """Try again to carry out the backlog."""
+        requests, self._backlog = self._backlog, []
+        self._blocked = False
+        if requests:
+            self.take(requests)
+        self._reading_changed()
+
+    def _refuse(self, requests: list[list[bytes]]) -> None:
+        for _ in requests:
+            self._reply(EARLIER_UNKNOWN_REPLY)
+
+    # ------------------------------------------------------------ replies out
+
+    def _reply(self, reply: bytes) -> None:
+        """Answer the next request in order with encoded bytes."""
+        if self._fifo:
+            self._fifo.append(reply)
+            self._unanswered += 1
+            self._waiting_bytes += len(reply)
+        else:
+            self._output.append(reply)
+
+    def _reply_error(self, error: CommandError) -> None:
+        self.service.statistics.error_replies += 1
+        self._reply(encode_error(error.message))
+
+    def quit(self) -> None:
+        """Answer what was carried out, drop the rest, end."""
+        self.quitting = self.ending = True
+        self._backlog = []
+        self._blocked = False
+
+    def run_finished(self, run: Run) -> None:
+        """Take note that a run has its results or a failure; `flush` writes them."""
+        if run.logged:
+            self._writes_pending -= 1
+        else:
+            self._reads_pending -= 1
+        if run.exclusive:
+            self._exclusive = False
+        failure = run.failure
+        if failure is not None and not failure.definite:
+            self._poisoned = True
+        if not self.dirty:
+            self.dirty = True
+            self.service.dirty.append(self)
+
+    def poison(self) -> None:
+        """The outcome of something in this stream is unknown: carry out nothing more."""
+        self._poisoned = True
+
+    def flush(self) -> None:
+        """Write every reply that is due, at once, and go on with what waited for it."""
+        self.dirty = False
+        self._drain()
+        while self._blocked and self._may_resume():
+            self._resume()
+            self._drain()
+            if self._fifo:
+                break
+        if self.farewell and not self._backlog:
+            self._reply(self.farewell)
+            self.farewell = b""
+            self._drain()
+        if not self._fifo and not self._backlog and (self.ending or self._poisoned):
+            self._end()
+
+    def _may_resume(self) -> bool:
+        """Whether the backlog may be tried again."""
+        return not self._exclusive and not self.held
+
+    def _drain(self) -> None:
+        """Write the replies in front of the first unanswered run."""
+        fifo = self._fifo
+        output = self._output
+        while fifo:
+            head = fifo[0]
+            if head.__class__ is bytes:
+                output.append(head)
+                self._unanswered -= 1
+                self._waiting_bytes -= len(head)
+            else:
+                run = cast(Run, head)
+                if run.results is not None:
+                    encode_results(run.results, run.protocol, output)
+                elif run.replies is not None:
+                    output += run.replies
+                elif run.failure is None or not self._answer_failure(run, run.failure):
+                    break
+                self._unanswered -= run.end - run.first
+            fifo.popleft()
+        if output:
+            self._output = []
+            self._send(output)
+
+    def _answer_failure(self, run: Run, failure: Failure) -> bool:
+        """Put the replies to a failed run into the output; False when that has to wait."""
+        count = run.end - run.first
+        if not failure.definite:
+            self._output += [encode_error(f"UNKNOWN {failure.reason}")] * count
+        elif failure is NO_LEADER:
+            self._output += [NO_LEADER_REPLY] * count
+        elif failure is NOT_LEADER or failure.reason == NOT_LEADER.reason:
+            return self._answer_not_leader(run)
+        else:
+            self._output += [encode_error(f"NOTAPPLIED {failure.reason}")] * count
+        return True
+
+    def _answer_not_leader(self, run: Run) -> bool:
+        """Route a run again that was certainly not proposed, if order permits."""
+        requests: list[list[bytes]] = []
+        for entry in self._fifo:
+            if entry.__class__ is bytes:
+                continue
+            later = cast(Run, entry)
+            if not later.finished:
+                return False
+            if later.failure is not None and later.failure.reason == NOT_LEADER.reason:
+                requests += later.requests[later.first : later.end]
+        # Something behind was carried out or answered: this one can only be refused.
+        if len(requests) == self._unanswered and not self._poisoned:
+            self._fifo.clear()
+            self._unanswered = 0
+            self._route_again(run, requests)
+            return False
+        self._output += self._not_leader_replies(run)
+        return True
+
+    def _route_again(self, run: Run, requests: list[list[bytes]]) -> None:
+        """Put requests back in front of the backlog and let them find their way anew."""
+        self._backlog = requests + self._backlog
+        self._blocked = True
+
+    def _not_leader_replies(self, run: Run) -> list[bytes]:
+        return [encode_error("NOTAPPLIED not leader")] * (run.end - run.first)
+
+    # ------------------------------------------------------------ for derived classes
+
+    def _take_following(self, requests: list[list[bytes]]) -> None:
+        """Carry out requests on a node that does not lead."""
+        for _ in requests:
+            self._reply(encode_error("NOTAPPLIED not leader"))
+
+    def _send(self, parts: Sequence[bytes]) -> None:
+        """Hand replies on."""
+
+    def _end(self) -> None:
+        """Everything is answered and nothing more is taken."""
+
+    def _reading_changed(self) -> None:
+        """Whether more input is welcome may have changed."""

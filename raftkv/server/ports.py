@@ -1,0 +1,94 @@
+"""What the server needs from the replica, and what the replica tells the server.
+
+Types only. The real replica is in `raftkv.replica`, a fake one for tests and
+benchmarks in tests/unit/server/fake_replica.py. All calls happen on the thread
+that owns the state; a slot may be resolved or failed from within the call that
+took it or at any later time, exactly once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+from raftkv.seams import Slot
+from raftkv.types import Configuration, Member, NodeId, Status
+
+# A command of the store, as kv.commands defines it: (opcode, *arguments).
+Command = tuple[Any, ...]
+
+
+class ReplicaListener(Protocol):
+    """What a replica reports, from the thread that owns the state."""
+
+    def leader_changed(self) -> None:
+        """The role of this node or the known leader is another one."""
+        ...
+
+    def accepting_changed(self) -> None:
+        """`Replica.accepting` changed: stop or resume reading from clients."""
+        ...
+
+    def turn_ended(self) -> None:
+        """Every slot of this turn is filled: write each connection's answers once."""
+        ...
+
+
+class Replica(Protocol):
+    """The replicated store as one node's clients see it."""
+
+    listener: ReplicaListener | None
+
+    @property
+    def node_id(self) -> NodeId:
+        """Name of this node."""
+        ...
+
+    @property
+    def is_leader(self) -> bool:
+        """Whether this node leads."""
+        ...
+
+    @property
+    def has_leader(self) -> bool:
+        """Whether a leader is known and believed to be alive."""
+        ...
+
+    @property
+    def leader(self) -> Member | None:
+        """The last known leader, which may be gone."""
+        ...
+
+    @property
+    def accepting(self) -> bool:
+        """False while more input would only pile up."""
+        ...
+
+    @property
+    def configuration(self) -> Configuration:
+        """Members in force."""
+        ...
+
+    def propose(self, commands: Sequence[Command], slot: Slot) -> None:
+        """Ask that one run of commands (reads too) take effect through the log."""
+        ...
+
+    def read(self, commands: Sequence[Command], slot: Slot) -> None:
+        """Evaluate reads on the leader, linearizably."""
+        ...
+
+    def read_stale(self, command: Command) -> object:
+        """Evaluate one read on this node's store, at once."""
+        ...
+
+    def read_sliced(self, command: Command, slot: Slot, *, linearizable: bool) -> None:
+        """Evaluate a read of the whole store in slices; resolves with one result."""
+        ...
+
+    def take_snapshot(self, slot: Slot) -> None:
+        """Write a snapshot; resolves with its index."""
+        ...
+
+    def status(self) -> Status:
+        """Frozen view of this node."""
+        ...

@@ -1,0 +1,201 @@
+"""Where a request goes on a node that does not lead: redirected, proxied or held.
+
+`RoutedPipeline` adds to the ordered stream what a client connection needs when
+another node leads: `-MOVED` in redirect routing, one forward at a time in proxy
+routing, stale reads after READONLY, and, while nobody leads, holding requests
+up to `timing.leader_wait_ms` before `-CLUSTERDOWN`.
+
+Every failure here is definite: nothing was proposed or forwarded. What happens
+after a forward has left is decided in server.forwarding.
+"""
+
+from __future__ import annotations
+
+from raftkv.errors import CommandError
+from raftkv.kv.slots import key_slot
+from raftkv.resp.values import encode, encode_error
+from raftkv.server.command_table import CommandSpec, Kind
+from raftkv.server.pipeline import NO_LEADER_REPLY, CommandPipeline
+from raftkv.server.ports import Command
+from raftkv.server.runs import Run
+from raftkv.server.service import Service
+from raftkv.types import Member
+
+_READ = int(Kind.READ)
+_WRITE = int(Kind.WRITE)
+
+# Limit: one forward carries at most this much, so that the peer link, which the
+# log needs too, is never held up by one client.
+FORWARD_COMMANDS_MAX = 64
+FORWARD_BYTES_MAX = 1024 * 1024
+
+SHUTTING_DOWN_REPLY = encode_error("NOTAPPLIED shutting down")
+OVERLOADED_REPLY = encode_error("NOTAPPLIED overloaded")
+
+
+class RoutedPipeline(CommandPipeline):
+    """A stream of a client of this node.
+
+    Attributes:
+        held_until_ms: Clock time at which held requests are refused; 0 when
+            nothing is held.
+    """
+
+    __slots__ = ("_expired", "held_until_ms")
+
+    def __init__(self, service: Service) -> None:
+        """Start with nothing held."""
+        super().__init__(service)
+        self.held_until_ms = 0
+        self._expired = False
+
+    # ------------------------------------------------------------ one request
+
+    def _take_following(self, requests: list[list[bytes]]) -> None:
+        position = 0
+        while position < len(requests):
+            taken = self._take_next(requests, position)
+            if not taken:
+                return
+            position += taken
+
+    def _take_next(self, requests: list[list[bytes]], position: int) -> int:
+        """Carry out the request at `position`; return how many are done, 0 when it waits."""
+        arguments = requests[position]
+        if self._is_full():
+            self._block(requests, position)
+            return 0
+        try:
+            spec, command = self._understand(arguments)
+        except CommandError as error:
+            self._reply_error(error)
+            return 1
+        if command is None:
+            spec.calls += 1
+            if self._do_locally(spec, arguments):
+                return 1
+            self._block(requests, position + 1)
+            return 0
+        if self._reads_here(spec):
+            return self._read_here(requests, position, spec, command)
+        leader = self.service.leader
+        if leader is None:
+            if self._refuse_without_leader():
+                return 1
+            self._hold(requests, position)
+            return 0
+        if not self.proxied:
+            self._reply(_moved(spec, arguments, leader))
+            return 1
+        return self._forward(requests, position, leader)
+
+    # ------------------------------------------------------------ stale reads
+
+    def _reads_here(self, spec: CommandSpec) -> bool:
+        return spec.kind != _WRITE and (self.readonly or self.stale_reads)
+
+    def _read_here(
+        self, requests: list[list[bytes]], position: int, spec: CommandSpec, command: Command
+    ) -> int:
+        if self._fifo:
+            self._block(requests, position)
+            return 0
+        spec.calls += 1
+        if spec.kind == _READ:
+            self._reply(encode(self._replica.read_stale(command), self.protocol))
+            return 1
+        run = Run(self, requests, position, position + 1)
+        self._submit_sliced(run, command, linearizable=False)
+        self._block(requests, position + 1)
+        return 0
+
+    # ------------------------------------------------------------ forwards
+
+    def _forward(self, requests: list[list[bytes]], position: int, leader: Member) -> int:
+        """Send a stretch of requests to the leader; one forward at a time keeps the order."""
+        if self._fifo:
+            self._block(requests, position)
+            return 0
+        run = Run(self, requests, position, self._forward_end(requests, position))
+        if self.service.forwarder.forward(run, leader.id):
+            self._fifo.append(run)
+            self._unanswered += run.end - position
+            self._reads_pending += 1
+            return run.end - position
+        if self._expired:
+            self._reply(OVERLOADED_REPLY)
+            return 1
+        self._hold(requests, position)
+        return 0
+
+    def _forward_end(self, requests: list[list[bytes]], first: int) -> int:
+        """Return the end of the stretch that one forward may carry."""
+        size = 0
+        position = first
+        for arguments in requests[first : first + FORWARD_COMMANDS_MAX]:
+            size += sum(map(len, arguments))
+            if position > first:
+                if size > FORWARD_BYTES_MAX:
+                    break
+                try:
+                    spec, command = self._understand(arguments)
+                except CommandError:
+                    break
+                if command is None or self._reads_here(spec):
+                    break
+            position += 1
+        return position
+
+    def _route_again(self, run: Run, requests: list[list[bytes]]) -> None:
+        super()._route_again(run, requests)
+        if run.forwarded_ms:
+            # The node asked does not lead, whatever this one believes: wait for
+            # news instead of asking it again at once.
+            self.held_until_ms = self.held_until_ms or run.forwarded_ms + self._leader_wait_ms
+            self._begin_hold()
+
+    # ------------------------------------------------------------ holding
+
+    @property
+    def _leader_wait_ms(self) -> int:
+        return self.service.config.timing.leader_wait_ms
+
+    def _refuse_without_leader(self) -> bool:
+        """Answer a request for which there is no leader, if it may not wait any longer."""
+        if self.service.draining:
+            self._reply(SHUTTING_DOWN_REPLY)
+        elif self._expired:
+            self._reply(NO_LEADER_REPLY)
+        else:
+            return False
+        return True
+
+    def _hold(self, requests: list[list[bytes]], position: int) -> None:
+        self._block(requests, position)
+        if not self.held_until_ms:
+            self.held_until_ms = self.service.clock.now_ms() + self._leader_wait_ms
+        self._begin_hold()
+
+    def _begin_hold(self) -> None:
+        self.held = True
+        self.service.held.add(self)
+        self._reading_changed()
+
+    def try_again(self, *, expired: bool = False) -> None:
+        """Route held requests anew; those without a way are refused if `expired`."""
+        self.release()
+        self._expired = expired
+        self.flush()
+        self._expired = False
+        if not self.held:
+            self.held_until_ms = 0
+
+    def release(self) -> None:
+        """Hold no longer."""
+        self.held = False
+        self.service.held.discard(self)
+
+
+def _moved(spec: CommandSpec, arguments: list[bytes], leader: Member) -> bytes:
+    slot = key_slot(arguments[spec.first_key]) if spec.first_key else 0
+    return encode_error(f"MOVED {slot} {leader.client}")

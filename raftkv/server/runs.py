@@ -1,0 +1,97 @@
+"""Slots of the front-end: where the answers to a run of commands arrive.
+
+A run is a stretch of consecutive requests of one stream that the replica, or
+another node, carries out together. Filled exactly once, from the thread that
+owns the state. Used by server.pipeline and server.forwarding.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+from raftkv.seams import Failure, Slot
+
+if TYPE_CHECKING:
+    from raftkv.server.pipeline import CommandPipeline
+
+
+class Run:
+    """Implements `seams.Slot` for requests `first` to `end - 1` of one chunk.
+
+    Attributes:
+        requests: The chunk; shared, never changed.
+        protocol: RESP version at the time of the requests.
+        logged: Goes through the log.
+        exclusive: Nothing behind it is started before it is answered.
+        forwarded_ms: Clock time at which it left for another node, or 0.
+        results: One for each request, once there are any.
+        replies: Encoded replies of another node, instead of results.
+        failure: Why there are none.
+    """
+
+    __slots__ = (
+        "end",
+        "exclusive",
+        "failure",
+        "first",
+        "forwarded_ms",
+        "logged",
+        "pipeline",
+        "protocol",
+        "replies",
+        "requests",
+        "results",
+    )
+
+    def __init__(
+        self, pipeline: CommandPipeline, requests: list[list[bytes]], first: int, end: int
+    ) -> None:
+        """Wait for the answers to `requests[first:end]`."""
+        self.pipeline = pipeline
+        self.requests = requests
+        self.first = first
+        self.end = end
+        self.protocol = pipeline.protocol
+        self.logged = False
+        self.exclusive = False
+        self.forwarded_ms = 0
+        self.results: Sequence[object] | None = None
+        self.replies: list[bytes] | None = None
+        self.failure: Failure | None = None
+
+    @property
+    def finished(self) -> bool:
+        """Whether the answers, or the reason why there are none, have arrived."""
+        return (
+            self.results is not None or self.failure is not None or self.replies is not None
+        )
+
+    def resolve(self, results: Sequence[object]) -> None:
+        """Take one result a request, in order."""
+        self.results = results
+        self.pipeline.run_finished(self)
+
+    def relay(self, replies: list[bytes]) -> None:
+        """Take the encoded replies which another node made."""
+        self.replies = replies
+        self.pipeline.run_finished(self)
+
+    def fail(self, failure: Failure) -> None:
+        """Take the reason why the whole run has no result."""
+        self.failure = failure
+        self.pipeline.run_finished(self)
+
+
+class Later:
+    """What a local handler returns when its reply comes later.
+
+    Attributes:
+        start: Called with the slot that takes the one result.
+    """
+
+    __slots__ = ("start",)
+
+    def __init__(self, start: Callable[[Slot], None]) -> None:
+        """Keep what starts the work."""
+        self.start = start

@@ -1,0 +1,151 @@
+"""What all client connections of one node share.
+
+Owns the registry of connections, the lists of those that have answers to write
+or requests that wait for a leader, the counters, and whether sockets are read.
+It is what the replica reports to (`ports.ReplicaListener`), once a turn and not
+once a command. Does no I/O itself; `listener` owns the server socket and timer.
+
+Called only on the thread that owns the state.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from raftkv.config import Config
+from raftkv.seams import Clock, Observer
+from raftkv.server.command_table import CommandTable
+from raftkv.server.ports import Replica
+from raftkv.server.statistics import Statistics
+from raftkv.types import Member
+
+if TYPE_CHECKING:
+    from raftkv.server.connection import ClientConnection
+    from raftkv.server.forwarding import Forwarder
+    from raftkv.server.pipeline import CommandPipeline
+    from raftkv.server.routing import RoutedPipeline
+
+
+class Service:
+    """Shared by the connections of one listener; implements `ports.ReplicaListener`.
+
+    Attributes:
+        connections: Open client connections by their number (CLIENT ID).
+        dirty: Streams with answers that `turn_ended` will write.
+        held: Streams whose requests wait for a leader.
+        emptied: Set when the last connection is gone, once somebody waits for it.
+        draining: No new work is taken; the node is about to stop.
+        seconds: Whole seconds of the clock, refreshed by the listener's timer;
+            connections use it for their age and idle time.
+        started_ms: Clock time of the start.
+        port: Port of the clients' socket, once it is open.
+        run_id: 40 hex digits, new with every start.
+    """
+
+    forwarder: Forwarder
+
+    def __init__(
+        self,
+        *,
+        replica: Replica,
+        config: Config,
+        clock: Clock,
+        observer: Observer,
+        table: CommandTable,
+        run_id: str,
+    ) -> None:
+        """Start without connections."""
+        self.replica = replica
+        self.config = config
+        self.clock = clock
+        self.observer = observer
+        self.table = table
+        self.run_id = run_id
+        self.statistics = Statistics()
+        self.connections: dict[int, ClientConnection] = {}
+        self.dirty: list[CommandPipeline] = []
+        self.held: set[RoutedPipeline] = set()
+        self.emptied: asyncio.Event | None = None
+        self.draining = False
+        self.started_ms = clock.now_ms()
+        self.seconds = self.started_ms // 1000
+        self.port = 0
+        # What CONFIG SET may change while the node runs.
+        self.clients_max = config.limits.clients_max
+        self.idle_seconds_max = config.limits.idle_seconds_max
+        self._connection_number = 0
+        self._was_leader = False
+
+    @property
+    def leader(self) -> Member | None:
+        """Another node that is believed to lead, as far as one is known."""
+        replica = self.replica
+        if not replica.has_leader:
+            return None
+        leader = replica.leader
+        return leader if leader is not None and leader.id != replica.node_id else None
+
+    def forget(self, number: int) -> None:
+        """A connection is gone."""
+        self.connections.pop(number, None)
+        if self.emptied is not None and not self.connections:
+            self.emptied.set()
+
+    def next_connection_number(self) -> int:
+        """Return a number that no connection had before."""
+        self._connection_number += 1
+        return self._connection_number
+
+    # ------------------------------------------------------------ from the replica
+
+    def turn_ended(self) -> None:
+        """Write each stream's answers once."""
+        dirty, self.dirty = self.dirty, []
+        for pipeline in dirty:
+            pipeline.flush()
+
+    def leader_changed(self) -> None:
+        """Close redirected clients of a node that stepped down; route held requests."""
+        leads = self.replica.is_leader
+        stepped_down = self._was_leader and not leads
+        self._was_leader = leads
+        if stepped_down:
+            for connection in list(self.connections.values()):
+                connection.step_down()
+        self.retry_held()
+
+    def accepting_changed(self) -> None:
+        """Stop or resume reading from all clients."""
+        for connection in list(self.connections.values()):
+            connection.update_reading()
+
+    # ------------------------------------------------------------ from the listener
+
+    def retry_held(self) -> None:
+        """Route held requests if there is a way for them."""
+        if self.held and (self.replica.is_leader or self.leader is not None or self.draining):
+            for pipeline in list(self.held):
+                pipeline.try_again()
+
+    def tick(self) -> None:
+        """Look after everything that waits for time to pass; called every 50 ms."""
+        now_ms = self.clock.now_ms()
+        self.retry_held()
+        for pipeline in list(self.held):
+            if now_ms >= pipeline.held_until_ms:
+                pipeline.try_again(expired=True)
+        self.forwarder.expire(now_ms)
+        if self.dirty:
+            self.turn_ended()
+        seconds = now_ms // 1000
+        if seconds != self.seconds:
+            self.seconds = seconds
+            if self.idle_seconds_max:
+                self._close_idle(seconds - self.idle_seconds_max)
+
+    def _close_idle(self, active_since: int) -> None:
+        for connection in list(self.connections.values()):
+            if connection.active_second < active_since and connection.is_idle:
+                self.statistics.connections_closed_idle += 1
+                connection.close()
