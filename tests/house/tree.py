@@ -15,7 +15,7 @@ PACKAGE = ROOT / "raftkv"
 
 # Made by tools, installers and running clusters; never part of the tree.
 _FOREIGN = {
-    ".git", ".venv", "venv", "build", "dist", "data", "cluster", "htmlcov", "__pycache__",
+    ".git", ".venv", "venv", "build", "dist", "data", "raftkv-data", "htmlcov", "__pycache__",
     ".hypothesis", ".import_linter_cache", ".mypy_cache", ".pytest_cache", ".ruff_cache",
     "node_modules",
 }  # fmt: skip
