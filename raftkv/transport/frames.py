@@ -11,6 +11,8 @@ Who calls: `transport.link`. The layout of a frame is `raftkv.framing`.
 
 from __future__ import annotations
 
+from typing import Final
+
 from raftkv.framing import (
     HEADER_SIZE,
     MAGIC,
@@ -20,6 +22,9 @@ from raftkv.framing import (
 )
 
 Frame = tuple[int, bytes]
+
+# A read of the socket brings up to 256 KiB; what is far below is worth a copy.
+_SMALL_PIECE_BYTES: Final = 16 * 1024
 
 
 class FrameDecoder:
@@ -31,20 +36,24 @@ class FrameDecoder:
         broken: Why the stream cannot be read any further; empty while it can.
     """
 
-    __slots__ = ("_body", "_head", "_header", "body_bytes_max", "broken")
+    __slots__ = ("_body_bytes", "_head", "_header", "_parts", "_tail", "body_bytes_max", "broken")
 
     def __init__(self, body_bytes_max: int) -> None:
         self.body_bytes_max = body_bytes_max
         self.broken = ""
         self._head = b""
         self._header: FrameHeader | None = None
-        self._body = bytearray()
+        # Body of the frame that is under way: large pieces as they came, to be
+        # joined once; small ones gathered, so that they cannot cost an object each.
+        self._parts: list[bytes | bytearray | memoryview] = []
+        self._tail = bytearray()
+        self._body_bytes = 0
 
     @property
     def held_bytes(self) -> int:
         """Bytes of an incomplete frame that are kept until the rest arrives."""
         header_size = 0 if self._header is None else HEADER_SIZE
-        return len(self._head) + header_size + len(self._body)
+        return len(self._head) + header_size + self._body_bytes
 
     def feed(self, data: bytes) -> list[Frame]:
         """Take the next piece of the stream.
@@ -72,7 +81,7 @@ class FrameDecoder:
             position = start + header.length
             if position > size:
                 self._header = header
-                self._body += memoryview(data)[start:]
+                self._keep_body(memoryview(data)[start:])
                 return frames
             if not self._complete(header, data[start:position], frames):
                 return frames
@@ -110,15 +119,29 @@ class FrameDecoder:
 
     def _continue_body(self, header: FrameHeader, data: bytes, frames: list[Frame]) -> int:
         """Add `data` to the body that is under way; return how much of it was used."""
-        missing = header.length - len(self._body)
+        missing = header.length - self._body_bytes
         if len(data) < missing:
-            self._body += data
+            self._keep_body(data)
             return len(data)
-        self._body += memoryview(data)[:missing]
-        body = bytes(self._body)
-        self._header = None
-        self._body = bytearray()
+        body = b"".join((*self._parts, self._tail, memoryview(data)[:missing]))
+        self._forget_body()
         return missing if self._complete(header, body, frames) else len(data)
+
+    def _keep_body(self, piece: bytes | memoryview) -> None:
+        self._body_bytes += len(piece)
+        if len(piece) < _SMALL_PIECE_BYTES:
+            self._tail += piece
+            return
+        if self._tail:
+            self._parts.append(self._tail)
+            self._tail = bytearray()
+        self._parts.append(piece)
+
+    def _forget_body(self) -> None:
+        self._header = None
+        self._parts = []
+        self._tail = bytearray()
+        self._body_bytes = 0
 
     def _take_header(self, data: bytes, position: int) -> FrameHeader | None:
         """Return an acceptable header, or break the stream."""
@@ -147,5 +170,4 @@ class FrameDecoder:
     def _break(self, reason: str) -> None:
         self.broken = reason
         self._head = b""
-        self._header = None
-        self._body = bytearray()
+        self._forget_body()

@@ -17,7 +17,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import struct
-from typing import Final, Protocol, cast
+from typing import Protocol, cast
 
 from raftkv.framing import HEADER_SIZE, encode_frame, encode_frame_header
 from raftkv.transport.frames import Frame, FrameDecoder
@@ -37,9 +37,6 @@ KIND_PONG = 244
 KIND_LINK_FIRST = 240
 
 _TOKEN = struct.Struct("<Q")
-# Below this, copying the frames of a flush into one piece costs less than
-# handing the kernel a list of pieces (measured on uvloop 0.23).
-_JOIN_BYTES_MAX: Final = 32 * 1024
 
 
 class LinkTimes(Protocol):
@@ -322,10 +319,7 @@ class PeerLink(asyncio.Protocol):
         self._outgoing_bytes = 0
         self.bytes_sent += size
         self.frames_sent += len(outgoing) // 2
-        if size <= _JOIN_BYTES_MAX:
-            self._transport.write(b"".join(outgoing))
-        else:
-            self._transport.writelines(outgoing)
+        self._transport.writelines(outgoing)
 
     def ping(self, token: int) -> None:
         """Ask for a sign of life; the answer comes as `link_pong`."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import random
 import time
 
 import pytest
@@ -133,6 +134,23 @@ def test_frames_before_a_damaged_one_are_returned() -> None:
     damaged[-1] ^= 1
     assert decoder.feed(encode_frame(1, b"first") + bytes(damaged)) == [(1, b"first")]
     assert decoder.broken == "frame checksum does not match"
+
+
+@pytest.mark.parametrize("sizes", [[1], [100_000], [20_000, 3], [3, 20_000, 16_384, 16_383]])
+def test_a_large_body_in_pieces_of_mixed_sizes(sizes: list[int]) -> None:
+    body = random.Random(1).randbytes(300_000)
+    stream = encode_frame(9, body) + encode_frame(1, b"next")
+    decoder = FrameDecoder(1 << 20)
+    frames = []
+    position = 0
+    for size in itertools.cycle(sizes):
+        frames += decoder.feed(stream[position : position + size])
+        position += size
+        if position >= len(stream):
+            break
+        assert decoder.held_bytes <= position
+    assert frames == [(9, body), (1, b"next")]
+    assert decoder.held_bytes == 0
 
 
 def test_small_pieces_cost_time_in_proportion() -> None:
