@@ -90,7 +90,9 @@ def summary(statuses: list[NodeStatus]) -> tuple[str, str]:
     if not up:
         return ("no node answers", "red")
     if not leaders:
-        return (f"no leader; {count}", "red")
+        awaited = {str(status.fields.get("waiting_for") or "") for status in up} - {""}
+        founding = f"; the first election waits for {', '.join(sorted(awaited))}" if awaited else ""
+        return (f"no leader{founding}; {count}", "red")
     leader = max(leaders, key=lambda status: status.term)
     line = f"{leader.node_id} leads at {leader.address}; {count}"
     return (line, "green" if len(up) == len(statuses) else "yellow")
@@ -164,14 +166,15 @@ def list_members(target: Target) -> None:
     if target.json:
         terminal.echo_json(members)
         return
-    columns = [name for name in members[0] if name != "disk_id"] if members else ["id"]
-    rows = [[_word(one.get(name)) for name in columns] for one in members]
+    columns = list(dict.fromkeys(name for one in members for name in one if name != "disk_id"))
+    rows = [[_member_cell(name, one.get(name)) for name in columns] for one in members]
     terminal.echo_table([name.replace("_", " ") for name in columns], rows)
 
 
-def _word(value: Any) -> str:
-    if isinstance(value, bool):
-        return "yes" if value else "no"
+def _member_cell(name: str, value: Any) -> Cell:
+    """Return what a table shows of one field; flags become yes and no."""
+    if name in ("voter", "leader", "connected") and value is not None:
+        return ("yes", "green") if int(value) else "no"
     return "-" if value in (None, "") else str(value)
 
 

@@ -184,6 +184,11 @@ class AsyncClient(AsyncMethods[V]):
         """All nodes known: those given and those learned from them."""
         return self._route.addresses
 
+    @property
+    def leader(self) -> str | None:
+        """Address of the node believed to lead, or None."""
+        return self._route.leader
+
     async def execute(self, *arguments: Argument) -> Any:
         """Send any command and return its reply unconverted."""
         return await self.run(commands.build_execute(*arguments))

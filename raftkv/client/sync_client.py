@@ -176,6 +176,11 @@ class Client(SyncMethods[V]):
         """All nodes known: those given and those learned from them."""
         return self._route.addresses
 
+    @property
+    def leader(self) -> str | None:
+        """Address of the node believed to lead, or None."""
+        return self._route.leader
+
     def execute(self, *arguments: Argument) -> Any:
         """Send any command and return its reply unconverted."""
         return self.run(commands.build_execute(*arguments))
