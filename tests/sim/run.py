@@ -1,0 +1,127 @@
+"""One seed, from the command line: `python -m tests.sim.run --seed 7 --verbose`."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+import traceback
+from collections import Counter
+from dataclasses import dataclass
+
+from tests.sim.cluster import Cluster, Violation
+from tests.sim.nemesis import Nemesis
+from tests.sim.workload import Workload
+
+CONVERGE_MS = 30_000
+
+
+@dataclass
+class Report:
+    """What one run did."""
+
+    seed: int
+    operations: int
+    acknowledged: int
+    unknown: int
+    elections: int
+    crashes: int
+    faults: Counter[str]
+    events: dict[str, int]
+    trace_hash: int
+
+
+def run_seed(seed: int, *, duration_ms: float = 15_000, verbose: bool = False) -> Report:
+    """Run one cluster under faults and judge it.
+
+    Raises:
+        Violation: A promise was broken; the message names the seed.
+    """
+    cluster = Cluster(seed, size=3 if seed % 4 else 5, verbose=verbose)
+    try:
+        return _run(cluster, seed, duration_ms)
+    except Violation as error:
+        raise Violation(
+            f"{error} (replay: python -m tests.sim.run --seed {seed} "
+            f"--duration-ms {duration_ms:.0f} --verbose)"
+        ) from error
+
+
+def _run(cluster: Cluster, seed: int, duration_ms: float) -> Report:
+    cluster.start()
+    cluster.run_until(lambda: cluster.leader() is not None)
+    workload = Workload(cluster)
+    nemesis = Nemesis(cluster)
+    cluster.run(duration_ms)
+    nemesis.stop()
+    cluster.run(3000)
+    nemesis.stop()
+    workload.running = False
+    cluster.run_until(cluster.converged, CONVERGE_MS)
+    unexpected = [
+        (name, stop) for name, stop in cluster.stops if "no space" not in stop.reason.lower()
+    ]
+    if unexpected:
+        raise Violation(f"nodes stopped by themselves: {unexpected}")
+    pending = workload.history.count("pending")
+    if pending > cluster.crashes * 64:
+        raise Violation(f"{pending} operations were never answered")
+    workload.judge()
+    return Report(
+        seed=seed,
+        operations=len(workload.history.operations),
+        acknowledged=workload.history.count("ok"),
+        unknown=workload.history.count("unknown"),
+        elections=cluster.elections,
+        crashes=cluster.crashes,
+        faults=nemesis.fired,
+        events=dict(cluster.events),
+        trace_hash=cluster.world.trace_hash,
+    )
+
+
+def main() -> int:
+    """Run seeds and print what they did."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seed", type=int, help="replay one seed")
+    parser.add_argument("--seeds", type=int, default=100, help="how many seeds")
+    parser.add_argument("--first", type=int, default=0, help="first seed")
+    parser.add_argument("--duration-ms", type=float, default=15_000)
+    parser.add_argument("--verbose", action="store_true")
+    options = parser.parse_args()
+    if options.seed is not None:
+        seeds = [options.seed]
+    else:
+        seeds = list(range(options.first, options.first + options.seeds))
+    failures = 0
+    totals: Counter[str] = Counter()
+    started = time.monotonic()
+    for seed in seeds:
+        try:
+            report = run_seed(seed, duration_ms=options.duration_ms, verbose=options.verbose)
+        except BaseException as error:
+            if isinstance(error, KeyboardInterrupt):
+                raise
+            failures += 1
+            print(f"seed {seed}: {type(error).__name__}: {error}")
+            if options.verbose or not isinstance(error, Violation):
+                traceback.print_exc()
+            continue
+        totals["operations"] += report.operations
+        totals["acknowledged"] += report.acknowledged
+        totals["unknown"] += report.unknown
+        totals["elections"] += report.elections
+        totals["crashes"] += report.crashes
+        for name, count in report.faults.items():
+            totals[f"fault {name}"] += count
+        for name, count in report.events.items():
+            totals[f"event {name}"] += count
+    for name in sorted(totals):
+        print(f"{totals[name]:8d}  {name}")
+    seconds = time.monotonic() - started
+    print(f"{len(seeds)} seeds, {failures} violations, {seconds:.0f} s")
+    return 1 if failures else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,58 @@
+"""Simulated time: an event queue, and clocks that read it.
+
+One seed is one run: every random choice of the simulated world comes from one
+generator, and events at the same time happen in the order they were scheduled.
+"""
+
+from __future__ import annotations
+
+import heapq
+import random
+from collections.abc import Callable
+
+WALL_START_MS = 1_700_000_000_000
+
+
+class World:
+    """Time, chance, and what happens next."""
+
+    def __init__(self, seed: int) -> None:
+        self.seed = seed
+        self.random = random.Random(seed)
+        self.now_ms = 1000.0
+        self._events: list[tuple[float, int, Callable[[], None]]] = []
+        self._count = 0
+        self.trace_hash = 0
+
+    def after(self, delay_ms: float, action: Callable[[], None]) -> None:
+        """Let `action` happen later."""
+        self._count += 1
+        heapq.heappush(self._events, (self.now_ms + delay_ms, self._count, action))
+
+    def run_until(self, end_ms: float, check: Callable[[], None]) -> None:
+        """Let everything happen up to a time, with a check after each event."""
+        while self._events and self._events[0][0] <= end_ms:
+            self.now_ms, number, action = heapq.heappop(self._events)
+            self.trace_hash = hash((self.trace_hash, round(self.now_ms * 1000), number))
+            action()
+            check()
+        self.now_ms = end_ms
+
+    def chance(self, probability: float) -> bool:
+        """Throw the dice."""
+        return self.random.random() < probability
+
+
+class SimClock:
+    """One node's clocks: a boot clock with an offset, a wall clock that may jump."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self._boot_offset_ms = world.random.randrange(1_000_000)
+        self.wall_error_ms = 0
+
+    def now_ms(self) -> int:
+        return int(self._world.now_ms) + self._boot_offset_ms
+
+    def wall_ms(self) -> int:
+        return WALL_START_MS + int(self._world.now_ms) + self.wall_error_ms
