@@ -79,9 +79,10 @@ class _Replay:
     base_index: int
     base_term: int
     sequence: int
-    # A truncation went below the base: the term there is in no file. The next
-    # entry becomes the base, which a snapshot covers, else its segment would
-    # not have been removed.
+    # A truncation went below the base, so the term there is in no file. That
+    # happens below a snapshot only, else the older segment would not have been
+    # removed. The next entry becomes the base; without one, the log is shorter
+    # than the snapshot, and whoever recovers restarts it there.
     baseless: bool = False
     restart: tuple[int, int] | None = None
     entries: list[LogEntry] = field(default_factory=list)
@@ -103,6 +104,7 @@ class _Replay:
                 if record.first <= self.base_index:
                     entries.clear()
                     self.baseless = True
+                    self.base_index, self.base_term = record.first - 1, 0
                 else:
                     del entries[record.first - self.base_index - 1 :]
             elif type(record) is SnapshotRecord:
@@ -160,8 +162,6 @@ class Recovery:
         replay = self._start_replay(first.header)
         point = self._read_segments(replay)
         self._decide(point, replay)
-        if replay.baseless:
-            raise self._damaged(_Point(oldest, 0, "the log continues before its beginning"))
         self._settle(replay)
         return Recovered(
             segments=self._segments,
@@ -195,8 +195,9 @@ class Recovery:
             return None
         header, first = decoded
         if header.number != number:
-            detail = f"this is segment {header.number} under another name"
-            raise self._damaged(_Point(number, 0, detail))
+            # Two unsynced renames of which only the later reached the disk; whether
+            # this number had been durable is for the proof to say.
+            return None
         for what, found, expected in (
             ("cluster", header.cluster_id, self._cluster_id),
             ("data directory", header.disk_id, self._disk_id),
@@ -362,8 +363,6 @@ class Recovery:
         for number in reversed(dropped):
             self._files.pop(number).close()
             self._disk.remove(segment_name(number))
-        if dropped:
-            self._disk.sync_directory(DIRECTORY)
         size = self._zero(last)
         last.marked = False
         self._observer.event(

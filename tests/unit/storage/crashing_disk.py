@@ -15,6 +15,10 @@ from raftkv.errors import DiskFailedError, DiskFullError
 # (name of the file, ordinal of an unsynced write from 0, its size) -> the
 # half-open range of its bytes that reached the disk.
 Chooser = Callable[[str, int, int], tuple[int, int]]
+# Ordinal of an unsynced change of a directory -> whether it reached the disk.
+NameChooser = Callable[[int], bool]
+# A change of names: (new name or "", old name or "", content created or None).
+Change = tuple[str, str, "Content | None"]
 
 
 class Content:
@@ -39,6 +43,14 @@ def patch(target: bytearray, position: int, data: bytes) -> None:
     if len(target) < position:
         target.extend(bytes(position - len(target)))
     target[position : position + len(data)] = data
+
+
+def apply_change(names: dict[str, Content], change: Change) -> None:
+    """Apply one change of names; what it needs may have been lost."""
+    target, source, created = change
+    content = created if created is not None else names.pop(source, None)
+    if target and content is not None:
+        names[target] = content
 
 
 class CrashingFile:
@@ -102,6 +114,7 @@ class CrashingDisk:
         self.steps_max = -1
         self.seen: dict[str, Content] = {}
         self.durable: dict[str, Content] = {}
+        self.changes: list[Change] = []
 
     def step(self) -> None:
         """Count one change of the disk; the power is cut before number `steps_max`."""
@@ -120,7 +133,7 @@ class CrashingDisk:
             if name in self.seen:
                 raise FileExistsError(name)
             self.step()
-            self.seen[name] = Content()
+            self.change((name, "", Content()))
         elif name not in self.seen:
             raise FileNotFoundError(name)
         return CrashingFile(self, self.seen[name])
@@ -138,25 +151,29 @@ class CrashingDisk:
 
     def rename(self, source: str, target: str) -> None:
         self.step()
-        self.seen[target] = self.seen.pop(source)
+        self.change((target, source, None))
 
     def remove(self, name: str) -> None:
         self.step()
-        self.seen.pop(name, None)
+        self.change(("", name, None))
+
+    def change(self, change: Change) -> None:
+        """Change the names that a process sees, and remember it until they are synced."""
+        self.changes.append(change)
+        apply_change(self.seen, change)
 
     def sync_directory(self, directory: str) -> None:
         self.step()
         prefix = f"{directory}/" if directory else ""
-        for view in (self.durable, self.seen):
-            for name in [name for name in view if self._is_in(name, prefix)]:
-                if view is self.durable:
-                    del self.durable[name]
-                else:
-                    self.durable[name] = self.seen[name]
 
-    @staticmethod
-    def _is_in(name: str, prefix: str) -> bool:
-        return name.startswith(prefix) and "/" not in name[len(prefix) :]
+        def is_inside(change: Change) -> bool:
+            name = change[0] or change[1]
+            return name.startswith(prefix) and "/" not in name[len(prefix) :]
+
+        for change in self.changes:
+            if is_inside(change):
+                apply_change(self.durable, change)
+        self.changes = [change for change in self.changes if not is_inside(change)]
 
     def free_bytes(self) -> int:
         return self.capacity_bytes - self.used_bytes()
@@ -167,13 +184,15 @@ class CrashingDisk:
         """Return what the next process finds when only this process died."""
         return self._next(self.seen, lambda content: bytes(content.seen))
 
-    def crash(self, choose: Chooser | None = None, *, names_survive: bool = True) -> CrashingDisk:
+    def crash(
+        self, choose: Chooser | None = None, *, choose_names: NameChooser | None = None
+    ) -> CrashingDisk:
         """Return what the next process finds after a power cut.
 
         Args:
-            choose: How much of each file's unsynced writes reached the disk; none
-                of them without it.
-            names_survive: Whether unsynced changes of directories did.
+            choose: How much of each unsynced write reached the disk; nothing
+                without it.
+            choose_names: Which unsynced changes of directories did; all without it.
         """
 
         def bytes_of(name: str, content: Content) -> bytes:
@@ -184,7 +203,10 @@ class CrashingDisk:
                     patch(data, position + first, piece[first:end])
             return bytes(data)
 
-        names = self.seen if names_survive else self.durable
+        names = dict(self.durable)
+        for ordinal, change in enumerate(self.changes):
+            if choose_names is None or choose_names(ordinal):
+                apply_change(names, change)
         disk = CrashingDisk(capacity_bytes=self.capacity_bytes)
         for name, content in names.items():
             disk.seen[name] = disk.durable[name] = Content(bytes_of(name, content))
