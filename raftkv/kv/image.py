@@ -5,8 +5,8 @@ get the bytes cut in any way. Little endian: body length (4 bytes), kind (1),
 three zero bytes, body in MessagePack. First one meta piece, a map; then pieces
 of keys, each an array of sections `[bucket number, type code, {key: [value,
 deadline, create revision, modify revision, version]}]`; last one end piece,
-`[number of keys, dead ones included]`. Equal stores have equal images, byte for
-byte. Docs: docs/reference/store-formats.md.
+`[number of keys, dead ones included]`. Buckets and keys are in ascending order:
+equal stores have equal images, byte for byte. Docs: docs/reference/store-formats.md.
 
 Owns the format and the writing side; `image_loader` reads. Pure: compression,
 checksums and files are the storage layer's.
@@ -105,8 +105,7 @@ class Image:
         sections: list[Section] = []
         keys = size = 0
         for number in range(BUCKET_COUNT):
-            for part in _parts_of(self._view.take(number)):
-                part_size = _size_of(part)
+            for part, part_size in _parts_of(self._view.take_next()):
                 if sections and (
                     keys + len(part) > PIECE_KEYS_MAX or size + part_size > PIECE_BYTES_MAX
                 ):
@@ -115,7 +114,6 @@ class Image:
                 sections.append((number, TYPE_STRING, part))
                 keys += len(part)
                 size += part_size
-            self._view.release(number)
         if sections:
             yield sections
 
@@ -133,20 +131,26 @@ def _size_of(bucket: Bucket) -> int:
     return sum(map(len, bucket)) + sum(len(entry[0]) for entry in bucket.values())
 
 
-def _parts_of(bucket: Bucket) -> Iterator[Bucket]:
-    """Cut a bucket into parts that fit a piece; nearly always it is one."""
-    if len(bucket) <= PIECE_KEYS_MAX and _size_of(bucket) <= PIECE_BYTES_MAX:
+def _parts_of(bucket: Bucket) -> Iterator[tuple[Bucket, int]]:
+    """Put a bucket into the order of its keys, in parts that fit a piece; nearly always one.
+
+    Yields:
+        Each part and its bytes.
+    """
+    size = _size_of(bucket)
+    if len(bucket) <= PIECE_KEYS_MAX and size <= PIECE_BYTES_MAX:
         if bucket:
-            yield bucket
+            yield {key: bucket[key] for key in sorted(bucket)}, size
         return
     part: Bucket = {}
     size = 0
-    for key, entry in bucket.items():
+    for key in sorted(bucket):
+        entry = bucket[key]
         entry_size = len(key) + len(entry[0])
         if part and (len(part) == PIECE_KEYS_MAX or size + entry_size > PIECE_BYTES_MAX):
-            yield part
+            yield part, size
             part, size = {}, 0
         part[key] = entry
         size += entry_size
     if part:
-        yield part
+        yield part, size

@@ -3,12 +3,11 @@
 Keys are spread over 1024 dicts by Redis' own CRC16, so that no piece of work on
 the whole store - an image, a scan, a flush - has to touch more than about a
 thousand keys of a million at once (docs/adr: the store's index). A frozen view
-shares the dicts and the first write to a shared one copies it.
+copies nothing when it is made: a write notes the entry it replaces for every
+open view that has yet to read that bucket.
 
 Invariants: an entry with a deadline is in `deadlines` exactly once and no other
-pair is there; `share_counts[n]` is the number of open views that hold the very
-dict `buckets[n]`; the iteration order of a bucket depends on the log alone, so
-that images of equal stores are equal bytes.
+pair is there; nothing depends on the order of the keys in a dict.
 
 Who calls: the handlers of this package during `KvStore.apply` and reads. Every
 change goes through `put`, `remove`, `flush` or the expiry methods, which note
@@ -28,8 +27,8 @@ BUCKET_COUNT: Final = 1024
 SLOT_SHIFT: Final = 4
 BUCKET_MASK: Final = BUCKET_COUNT - 1
 
-# Limit: dropping 8192 entries takes about a millisecond.
-FREE_SLICE_KEYS: Final = 8192
+# Limit: dropping this many entries takes one to two milliseconds.
+FREE_SLICE_KEYS: Final = 4096
 FREE_SLICE_DEADLINES: Final = 1024
 
 Value: TypeAlias = Any  # bytes for a string; other types of key are other Python types
@@ -51,34 +50,42 @@ def bucket_of(key: bytes) -> int:
 class View:
     """All keys as they were at one moment, while writes go on.
 
-    Holds on to the dicts of that moment. Release each bucket when it has been
-    read, so that later writes to it need no copy; `close` releases the rest.
+    Read the buckets in order, each once; what a bucket held at that moment is
+    its dict with the noted entries put back.
     """
 
-    __slots__ = ("_keyspace", "buckets", "log_time_ms")
+    __slots__ = ("_buckets", "_keyspace", "_next_bucket", "_replaced", "log_time_ms")
 
     def __init__(self, keyspace: Keyspace) -> None:
         self._keyspace = keyspace
-        self.buckets: list[Bucket | None] = list(keyspace.buckets)
+        self._buckets = keyspace.buckets
+        self._next_bucket = 0
+        self._replaced: dict[int, dict[bytes, Entry | None]] = {}
         self.log_time_ms = keyspace.log_time_ms
-        keyspace.share_counts = [count + 1 for count in keyspace.share_counts]
 
-    def take(self, number: int) -> Bucket:
-        """Return a bucket; empty when it has been released."""
-        return self.buckets[number] or {}
+    def note(self, buckets: list[Bucket], number: int, key: bytes, before: Entry | None) -> None:
+        """Remember an entry that is about to be replaced, unless it is newer than the view."""
+        if number >= self._next_bucket and buckets is self._buckets:
+            self._replaced.setdefault(number, {}).setdefault(key, before)
 
-    def release(self, number: int) -> None:
-        """Give a bucket back; harmless when repeated."""
-        bucket = self.buckets[number]
-        if bucket is not None:
-            self.buckets[number] = None
-            if self._keyspace.buckets[number] is bucket:
-                self._keyspace.share_counts[number] -= 1
+    def take_next(self) -> Bucket:
+        """Return the next of the 1024 buckets as it was; a copy."""
+        number = self._next_bucket
+        bucket = self._buckets[number].copy()
+        for key, before in self._replaced.pop(number, {}).items():
+            if before is None:
+                bucket.pop(key, None)
+            else:
+                bucket[key] = before
+        self._next_bucket = number + 1
+        return bucket
 
     def close(self) -> None:
-        """Give everything back; harmless when repeated."""
-        for number in range(BUCKET_COUNT):
-            self.release(number)
+        """Let go of everything; harmless when repeated."""
+        self._keyspace.views = [view for view in self._keyspace.views if view is not self]
+        self._next_bucket = BUCKET_COUNT
+        self._buckets = []
+        self._replaced.clear()
 
 
 class Keyspace:
@@ -86,15 +93,15 @@ class Keyspace:
 
     Attributes:
         buckets: The key index.
-        share_counts: Open views for each bucket.
         deadlines: (deadline, key) of every key that has one.
         revision: Number of the last change.
         log_time_ms: Keys with a deadline at or before it are dead.
         lease_time_ms: Lease time after the last batch.
-        orders: Sorted key hashes of recently scanned buckets; kept by `scan`.
+        orders: Hashes and keys of recently scanned buckets, sorted; kept by `scan`.
         expired: Keys removed by expiry since the batch began.
         undo: Changes of the command being executed, oldest first.
         garbage: What flushes left behind, freed by `free_slice`.
+        views: The open ones.
     """
 
     __slots__ = (
@@ -106,13 +113,12 @@ class Keyspace:
         "log_time_ms",
         "orders",
         "revision",
-        "share_counts",
         "undo",
+        "views",
     )
 
     def __init__(self) -> None:
         self.buckets: list[Bucket] = [{} for _ in range(BUCKET_COUNT)]
-        self.share_counts: list[int] = [0] * BUCKET_COUNT
         self.deadlines: Deadlines = SortedList()
         self.revision = 0
         self.log_time_ms = 0
@@ -121,6 +127,7 @@ class Keyspace:
         self.expired: list[bytes] = []
         self.undo: list[_Undo] = []
         self.garbage: list[tuple[list[Bucket], Deadlines]] = []
+        self.views: list[View] = []
 
     # ------------------------------------------------------------ reading
 
@@ -142,7 +149,9 @@ class Keyspace:
 
     def view(self) -> View:
         """Freeze all keys as they are; the caller closes the view."""
-        return View(self)
+        view = View(self)
+        self.views = [*self.views, view]
+        return view
 
     # ------------------------------------------------------------ changing
 
@@ -167,8 +176,10 @@ class Keyspace:
             revision: Of the command; the caller stores it as `revision` when done.
         """
         number = crc_hqx(key, 0) >> SLOT_SHIFT & BUCKET_MASK
-        bucket = self.writable(number)
+        bucket = self.buckets[number]
         old = bucket.get(key)
+        if self.views:
+            self.note(number, key, old)
         self.undo.append((key, old, False))
         if old is None:
             bucket[key] = (value, deadline_ms, revision, revision, 1)
@@ -196,11 +207,10 @@ class Keyspace:
         """
         count = self.entry_count()
         if count:
-            replaced = (self.buckets, self.share_counts, self.deadlines)
-            self.undo.append((None, replaced, False))
-            self.garbage.append((self.buckets, self.deadlines))
+            self.undo.append((None, (self.buckets, self.deadlines), False))
+            # A copy of the list: open views go on reading the one replaced.
+            self.garbage.append((list(self.buckets), self.deadlines))
             self.buckets = [{} for _ in range(BUCKET_COUNT)]
-            self.share_counts = [0] * BUCKET_COUNT
             self.deadlines = SortedList()
             self.orders.clear()
         return count
@@ -217,12 +227,10 @@ class Keyspace:
                 break
         self.undo.clear()
 
-    def writable(self, number: int) -> Bucket:
-        """Return a bucket that no view shares, copying it if one does."""
-        if self.share_counts[number]:
-            self.buckets[number] = self.buckets[number].copy()
-            self.share_counts[number] = 0
-        return self.buckets[number]
+    def note(self, number: int, key: bytes, before: Entry | None) -> None:
+        """Tell the open views what is about to be replaced."""
+        for view in self.views:
+            view.note(self.buckets, number, key, before)
 
     def _expire(self, key: bytes) -> None:
         self._remove(key, expired=True)
@@ -230,8 +238,10 @@ class Keyspace:
 
     def _remove(self, key: bytes, *, expired: bool) -> None:
         number = crc_hqx(key, 0) >> SLOT_SHIFT & BUCKET_MASK
-        bucket = self.writable(number)
+        bucket = self.buckets[number]
         old = bucket[key]
+        if self.views:
+            self.note(number, key, old)
         self.undo.append((key, old, expired))
         del bucket[key]
         if old[1]:
@@ -243,7 +253,7 @@ class Keyspace:
         """Take back all changes noted in `undo`; the revision becomes `revision`."""
         for key, before, expired in reversed(self.undo):
             if key is None:
-                self.buckets, self.share_counts, self.deadlines = before
+                self.buckets, self.deadlines = before
                 self.garbage.pop()
                 self.orders.clear()
             else:
@@ -256,8 +266,10 @@ class Keyspace:
     def _restore(self, key: bytes, before: Entry | None) -> None:
         """Give one key the entry it had."""
         number = bucket_of(key)
-        bucket = self.writable(number)
+        bucket = self.buckets[number]
         present = bucket.get(key)
+        if self.views:
+            self.note(number, key, present)
         if present is not None and present[1]:
             self.deadlines.discard((present[1], key))
         if before is None:
@@ -273,7 +285,7 @@ class Keyspace:
     def free_slice(self) -> bool:
         """Free a bounded part of what flushes left behind.
 
-        Dicts that a view still holds live on until it lets go of them.
+        Dicts that a view still reads live on until it lets go of them.
 
         Returns:
             True while there is more to free.

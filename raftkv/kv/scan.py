@@ -15,13 +15,12 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Callable, Generator
-from hashlib import blake2b
-from itertools import islice
 from typing import Final, TypeAlias
+from zlib import crc32
 
 from raftkv.kv.commands import OK, Command, Opcode
 from raftkv.kv.generic import type_name
-from raftkv.kv.keyspace import BUCKET_COUNT, SLOT_SHIFT, Entry, Keyspace
+from raftkv.kv.keyspace import BUCKET_COUNT, SLOT_SHIFT, Keyspace
 from raftkv.kv.patterns import compile_pattern
 from raftkv.kv.slots import key_slot
 from raftkv.kv.strings import Handler
@@ -30,15 +29,15 @@ SlicedHandler: TypeAlias = Callable[[Keyspace, Command], Generator[None, None, o
 
 # Limit: keys that one SCAN call returns or skips at most, whatever COUNT says.
 SCAN_KEYS_MAX: Final = 10_000
-# Limit: keys whose hashes one SCAN call computes before it ends at a bucket's end;
-# a millisecond is spent on about two thousand.
-SCAN_HASHED_KEYS_MAX: Final = 4096
-# Limit: buckets whose order is kept for the next call, about 150 bytes a key.
+# Limit: keys whose hashes one SCAN call computes before it ends at a bucket's end.
+SCAN_HASHED_KEYS_MAX: Final = 2048
+# Limit: buckets whose order is kept for the next call, about 50 bytes a key.
 SCAN_ORDERS_MAX: Final = 32
-# Limit: keys looked at in one slice of a sliced read.
+# Limit: keys looked at in one slice of a sliced read, to the end of a bucket.
 SLICE_KEYS: Final = 1024
 
-_HASH_BITS: Final = 52
+# A cursor has 42 bits, so that clients which keep it as a float lose nothing.
+_HASH_BITS: Final = 32
 _HASH_MASK: Final = (1 << _HASH_BITS) - 1
 _MASK_64: Final = 2**64 - 1
 _RANDOM_TRIES: Final = 100
@@ -53,6 +52,7 @@ def scan(keyspace: Keyspace, command: Command) -> object:
     _, cursor, pattern, count, wanted_type = command
     matches = None if pattern is None else compile_pattern(pattern)
     number, first_hash = cursor >> _HASH_BITS, cursor & _HASH_MASK
+    now_ms = keyspace.log_time_ms
     found: list[bytes] = []
     room = min(count, SCAN_KEYS_MAX)
     hashed = 0
@@ -68,11 +68,13 @@ def scan(keyspace: Keyspace, command: Command) -> object:
             while 0 < end < len(keys) and hashes[end] == hashes[end - 1]:
                 end += 1
             room -= end - first
-            for key in keys[first:end]:
-                entry = keyspace.find(key)
-                if entry is not None and (matches is None or matches(key)):
-                    if wanted_type is None or type_name(entry[0]).encode() == wanted_type:
-                        found.append(key)
+            found += [
+                key
+                for key in keys[first:end]
+                if not 0 < bucket[key][1] <= now_ms
+                and (matches is None or matches(key))
+                and (wanted_type is None or type_name(bucket[key][0]).encode() == wanted_type)
+            ]
             if end < len(keys):
                 first_hash = hashes[end]
                 break
@@ -85,20 +87,13 @@ def _order_of(keyspace: Keyspace, number: int) -> tuple[list[int], list[bytes]]:
     """Return the hashes and keys of a bucket in the order of a scan."""
     order = keyspace.orders.get(number)
     if order is None:
-        pairs = sorted((scan_hash(key), key) for key in keyspace.buckets[number])
+        bucket = keyspace.buckets[number]
+        pairs = sorted(zip(map(crc32, bucket), bucket, strict=True))
         order = [pair[0] for pair in pairs], [pair[1] for pair in pairs]
         if len(keyspace.orders) >= SCAN_ORDERS_MAX:
             del keyspace.orders[next(iter(keyspace.orders))]
         keyspace.orders[number] = order
     return order
-
-
-def scan_hash(key: bytes) -> int:
-    """Return a key's place within its bucket, 52 bits.
-
-    Cryptographic, so that nobody can make many keys that a cursor cannot part.
-    """
-    return int.from_bytes(blake2b(key, digest_size=8).digest(), "little") & _HASH_MASK
 
 
 def keys(keyspace: Keyspace, command: Command) -> Generator[None, None, object]:
@@ -109,15 +104,15 @@ def keys(keyspace: Keyspace, command: Command) -> Generator[None, None, object]:
     looked_at = 0
     try:
         now_ms = view.log_time_ms
-        for number in range(BUCKET_COUNT):
-            for key, entry in view.take(number).items():
-                if matches(key) and not 0 < entry[1] <= now_ms:
-                    found.append(key)
-                looked_at += 1
-                if looked_at == SLICE_KEYS:
-                    looked_at = 0
-                    yield
-            view.release(number)
+        for _ in range(BUCKET_COUNT):
+            bucket = view.take_next()
+            found += [
+                key for key, entry in bucket.items() if not 0 < entry[1] <= now_ms and matches(key)
+            ]
+            looked_at += len(bucket)
+            if looked_at >= SLICE_KEYS:
+                looked_at = 0
+                yield
     finally:
         view.close()
     return found
@@ -134,14 +129,14 @@ def count_keys_in_slot(keyspace: Keyspace, command: Command) -> Generator[None, 
         for number in range(BUCKET_COUNT):
             # A key without a hash tag is in the bucket of its slot.
             is_home = number == slot >> SLOT_SHIFT
-            for key, entry in view.take(number).items():
+            bucket = view.take_next()
+            for key, entry in bucket.items():
                 if (is_home or b"{" in key) and key_slot(key) == slot:
                     count += not 0 < entry[1] <= now_ms
-                looked_at += 1
-                if looked_at == SLICE_KEYS:
-                    looked_at = 0
-                    yield
-            view.release(number)
+            looked_at += len(bucket)
+            if looked_at >= SLICE_KEYS:
+                looked_at = 0
+                yield
     finally:
         view.close()
     return count
@@ -155,22 +150,22 @@ def random_key(keyspace: Keyspace, command: Command) -> object:
         return None
     for _ in range(_RANDOM_TRIES):
         state, chosen = _next_random(state)
-        key, entry = _entry_at(keyspace, chosen % total)
-        if not 0 < entry[1] <= keyspace.log_time_ms:
+        key = _key_at(keyspace, chosen % total)
+        if keyspace.find(key) is not None:
             return key
     # Nearly all keys are dead and wait for their removal: take the first live one.
-    for bucket in keyspace.buckets:
-        for key, entry in bucket.items():
-            if not 0 < entry[1] <= keyspace.log_time_ms:
+    for number in range(BUCKET_COUNT):
+        for key in _order_of(keyspace, number)[1]:
+            if keyspace.find(key) is not None:
                 return key
     return None
 
 
-def _entry_at(keyspace: Keyspace, position: int) -> tuple[bytes, Entry]:
-    """Return one of the keys, counted through all buckets."""
-    for bucket in keyspace.buckets:
+def _key_at(keyspace: Keyspace, position: int) -> bytes:
+    """Return one of the keys, counted through all buckets in the order of a scan."""
+    for number, bucket in enumerate(keyspace.buckets):
         if position < len(bucket):
-            return next(islice(bucket.items(), position, None))
+            return _order_of(keyspace, number)[1][position]
         position -= len(bucket)
     raise AssertionError("there are fewer keys than counted")
 

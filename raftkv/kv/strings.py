@@ -75,10 +75,10 @@ def set_plain(keyspace: Keyspace, command: Command) -> object:
     # undo, because nothing can fail behind its only change.
     _, key, value = command
     number = crc_hqx(key, 0) >> 4 & 1023
-    if keyspace.share_counts[number]:
-        keyspace.writable(number)
     bucket = keyspace.buckets[number]
     old = bucket.get(key)
+    if keyspace.views:
+        keyspace.note(number, key, old)
     if old is None:
         keyspace.revision = revision = keyspace.revision + 1
         bucket[key] = (value, 0, revision, revision, 1)
