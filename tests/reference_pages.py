@@ -1,4 +1,4 @@
-"""Makes the pages of docs/reference that are tables of the code.
+"""Makes the pages that are tables of something else: settings, decisions.
 
     python -m tests.reference_pages
 
@@ -17,7 +17,7 @@ from raftkv.setting_rules import MEMBERS
 from raftkv.settings import ENVIRONMENT_PREFIX, MEMBER_KEYS, MISSING, SECTIONS, SETTINGS
 
 ROOT = Path(__file__).resolve().parents[1]
-REFERENCE = ROOT / "docs" / "reference"
+DOCS = ROOT / "docs"
 
 CONFIG_HEAD = """\
 # Configuration
@@ -76,6 +76,20 @@ those that are advertised, so they may differ from the ones a node binds.
 """
 
 
+DECISIONS_HEAD = """\
+# Decisions
+
+<!-- Written by `python -m tests.reference_pages` from the titles of the pages. -->
+
+One page for each decision that would be expensive to take back: what was the case, what was
+decided, what was rejected, what follows. A page is not changed afterwards; a later one replaces it
+and says so.
+
+| number | decision |
+|---|---|
+"""
+
+
 def cell(text: str) -> str:
     """Make a text fit into a cell of a table."""
     return text.replace("|", "\\|")
@@ -119,13 +133,22 @@ def config_page() -> str:
     return "".join(parts)
 
 
-PAGES = {"config.md": config_page}
+def decisions_page() -> str:
+    """Return docs/adr/README.md."""
+    rows = []
+    for path in sorted((DOCS / "adr").glob("[0-9]*.md")):
+        title = path.read_text(encoding="utf-8").splitlines()[0].partition(". ")[2]
+        rows.append(f"| [{path.name[:4]}]({path.name}) | {title} |\n")
+    return DECISIONS_HEAD + "".join(rows)
+
+
+PAGES = {"reference/config.md": config_page, "adr/README.md": decisions_page}
 
 
 def main() -> None:
     """Write every page."""
     for name, make in PAGES.items():
-        (REFERENCE / name).write_text(make(), encoding="utf-8")
+        (DOCS / name).write_text(make(), encoding="utf-8")
 
 
 if __name__ == "__main__":

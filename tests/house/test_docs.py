@@ -14,7 +14,7 @@ from raftkv.cli.main import command
 from raftkv.engine import syncobj_library
 from raftkv.settings import SETTINGS
 from tests.house.tree import PACKAGE, ROOT, project
-from tests.reference_pages import PAGES, REFERENCE
+from tests.reference_pages import PAGES
 
 DOCS = ROOT / "docs"
 PAGES_OF_PROSE = [ROOT / "README.md", *sorted(DOCS.rglob("*.md"))]
@@ -65,12 +65,12 @@ def test_python_examples_compile(path: Path) -> None:
 
 @pytest.mark.parametrize("name", sorted(PAGES))
 def test_a_generated_page_is_up_to_date(name: str) -> None:
-    stored = (REFERENCE / name).read_text(encoding="utf-8")
+    stored = (DOCS / name).read_text(encoding="utf-8")
     assert stored == PAGES[name](), "run: python -m tests.reference_pages"
 
 
 def test_every_setting_has_its_row() -> None:
-    page = (REFERENCE / "config.md").read_text(encoding="utf-8")
+    page = (DOCS / "reference" / "config.md").read_text(encoding="utf-8")
     for key in SETTINGS:
         section, _, name = key.partition(".")
         table = page.split(f"\n## [{section}]\n")[1].split("\n## ")[0]
@@ -87,10 +87,24 @@ def test_every_runtime_dependency_has_its_reason_and_no_other_is_explained() -> 
     assert sorted(explained) == sorted(declared)
 
 
-def test_every_decision_is_listed() -> None:
-    listed = re.findall(r"\]\((\d{4}-[\w-]+\.md)\)", (DOCS / "adr" / "README.md").read_text())
-    stored = sorted(path.name for path in (DOCS / "adr").glob("*.md") if path.name != "README.md")
-    assert sorted(listed) == stored
+def test_every_decision_has_a_number_of_its_own() -> None:
+    names = [path.name for path in (DOCS / "adr").glob("*.md") if path.name != "README.md"]
+    numbers = [name[:4] for name in names]
+    assert sorted(numbers) == sorted(set(numbers))
+    for name in names:
+        title = (DOCS / "adr" / name).read_text(encoding="utf-8").splitlines()[0]
+        assert re.fullmatch(rf"# {int(name[:4])}\. \S.*", title), name
+
+
+def test_decisions_that_the_code_names_exist() -> None:
+    files = {path.name for path in (DOCS / "adr").glob("*.md")}
+    numbers = {name[:4] for name in files}
+    for path in sorted(PACKAGE.rglob("*.py")):
+        text = path.read_text(encoding="utf-8")
+        for name in re.findall(r"docs/adr/([\w-]+\.md)", text):
+            assert name in files, f"{path.name}: {name}"
+        for number in re.findall(r"\bADR (\d+)", text):
+            assert number.zfill(4) in numbers, f"{path.name}: ADR {number}"
 
 
 def test_every_page_can_be_reached_from_the_index() -> None:
