@@ -15,7 +15,7 @@ node itself dialed; a replayed proof fails on the nonce, a reflected one on the
 role; an unproven refusal is never marked as proven.
 
 Who calls: `transport.link`. Layout: docs/reference/peer-protocol.md. Why this
-shape: docs/adr/0013-peer-handshake.md.
+shape: docs/adr/0012-peer-handshake.md.
 """
 
 from __future__ import annotations
@@ -43,9 +43,9 @@ PROTOCOL_VERSION_MAX = 1
 NONCE_SIZE = 32
 INCARNATION_SIZE = 16
 PROOF_SIZE = 32
-# Limit: the longest hello is 38 bytes, four names of 255 bytes and the proof.
+# Limit: the longest hello has 1092 bytes: 36, four names of 256 with their
+# lengths, and the proof. The rest is room for a later version.
 HANDSHAKE_BODY_BYTES_MAX = 2048
-NAME_BYTES_MAX = 255
 
 _PROTOCOL = b"raftkv-peer\0"
 _CHALLENGE = struct.Struct("<12sHH32s")

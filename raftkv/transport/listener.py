@@ -4,8 +4,9 @@ Owns the listening sockets and nothing of what comes in through them. Invariant:
 no failure of accept() closes a listening socket; when the process or the machine
 is out of descriptors, accepting pauses and is tried again.
 
-Why not `loop.create_server`: uvloop closes the server for good when accept()
-reports an error, asyncio logs every one; neither can be paused.
+Why not `loop.create_server`: when accept() fails, uvloop closes the waiting
+connections or the whole server without a word, asyncio logs a traceback each
+time. Here it is one event, a pause, and nothing else.
 
 Who calls: `transport.mesh` for peers; any server above may use it, too.
 """

@@ -295,7 +295,7 @@ class PeerMesh:
     def counters(self) -> dict[str, int]:
         """Numbers for metrics; `totals.PEER_METRICS` says what each is."""
         counts = self._totals.as_dict(self._open)
-        counts["links_up"] = len(self._up)
+        counts["links"] = len(self._up)
         counts["links_unproven"] = self.unproven_count
         counts["queued_bytes"] = sum(link.queued_bytes for link in self._up.values())
         counts["accepts_failed_total"] = self._listener.failed_count

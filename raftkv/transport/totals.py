@@ -22,10 +22,10 @@ PEER_METRICS: Final[Mapping[str, str]] = {
     "frames_received_total": "Frames that arrived from peers",
     "frames_sent_total": "Frames sent to peers",
     "handshakes_failed_total": "Accepted connections that ended before their handshake",
+    "links": "Links that carry frames",
     "links_down_total": "Links that were up and ended",
     "links_refused_total": "Handshakes that ended with a refusal by either side",
     "links_unproven": "Accepted connections that have proven nothing yet",
-    "links_up": "Links that carry frames",
     "links_up_total": "Links that came up",
     "queued_bytes": "Bytes sent to peers which the operating system has not taken",
 }

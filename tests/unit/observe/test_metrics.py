@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from prometheus_client.parser import text_string_to_metric_families
 
 from raftkv.observe.metrics import (
@@ -81,18 +83,18 @@ def test_a_follower_does_not_guess_what_its_peers_have() -> None:
 
 
 def test_groups_are_read_at_each_scrape_and_typed_by_their_names() -> None:
-    numbers = {"bytes_sent_total": 1, "links_up": 2, "without a meaning": 3}
-    metrics = node_metrics(groups=(MetricGroup("peer_net", lambda: numbers, PEER_METRICS),))
-    assert scrape(metrics)["raftkv_peer_net_bytes_sent_total", ()] == 1
+    numbers = {"bytes_sent_total": 1, "links": 2, "without a meaning": 3}
+    metrics = node_metrics(groups=(MetricGroup("peer", lambda: numbers, PEER_METRICS),))
+    assert scrape(metrics)["raftkv_peer_bytes_sent_total", ()] == 1
     numbers["bytes_sent_total"] = 5
     samples = scrape(metrics)
-    assert samples["raftkv_peer_net_bytes_sent_total", ()] == 5
-    assert samples["raftkv_peer_net_links_up", ()] == 2
+    assert samples["raftkv_peer_bytes_sent_total", ()] == 5
+    assert samples["raftkv_peer_links", ()] == 2
     text = metrics.text().decode()
-    assert "# TYPE raftkv_peer_net_bytes_sent_total counter" in text
-    assert "# TYPE raftkv_peer_net_links_up gauge" in text
+    assert "# TYPE raftkv_peer_bytes_sent_total counter" in text
+    assert "# TYPE raftkv_peer_links gauge" in text
     assert "without a meaning" not in text
-    assert "raftkv_peer_net_queued_bytes" not in text
+    assert "raftkv_peer_queued_bytes" not in text
 
 
 def test_the_process_is_shown_too() -> None:
@@ -105,3 +107,14 @@ def test_two_nodes_in_one_process_do_not_share_numbers() -> None:
     first, second = node_metrics(status(keys=1)), node_metrics(status(keys=2))
     assert scrape(first)["raftkv_keys", ()] == 1
     assert scrape(second)["raftkv_keys", ()] == 2
+
+
+def test_the_page_lists_every_metric_with_its_meaning() -> None:
+    page = Path(__file__).resolve().parents[3] / "docs" / "reference" / "metrics.md"
+    rows = [line.strip("| ").split(" | ") for line in page.read_text().splitlines()]
+    listed = {row[0].strip("`"): row[-1] for row in rows if row[0].startswith("`raftkv_")}
+    assert listed == {
+        **{name: meaning for name, (meaning, _) in STATUS_METRICS.items()},
+        **{name: meaning for name, (meaning, _) in LABELLED_METRICS.items()},
+        **{f"raftkv_peer_{name}": meaning for name, meaning in PEER_METRICS.items()},
+    }

@@ -5,7 +5,9 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import hmac
+import re
 import struct
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -19,6 +21,8 @@ from raftkv.transport.handshake import (
     KIND_HELLO,
     KIND_REFUSED,
     PROOF_SIZE,
+    PROTOCOL_VERSION_MAX,
+    PROTOCOL_VERSION_MIN,
     Handshake,
     HandshakeState,
     LocalHello,
@@ -28,6 +32,7 @@ from raftkv.transport.handshake import (
 )
 from raftkv.types import NodeId
 
+ROOT = Path(__file__).resolve().parents[3]
 SECRET = b"0123456789abcdef0123456789abcdef"
 CLUSTER = "c" * 32
 HELLO = LocalHello(
@@ -464,3 +469,34 @@ def test_handshake_frames_fit_their_limit() -> None:
     frames = split(dialing.receive(*split(acceptor().receive(*split(dialing.start())[0]))[0]))
     assert len(frames[0][1]) <= HANDSHAKE_BODY_BYTES_MAX
     assert encode_frame(*frames[0])
+
+
+# ---------------------------------------------------------------- the page and the bytes
+
+PAGE = (ROOT / "docs" / "reference" / "peer-protocol.md").read_text(encoding="utf-8")
+
+
+def test_the_page_lists_every_reason_with_its_code() -> None:
+    listed = dict(re.findall(r"^\| (\d) \| ([^|]+) \| (?:both|acceptor) \|", PAGE, re.MULTILINE))
+    assert listed == {str(reason.code): reason.text for reason in RefusalReason}
+
+
+def test_the_page_gives_the_limits_and_versions_in_force() -> None:
+    assert f"**{HANDSHAKE_BODY_BYTES_MAX} bytes**" in PAGE
+    assert f"lowest version spoken: {PROTOCOL_VERSION_MIN}" in PAGE
+    assert f"highest version spoken: {PROTOCOL_VERSION_MAX}" in PAGE
+
+
+def test_the_bytes_of_version_1_never_change() -> None:
+    """What nodes of version 1 say to each other, for a known secret and known nonces."""
+    golden = (ROOT / "tests" / "golden" / "peer-handshake-v1.txt").read_text(encoding="ascii")
+    lines = [line.split(" ") for line in golden.splitlines() if not line.startswith("#")]
+    said = [
+        [side.value, encode_frame(kind, body).hex()]
+        for _, dialing, accepting in [
+            ("established", dialer(), acceptor()),
+            ("refused", dialer(identity("n2", hello=OTHER_CLUSTER)), acceptor()),
+        ]
+        for side, kind, body in Conversation(dialing, accepting).frames
+    ]
+    assert said == lines
