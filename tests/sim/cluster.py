@@ -13,6 +13,7 @@ from typing import Any
 
 from raftkv.config import Config, Limits, ListenConfig, NodeConfig, TimingConfig
 from raftkv.engine.core import RaftCore
+from raftkv.errors import DiskFullError
 from raftkv.kv.commands import Command
 from raftkv.replica.recovery import recover
 from raftkv.replica.replica import Replica, Stopped
@@ -114,9 +115,17 @@ class SimNode:
     # ------------------------------------------------------------------ process
 
     def start(self) -> None:
-        """Recover from the disk and begin."""
+        """Recover from the disk and begin; try again later where the disk is full."""
+        try:
+            self._start()
+        except DiskFullError:
+            self.alive = False
+            self.disk.crash_process()
+            self.cluster.network.node_gone(self.name)
+            self.world.after(500, lambda: None if self.alive else self.start())
+
+    def _start(self) -> None:
         self.life += 1
-        self.alive = True
         self._turn_scheduled = False
         self._timer_at = 0.0
         self.syncer = SimWorker(self, (0.2, 4.0))
@@ -143,6 +152,7 @@ class SimNode:
             on_stop=self._stopped,
             on_configuration=lambda _: None,
         )
+        self.alive = True
         self.disk.effect = self.effect
         for other in sorted(self.cluster.nodes):
             if other != self.name:

@@ -112,7 +112,7 @@ class SimDisk:
 
     def take(self, size: int) -> None:
         used = sum(len(inode.data) for inode in self._files.values())
-        if used + size > self.space:
+        if size > 0 and used + size > self.space:
             raise DiskFullError("simulated: no space")
 
     # --------------------------------------------------------------- seams.Disk
