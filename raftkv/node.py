@@ -20,6 +20,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from raftkv import __version__
+from raftkv.cluster_files import ensure_local_peer_secret
 from raftkv.config import Config
 from raftkv.engine.ready import PeerHello
 from raftkv.errors import (
@@ -142,6 +143,8 @@ class Node:
     def _build(self) -> None:
         config, observer = self._config, self._observer
         source = random.SystemRandom()
+        if ensure_local_peer_secret(config):
+            observer.event("peer_secret_created", path=config.security.peer_secret_file)
         secret = load_secret(config.security.peer_secret_file)
         recovered = recover(config, self._disk, clock=self._clock, observer=observer, random=source)
         loop = asyncio.get_running_loop()
