@@ -18,32 +18,20 @@ from raftkv.cli.options import Target, target_options
 from raftkv.cli.terminal import Cell
 from raftkv.client.status import NodeStatus, lag_entries, members_from_reply, merge_statuses
 from raftkv.client.sync_client import Client
-from raftkv.errors import RaftKvError, RequestError
+from raftkv.errors import RaftKvError
 
 STATUS_COLUMNS = ("node", "role", "term", "commit", "applied", "lag", "address")
+_THREADS_MAX = 16
 
 
 def ask_all(client: Client[bytes]) -> list[NodeStatus]:
     """Ask every known node about itself, all at once."""
-    with ThreadPoolExecutor(max_workers=16) as threads:
-        asked: dict[str, Any] = {}
-        with contextlib.suppress(RequestError):
-            client.within(1.0).node(client.addresses[0]).ping()
-        # The first round may name further members.
-        while missing := [address for address in client.addresses if address not in asked]:
-            for address in missing:
-                asked[address] = threads.submit(client.node_status, address)
-            for address in missing:
-                asked[address].result()
-            _learn(client, [future.result() for future in asked.values()])
-        return merge_statuses([future.result() for future in asked.values()])
-
-
-def _learn(client: Client[bytes], statuses: list[NodeStatus]) -> None:
-    """Let the client take the other members from a node that answers."""
-    if any(not status.error for status in statuses):
-        with contextlib.suppress(RequestError):
-            client.within(1.0).ping()
+    statuses: dict[str, NodeStatus] = {}
+    with ThreadPoolExecutor(max_workers=_THREADS_MAX) as threads:
+        # A node that answers may name further members.
+        while missing := [address for address in client.addresses if address not in statuses]:
+            statuses.update(zip(missing, threads.map(client.node_status, missing), strict=True))
+    return merge_statuses(list(statuses.values()))
 
 
 def status_rows(statuses: list[NodeStatus]) -> list[list[Cell]]:

@@ -188,8 +188,6 @@ class _View:
                 say(f"{leader.node_id} leads in term {leader.term} at {leader.address}")
 
     def _ask(self, node: LocalNode) -> NodeStatus:
-        if node.exit_code() is not None:
-            return NodeStatus(address=node.client, error="ended")
         return self._client.node_status(node.client)
 
     def _tell_end(self, node: LocalNode, code: int, say: Say) -> None:
@@ -199,27 +197,33 @@ class _View:
             for line in node.last_log_lines():
                 say(f"  {line}")
             say(f"  Its whole log: {node.log}")
+            directory = self.cluster.directory
+            say(f"  To start it again: cd {directory} && raftkv start --config {node.config.name}")
+
+    @property
+    def has_leader(self) -> bool:
+        """Whether somebody leads."""
+        return any(status.is_leader for status in self.statuses)
 
     @property
     def is_ready(self) -> bool:
         """Whether somebody leads and every node answers and knows it."""
-        return all(status.leader_id for status in self.statuses) and any(
-            status.is_leader for status in self.statuses
-        )
+        return self.has_leader and all(status.leader_id for status in self.statuses)
 
     def rows(self) -> list[list[terminal.Cell]]:
         """Return the rows of the table, one a node, with its process."""
-        rows = []
-        for node, status in zip(self.cluster.nodes, self.statuses, strict=True):
+        rows = admin.status_rows(self.statuses)
+        for row, node, status in zip(rows, self.cluster.nodes, self.statuses, strict=True):
             code = node.exit_code()
-            row = admin.status_rows([*self.statuses])[self.statuses.index(status)]
             row[0] = node.node_id
             if status.error:
                 row[1] = ("starting", "yellow") if code is None else ("stopped", "red")
-            process: terminal.Cell = (exit_meaning(code), "red") if code is not None else ""
+            process: terminal.Cell = "elsewhere"
             if code is None and node.process is not None:
                 process = str(node.process.pid)
-            rows.append([*row, process])
+            elif code is not None and status.error:
+                process = (exit_meaning(code), "red")
+            row.append(process)
         return rows
 
 
@@ -287,7 +291,7 @@ def _show_live(view: _View) -> None:
         while len(view.cluster.ended()) < len(view.cluster.nodes):
             view.refresh(lambda line: console.print(Text.from_ansi(line)))
             live.update(_panel(view))
-            time.sleep(_REFRESH_S if view.is_ready else 0.1)
+            time.sleep(_REFRESH_S if view.has_leader else 0.1)
 
 
 def _panel(view: _View) -> Any:
@@ -302,7 +306,7 @@ def _panel(view: _View) -> Any:
     )
     text, colour = admin.summary(view.statuses)
     lines = [Text(text, style=colour), Text("")]
-    if view.is_ready:
+    if view.has_leader:
         lines += [Text("  In another shell:", style="dim")]
         lines += [Text(f"    {hint}", style="cyan") for hint in _hints(view.cluster)]
     lines.append(Text("  Ctrl-C stops the cluster and keeps its data.", style="dim"))

@@ -15,7 +15,6 @@ Belongs to one event loop; any number of its tasks may share an `AsyncClient`.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import random
 import time
 from collections.abc import AsyncIterator, Iterable
@@ -173,7 +172,7 @@ class AsyncClient(AsyncMethods[V]):
 
     def node(self, address: str) -> AsyncClient[V]:
         """Return this client tied to one node: redirects are raised, nothing is retried."""
-        return self._view(route=Route(parse_addresses([address]), pinned=True))
+        return self._view(route=self._route.pin(parse_addresses([address])[0]))
 
     def pipeline(self) -> AsyncPipeline[V]:
         """Return an empty pipeline."""
@@ -211,10 +210,12 @@ class AsyncClient(AsyncMethods[V]):
 
     async def status(self) -> list[NodeStatus]:
         """Ask all nodes about themselves at once; see `NodeStatus`."""
-        with contextlib.suppress(RequestError):
-            await self.ping()  # Brings the addresses of the other members.
-        asked = [self.node_status(address) for address in self.addresses]
-        return merge_statuses(list(await asyncio.gather(*asked)))
+        statuses: dict[str, NodeStatus] = {}
+        # A node that answers may name further members.
+        while missing := [address for address in self.addresses if address not in statuses]:
+            answers = await asyncio.gather(*[self.node_status(address) for address in missing])
+            statuses.update(zip(missing, answers, strict=True))
+        return merge_statuses(list(statuses.values()))
 
     async def node_status(self, address: str) -> NodeStatus:
         """Ask one node about itself, for at most a second."""

@@ -118,12 +118,20 @@ class Route:
         pinned: True when only the one address may be asked and nothing is followed.
     """
 
-    def __init__(self, addresses: Sequence[str], *, first: int = 0, pinned: bool = False) -> None:
+    def __init__(self, addresses: Sequence[str], *, first: int = 0) -> None:
         self.addresses: tuple[str, ...] = tuple(addresses)
         self.leader: str | None = None
-        self.pinned = pinned
+        self.pinned = False
         self._position = first
         self._suspect: str | None = None
+        self._parent: Route | None = None
+
+    def pin(self, address: str) -> Route:
+        """Return a route to one node only; what is learned there is shared with this one."""
+        route = Route((address,))
+        route.pinned = True
+        route._parent = self
+        return route
 
     def choose(self) -> str:
         """Return the node to ask next."""
@@ -158,7 +166,8 @@ class Route:
         A leader that has just failed is not believed: nodes name the last known
         one until there is another.
         """
-        if self.pinned:
+        if self._parent is not None:
+            self._parent.learn(addresses, leader)
             return
         merged = dict.fromkeys((*self.addresses, *addresses))
         self.addresses = tuple(merged)[:ADDRESSES_MAX]

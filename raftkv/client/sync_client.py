@@ -12,7 +12,6 @@ Thread-safe: any number of threads may share a `Client`.
 
 from __future__ import annotations
 
-import contextlib
 import random
 import threading
 import time
@@ -165,7 +164,7 @@ class Client(SyncMethods[V]):
 
     def node(self, address: str) -> Client[V]:
         """Return this client tied to one node: redirects are raised, nothing is retried."""
-        return self._view(route=Route(parse_addresses([address]), pinned=True))
+        return self._view(route=self._route.pin(parse_addresses([address])[0]))
 
     def pipeline(self) -> Pipeline[V]:
         """Return an empty pipeline."""
@@ -202,9 +201,11 @@ class Client(SyncMethods[V]):
 
     def status(self) -> list[NodeStatus]:
         """Ask every node about itself, one after the other; see `NodeStatus`."""
-        with contextlib.suppress(RequestError):
-            self.ping()  # Brings the addresses of the other members.
-        return merge_statuses([self.node_status(address) for address in self.addresses])
+        statuses: dict[str, NodeStatus] = {}
+        # A node that answers may name further members.
+        while missing := [address for address in self.addresses if address not in statuses]:
+            statuses.update((address, self.node_status(address)) for address in missing)
+        return merge_statuses(list(statuses.values()))
 
     def node_status(self, address: str) -> NodeStatus:
         """Ask one node about itself, for at most a second."""

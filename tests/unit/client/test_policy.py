@@ -241,8 +241,8 @@ def test_refusals_before_a_lost_write_are_not_sent_again() -> None:
 
 
 def test_a_pinned_route_follows_nothing_and_repeats_nothing() -> None:
-    assert Talk(SET, route=Route([A], pinned=True)).reply(MOVED_B).results == [MOVED_B]
-    talk = Talk(GET, route=Route([A], pinned=True)).reply(fate=Fate.UNREACHABLE)
+    assert Talk(SET, route=Route([B, C]).pin(A)).reply(MOVED_B).results == [MOVED_B]
+    talk = Talk(GET, route=Route([B, C]).pin(A)).reply(fate=Fate.UNREACHABLE)
     assert kinds(talk.results) == [ConnectFailedError]
 
 
@@ -304,3 +304,10 @@ def test_learned_addresses_are_bounded() -> None:
     route.learn([f"h:{port}" for port in range(1, 1000)])
     assert len(route.addresses) == policy.ADDRESSES_MAX
     assert route.addresses[0] == A
+
+
+def test_what_is_learned_on_a_pinned_route_is_known_to_the_whole_client() -> None:
+    route = Route([A])
+    policy.accept_handshake(route.pin(A), A, [{}, slots((b"c", 3), (b"a", 1))])
+    assert route.addresses == (A, C)
+    assert route.choose() == C
