@@ -6,7 +6,8 @@ definition: it knows Redis' limits and error texts and refuses a declared length
 before anything of that size is kept. hiredis is an accelerator in front of it:
 a chunk which is nothing but whole, plain requests takes that path, and any
 doubt (a rest behind the last request, large counts, nesting, other types)
-hands the chunk, unconsumed, to the state machine.
+hands the chunk, unconsumed, to the state machine. The one leniency: in such a chunk
+hiredis takes simple strings for words and sets for arrays, which Redis refuses.
 
 After a protocol error the parser yields nothing more; `error` holds the text
 and the caller closes the connection behind the requests returned before it.
@@ -43,9 +44,8 @@ def _scan_for_doubt(arguments_max: int) -> re.Pattern[bytes]:
     many digits as the limit might exceed it. The same bytes inside a value match
     as well; they only cost the slower path.
     """
-    digits = len(str(arguments_max))
-    shorter = f"[1-9][0-9]{{0,{digits - 2}}}" if digits > 1 else "(?!)"
-    return re.compile(rf"\*(?:[^1-9]|[0-9]{{{digits}}}|{shorter}\r\n[^$])".encode())
+    more_digits = len(str(arguments_max)) - 2
+    return re.compile(rb"\*(?![1-9][0-9]{0,%d}\r\n\$)[0-9-]" % max(more_digits, 0))
 
 
 class RequestParser:
@@ -106,22 +106,23 @@ class RequestParser:
         ):
             return self._parse_slowly(data)
         reader = self._reader
-        reader.feed(data)
-        reader.feed(_END)
+        reader.feed(data + _END)
         gets = reader.gets
         requests: list[Request] = []
         try:
-            while request := gets():
+            while (request := gets()).__class__ is list and request:
                 # Anything but byte strings raises TypeError here.
                 _join(request)
                 requests.append(request)
         except (hiredis.ProtocolError, TypeError, MemoryError):
             self._reader = hiredis.Reader()
             return self._parse_slowly(data)
+        if request == [] and not reader.has_data():
+            return requests
+        self._reader = hiredis.Reader()
         if request is False:
-            self._reader = hiredis.Reader()
             return self._keep_whole(requests, data)
-        return requests
+        return self._parse_slowly(data)
 
     def _keep_whole(self, requests: list[Request], data: bytes) -> list[Request]:
         """Separate the requests that end inside `data` from the part behind them.
@@ -165,7 +166,8 @@ class RequestParser:
             if position < 0:
                 break
             self._take_finished(requests)
-        self._carried = bool(self._missing or self._tail)
+        # After an error everything takes the slow path, which takes nothing.
+        self._carried = bool(self._missing or self._tail or self.error)
         return requests
 
     def _take_finished(self, requests: list[Request]) -> None:

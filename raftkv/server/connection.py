@@ -27,6 +27,8 @@ CLIENTS_MAX_REPLY = encode_error("ERR max number of clients reached")
 # While requests are held, reading goes on so that a closed connection is
 # noticed, but only for this much more input.
 _HELD_BYTES_MAX = 256 * 1024
+# What a client may leave unread before its requests are no longer read.
+_HIGH_WATER_BYTES = 64 * 1024
 # Above this, parts are handed over one by one instead of being joined.
 _JOINED_BYTES_MAX = 8 * LARGE_BYTES
 
@@ -53,6 +55,7 @@ class ClientConnection(RoutedPipeline, asyncio.Protocol):
         "_parser",
         "_reading",
         "_transport",
+        "_unchecked_max",
         "_writable",
         "active_second",
         "client_address",
@@ -74,6 +77,9 @@ class ClientConnection(RoutedPipeline, asyncio.Protocol):
             request_arguments_max=limits.request_arguments_max,
         )
         self._output_max = limits.output_buffer_bytes_max
+        # While the transport has not paused us, it holds less than its high water
+        # mark; so much more needs no look at its buffer.
+        self._unchecked_max = self._output_max - _HIGH_WATER_BYTES
         self._transport: asyncio.Transport | None = None
         self._reading = True
         self._writable = True
@@ -103,6 +109,7 @@ class ClientConnection(RoutedPipeline, asyncio.Protocol):
         self.number = service.next_connection_number()
         self.client_address = _address(transport.get_extra_info("peername"))
         self.local_address = _address(transport.get_extra_info("sockname"))
+        self._transport.set_write_buffer_limits(high=_HIGH_WATER_BYTES)
         service.connections[self.number] = self
         self.update_reading()
 
@@ -224,7 +231,9 @@ class ClientConnection(RoutedPipeline, asyncio.Protocol):
             size = sum(map(len, parts))
             data = b"".join(parts) if size <= _JOINED_BYTES_MAX else b""
         self.service.statistics.bytes_sent += size
-        if transport.get_write_buffer_size() + size > self._output_max:
+        if (
+            size > self._unchecked_max or not self._writable
+        ) and transport.get_write_buffer_size() + size > self._output_max:
             self.service.statistics.connections_closed_slow += 1
             self.service.observer.event("client_too_slow", client=self.client_address)
             self.abort()

@@ -20,7 +20,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any
 
 from raftkv.errors import CommandError
 from raftkv.resp.values import encode, encode_error, encode_results
@@ -105,8 +105,9 @@ class CommandPipeline:
         self._specs = service.table.by_word
         self._limits = service.config.limits
         self._pipeline_max = service.config.limits.pipeline_commands_max
-        # Runs and encoded local replies behind the first unanswered run.
-        self._fifo: deque[Run | bytes] = deque()
+        # Runs, and encoded local replies behind the first unanswered run. Why not a
+        # union type: the casts it needs are calls, once a reply.
+        self._fifo: deque[Any] = deque()
         self._output: list[bytes] = []
         self._backlog: list[list[bytes]] = []
         self._blocked = False  # the backlog waits for an answer of this stream
@@ -133,14 +134,14 @@ class CommandPipeline:
             self._take_following(requests)
 
     def _take_leading(self, requests: list[list[bytes]]) -> None:
-        position = 0
-        while True:
-            position = self._gather(requests, position)
-            if position == len(requests) or not self._take_single(requests, position):
+        count = len(requests)
+        position = self._gather(requests, 0)
+        while position < count:
+            if not self._take_single(requests, position):
                 return
             position += 1
-            if position == len(requests):
-                return
+            if position < count:
+                position = self._gather(requests, position)
 
     def _gather(self, requests: list[list[bytes]], first: int) -> int:
         """Hand the longest possible run that begins at `first` to the replica.
@@ -173,9 +174,20 @@ class CommandPipeline:
             except CommandError:
                 break
             spec.calls += 1
-        if commands:
-            self._submit(Run(self, requests, first, first + len(commands)), commands, logged)
-        return first + len(commands)
+        if not commands:
+            return first
+        count = len(commands)
+        run = Run(self, requests, first, first + count)
+        self._fifo.append(run)
+        self._unanswered += count
+        if logged:
+            run.logged = True
+            self._writes_pending += 1
+            self._replica.propose(commands, run)
+        else:
+            self._reads_pending += 1
+            self._replica.read(commands, run)
+        return first + count
 
     def _find_unusual(self, arguments: list[bytes]) -> CommandSpec:
         """Look up a name in mixed case or with a subcommand; `WRONG` for a bad request."""
@@ -223,17 +235,6 @@ class CommandPipeline:
         if spec is None or not spec.low <= len(arguments) <= spec.high:
             spec = self.service.table.resolve(arguments)
         return spec, None if spec.kind == _LOCAL else spec.parse(arguments, self._limits)
-
-    def _submit(self, run: Run, commands: list[Command], logged: bool) -> None:
-        self._fifo.append(run)
-        self._unanswered += len(commands)
-        if logged:
-            run.logged = True
-            self._writes_pending += 1
-            self._replica.propose(commands, run)
-        else:
-            self._reads_pending += 1
-            self._replica.read(commands, run)
 
     def _submit_sliced(self, run: Run, command: Command, *, linearizable: bool = True) -> None:
         self._begin_exclusive(run)
@@ -329,16 +330,27 @@ class CommandPipeline:
         """Write every reply that is due, at once, and go on with what waited for it."""
         self.dirty = False
         self._drain()
+        if self._blocked:
+            self._resume_all()
+        if self.ending or self._poisoned:
+            self._end_if_done()
+
+    def _resume_all(self) -> None:
+        """Carry out what can be of the backlog."""
         while self._blocked and self._may_resume():
             self._resume()
             self._drain()
             if self._fifo:
                 break
-        if self.farewell and not self._backlog:
+
+    def _end_if_done(self) -> None:
+        if self._backlog:
+            return
+        if self.farewell:
             self._reply(self.farewell)
             self.farewell = b""
             self._drain()
-        if not self._fifo and not self._backlog and (self.ending or self._poisoned):
+        if not self._fifo:
             self._end()
 
     def _may_resume(self) -> bool:
@@ -356,14 +368,14 @@ class CommandPipeline:
                 self._unanswered -= 1
                 self._waiting_bytes -= len(head)
             else:
-                run = cast(Run, head)
-                if run.results is not None:
-                    encode_results(run.results, run.protocol, output)
-                elif run.replies is not None:
-                    output += run.replies
-                elif run.failure is None or not self._answer_failure(run, run.failure):
+                results = head.results
+                if results is not None:
+                    encode_results(results, head.protocol, output)
+                elif head.replies is not None:
+                    output += head.replies
+                elif head.failure is None or not self._answer_failure(head, head.failure):
                     break
-                self._unanswered -= run.end - run.first
+                self._unanswered -= head.end - head.first
             fifo.popleft()
         if output:
             self._output = []
@@ -385,10 +397,9 @@ class CommandPipeline:
     def _answer_not_leader(self, run: Run) -> bool:
         """Route a run again that was certainly not proposed, if order permits."""
         requests: list[list[bytes]] = []
-        for entry in self._fifo:
-            if entry.__class__ is bytes:
+        for later in self._fifo:
+            if later.__class__ is bytes:
                 continue
-            later = cast(Run, entry)
             if not later.finished:
                 return False
             if later.failure is not None and later.failure.reason == NOT_LEADER.reason:

@@ -30,19 +30,14 @@ class Run:
         failure: Why there are none.
     """
 
-    __slots__ = (
-        "end",
-        "exclusive",
-        "failure",
-        "first",
-        "forwarded_ms",
-        "logged",
-        "pipeline",
-        "protocol",
-        "replies",
-        "requests",
-        "results",
-    )
+    # Defaults on the class, not in slots: a run is made for each unpipelined
+    # command, and only what differs is worth the time.
+    logged = False
+    exclusive = False
+    forwarded_ms = 0
+    results: Sequence[object] | None = None
+    replies: list[bytes] | None = None
+    failure: Failure | None = None
 
     def __init__(
         self, pipeline: CommandPipeline, requests: list[list[bytes]], first: int, end: int
@@ -53,12 +48,6 @@ class Run:
         self.first = first
         self.end = end
         self.protocol = pipeline.protocol
-        self.logged = False
-        self.exclusive = False
-        self.forwarded_ms = 0
-        self.results: Sequence[object] | None = None
-        self.replies: list[bytes] | None = None
-        self.failure: Failure | None = None
 
     @property
     def finished(self) -> bool:

@@ -1,0 +1,94 @@
+"""Values in both protocol versions, byte by byte, and read back by hiredis."""
+
+from __future__ import annotations
+
+import hiredis
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from raftkv.errors import CommandError
+from raftkv.kv.commands import ErrorReply
+from raftkv.resp.values import (
+    LARGE_BYTES,
+    NULL_ARRAY,
+    Push,
+    Verbatim,
+    encode,
+    encode_bulk,
+    encode_error,
+    encode_results,
+)
+
+CASES = [
+    (None, b"$-1\r\n", b"_\r\n"),
+    (NULL_ARRAY, b"*-1\r\n", b"_\r\n"),
+    ("OK", b"+OK\r\n", b"+OK\r\n"),
+    ("PONG", b"+PONG\r\n", b"+PONG\r\n"),
+    (b"", b"$0\r\n\r\n", b"$0\r\n\r\n"),
+    (b"OK", b"$2\r\nOK\r\n", b"$2\r\nOK\r\n"),
+    (b"a\r\nb", b"$4\r\na\r\nb\r\n", b"$4\r\na\r\nb\r\n"),
+    (0, b":0\r\n", b":0\r\n"),
+    (-(2**63), b":-9223372036854775808\r\n", b":-9223372036854775808\r\n"),
+    (True, b":1\r\n", b"#t\r\n"),
+    (False, b":0\r\n", b"#f\r\n"),
+    (1.5, b"$3\r\n1.5\r\n", b",1.5\r\n"),
+    (3.0, b"$1\r\n3\r\n", b",3\r\n"),
+    (float("inf"), b"$3\r\ninf\r\n", b",inf\r\n"),
+    (float("-inf"), b"$4\r\n-inf\r\n", b",-inf\r\n"),
+    (float("nan"), b"$3\r\nnan\r\n", b",nan\r\n"),
+    ([], b"*0\r\n", b"*0\r\n"),
+    ([b"a", None, 1], b"*3\r\n$1\r\na\r\n$-1\r\n:1\r\n", b"*3\r\n$1\r\na\r\n_\r\n:1\r\n"),
+    ((b"a",), b"*1\r\n$1\r\na\r\n", b"*1\r\n$1\r\na\r\n"),
+    ({b"a": 1}, b"*2\r\n$1\r\na\r\n:1\r\n", b"%1\r\n$1\r\na\r\n:1\r\n"),
+    (frozenset((b"a",)), b"*1\r\n$1\r\na\r\n", b"~1\r\n$1\r\na\r\n"),
+    (Push([b"a"]), b"*1\r\n$1\r\na\r\n", b">1\r\n$1\r\na\r\n"),
+    (Verbatim(b"hi"), b"$2\r\nhi\r\n", b"=6\r\ntxt:hi\r\n"),
+    (ErrorReply("ERR no"), b"-ERR no\r\n", b"-ERR no\r\n"),
+    (CommandError("ERR no"), b"-ERR no\r\n", b"-ERR no\r\n"),
+]
+
+
+@pytest.mark.parametrize(("value", "resp2", "resp3"), CASES, ids=lambda case: repr(case)[:30])
+def test_bytes(value: object, resp2: bytes, resp3: bytes) -> None:
+    for protocol, expected in ((2, resp2), (3, resp3)):
+        assert encode(value, protocol) == expected
+        parts: list[bytes] = []
+        encode_results([value, 7], protocol, parts)
+        assert b"".join(parts) == expected + b":7\r\n"
+
+
+def test_an_error_stays_on_one_line() -> None:
+    assert encode_error("ERR a\r\nb\nc") == b"-ERR a  b c\r\n"
+    assert encode_error("ERR \udcff") == b"-ERR \xff\r\n"
+
+
+def test_a_large_value_is_passed_on_without_a_copy() -> None:
+    value = b"x" * LARGE_BYTES
+    for encoder in (lambda parts: encode_results([value], 2, parts),):
+        parts: list[bytes] = []
+        encoder(parts)
+        assert any(part is value for part in parts)
+        assert b"".join(parts) == encode_bulk(value)
+    assert encode([value], 3) == b"*1\r\n" + encode_bulk(value)
+
+
+def test_a_type_without_encoding_is_a_defect() -> None:
+    with pytest.raises(TypeError, match="object"):
+        encode(object(), 2)
+
+
+values = st.recursive(
+    st.none() | st.binary(max_size=20) | st.integers(-(2**63), 2**63 - 1),
+    lambda inner: st.lists(inner, max_size=4),
+    max_leaves=12,
+)
+
+
+@given(results=st.lists(values, max_size=6), protocol=st.sampled_from([2, 3]))
+def test_hiredis_reads_back_what_was_written(results: list[object], protocol: int) -> None:
+    parts: list[bytes] = []
+    encode_results(results, protocol, parts)
+    reader = hiredis.Reader()
+    reader.feed(b"".join(parts))
+    assert [reader.gets() for _ in results] == results
