@@ -237,10 +237,6 @@ class ReadsConfig:
             unavailable=("lease", "bounded"),
         ),
     ] = "linearizable"
-    bounded_ms: Annotated[
-        int,
-        Number(10, 60_000, "ms", "Largest age of a `bounded` read, once that level exists."),
-    ] = 1000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

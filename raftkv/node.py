@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import os
 import random
 import signal
 import sys
@@ -72,9 +71,7 @@ def run(config: Config) -> int:
     Returns:
         The exit code of the process, as docs/reference/cli.md lists them.
     """
-    logger = configure_logging(
-        os.environ.get("RAFTKV_LOG_LEVEL", "info"), os.environ.get("RAFTKV_LOG_FORMAT", "text")
-    )
+    logger = configure_logging(config.log.level, config.log.format)
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
         return runner.run(Node(config, LogObserver(logger)).run())
 
