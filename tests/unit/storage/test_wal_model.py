@@ -262,6 +262,7 @@ class WalMachine(RuleBasedStateMachine):
                 break
             except PowerCutError:
                 self.disk = self.disk.crash(choose_names=self.name_chooser())
+                at_least = self.durable_sequence
         self.disk.steps_max = -1
         sequences = [s for s in self.history if s >= at_least]
         base = max(s for s in self.history if s <= at_least)
@@ -271,7 +272,11 @@ class WalMachine(RuleBasedStateMachine):
             if model.matches(log, self.compacted):
                 break
         else:
-            raise AssertionError(f"{log} is no state since write {at_least}")
+            found = [(index, term) for _, index, term in log.entries]
+            raise AssertionError(
+                f"{log.base_index, log.base_term} {found} {log.hard_state} "
+                f"is no state since write {at_least}"
+            )
         self.model = model.copy()
         self.sequence = max(self.sequence, log.sequence)
         self.durable_sequence = self.sequence
