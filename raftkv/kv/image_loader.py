@@ -121,17 +121,22 @@ class ImageLoader:
         self.meta = meta
 
     def _take_keys(self, body: memoryview) -> None:
-        keyspace = self._keyspace
         for number, type_code, content in _SECTIONS.decode(body):
             if type_code != TYPE_STRING or not 0 <= number < BUCKET_COUNT:
                 raise ProtocolError(f"type {type_code} or bucket {number} is not known")
-            entries: Bucket = _STRINGS.decode(content)
-            for key, entry in entries.items():
-                if bucket_of(key) != number:
-                    raise ProtocolError("a key of the image is in a wrong bucket")
-                if entry[1]:
-                    keyspace.deadlines.add((entry[1], key))
-            if keyspace.buckets[number]:
-                keyspace.buckets[number].update(entries)
-            else:
-                keyspace.buckets[number] = entries
+            self._take_section(number, _STRINGS.decode(content))
+
+    def _take_section(self, number: int, entries: Bucket) -> None:
+        keyspace = self._keyspace
+        bucket = keyspace.buckets[number]
+        if not bucket.keys().isdisjoint(entries):
+            raise ProtocolError("a key is twice in the image")
+        for key, entry in entries.items():
+            if bucket_of(key) != number:
+                raise ProtocolError("a key of the image is in a wrong bucket")
+            if entry[1]:
+                keyspace.deadlines.add((entry[1], key))
+        if bucket:
+            bucket.update(entries)
+        else:
+            keyspace.buckets[number] = entries

@@ -1,0 +1,52 @@
+"""Feeds a store: requests as text, a log time that the test sets."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+from typing import Any
+
+from raftkv.kv.codec import encode_batch
+from raftkv.kv.commands import Command
+from raftkv.kv.image_loader import ImageLoader
+from raftkv.kv.keyspace import Keyspace, bucket_of
+from raftkv.kv.store import KvStore
+
+
+def apply(store: KvStore, commands: Sequence[Command], *, at_ms: int = 0) -> list[Any]:
+    """Apply one batch at the next index."""
+    return store.apply(store.applied_index + 1, encode_batch(at_ms, at_ms, 0, commands))
+
+
+def reload(store: KvStore) -> KvStore:
+    """Return the store that an image of this one gives."""
+    loader = ImageLoader()
+    for piece in store.start_image().slices():
+        loader.feed(piece)
+    return loader.finish()
+
+
+def check_invariants(store: KvStore) -> None:
+    """Check what must hold of the index between any two batches."""
+    keyspace: Keyspace = store._keyspace
+    with_deadline = []
+    for number, bucket in enumerate(keyspace.buckets):
+        for key, entry in bucket.items():
+            assert bucket_of(key) == number
+            _, deadline_ms, create_revision, modify_revision, version = entry
+            assert 1 <= create_revision <= modify_revision <= store.revision
+            assert version >= 1
+            assert version > 1 or create_revision == modify_revision
+            if deadline_ms:
+                with_deadline.append((deadline_ms, key))
+    assert list(keyspace.deadlines) == sorted(with_deadline)
+    assert not keyspace.undo
+    assert not keyspace.expired
+    for number, (hashes, keys) in keyspace.orders.items():
+        assert sorted(keys) == sorted(keyspace.buckets[number])
+        assert hashes == sorted(hashes)
+
+
+def words(line: str) -> list[bytes]:
+    """Split a request as a shell does."""
+    return [word.encode() for word in shlex.split(line)]

@@ -1,0 +1,80 @@
+"""The payload of a log entry: round trip, layout, refusal of anything else."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from raftkv.errors import ProtocolError
+from raftkv.kv.codec import HEADER_SIZE, Batch, decode_batch, encode_batch
+
+GOLDEN = Path(__file__).parents[2] / "golden" / "kv" / "batch-1.bin"
+GOLDEN_BATCH = Batch(
+    1_700_000_000_123,
+    456_789,
+    0x0123456789ABCDEF,
+    [
+        (1, b"key", b"value"),
+        (2, b"k", b"\x00\xff", 8, 60_000, None, b"set"),
+        (14, b"counter", -(2**63)),
+        (104,),
+    ],
+)
+
+uint64 = st.integers(0, 2**64 - 1)
+arguments = st.none() | st.binary(max_size=40) | st.integers(-(2**63), 2**64 - 1)
+commands = st.lists(st.tuples(st.integers(1, 200), arguments, arguments), max_size=8)
+
+
+@given(uint64, uint64, uint64, commands)
+def test_a_batch_comes_back_as_it_was(
+    log_time_ms: int, lease_time_ms: int, seed: int, batch: list[tuple[Any, ...]]
+) -> None:
+    payload = encode_batch(log_time_ms, lease_time_ms, seed, batch)
+    assert decode_batch(payload) == (log_time_ms, lease_time_ms, seed, batch)
+    assert decode_batch(memoryview(b"x" + payload)[1:]) == decode_batch(payload)
+
+
+def test_the_layout_is_that_of_the_golden_file() -> None:
+    golden = GOLDEN.read_bytes()
+    assert decode_batch(golden) == GOLDEN_BATCH
+    assert encode_batch(*GOLDEN_BATCH) == golden
+
+
+def test_lists_are_arguments_too() -> None:
+    payload = encode_batch(1, 2, 3, [(50, [b"a", None, 7])])
+    assert decode_batch(payload).commands == [(50, [b"a", None, 7])]
+
+
+def test_a_batch_without_commands_only_moves_time() -> None:
+    assert encode_batch(7, 8, 9, []) == bytes.fromhex(
+        "01000000 0700000000000000 0800000000000000 0900000000000000 90"
+    )
+
+
+@pytest.mark.parametrize("size", range(HEADER_SIZE + 8))
+def test_a_cut_batch_is_refused(size: int) -> None:
+    payload = encode_batch(1, 2, 3, [(1, b"key", b"v")])
+    with pytest.raises(ProtocolError):
+        decode_batch(payload[:size])
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [
+        b"\x02" + encode_batch(1, 2, 3, [])[1:],
+        b"\x01\x00\x01\x00" + encode_batch(1, 2, 3, [])[4:],
+        encode_batch(1, 2, 3, []) + b"\x00",
+        encode_batch(1, 2, 3, [])[:-1] + b"\x80",
+        encode_batch(1, 2, 3, [])[:-1] + b"\x91\xc0",
+        encode_batch(1, 2, 3, [])[:-1] + b"\x91\x91\xa1\xff",
+    ],
+    ids=["version", "padding", "trailing", "map", "not a command", "not UTF-8"],
+)
+def test_anything_else_is_refused(payload: bytes) -> None:
+    with pytest.raises(ProtocolError):
+        decode_batch(payload)

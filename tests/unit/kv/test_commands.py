@@ -1,0 +1,52 @@
+"""Opcodes are part of the log format: their numbers and traits are pinned here."""
+
+from __future__ import annotations
+
+from raftkv.kv import commands, expiry, generic, scan, strings
+from raftkv.kv.commands import Opcode
+
+# A number that appeared in a log once keeps its meaning. Rows are added, never changed.
+NUMBERS = {
+    "SET": 1, "SET_WITH": 2, "GET": 3, "MGET": 4, "MSET": 5, "MSETNX": 6, "GETSET": 7,
+    "GETDEL": 8, "GETEX": 9, "STRLEN": 10, "APPEND": 11, "GETRANGE": 12, "SETRANGE": 13,
+    "INCRBY": 14, "INCRBYFLOAT": 15,
+    "DEL": 50, "EXISTS": 51, "TYPE": 52, "RENAME": 53, "RENAMENX": 54, "COPY": 55,
+    "OBJECT_ENCODING": 56, "OBJECT_FREQ": 57, "OBJECT_IDLETIME": 58, "OBJECT_REFCOUNT": 59,
+    "OBJECT_HELP": 60, "MEMORY_USAGE": 61, "MEMORY_HELP": 62,
+    "EXPIRE": 80, "PERSIST": 81, "TTL": 82, "PTTL": 83, "EXPIRETIME": 84, "PEXPIRETIME": 85,
+    "KEYS": 100, "SCAN": 101, "RANDOMKEY": 102, "DBSIZE": 103, "FLUSH": 104,
+    "COUNTKEYSINSLOT": 105,
+}  # fmt: skip
+
+
+def test_opcode_numbers_never_change() -> None:
+    assert {opcode.name: opcode.value for opcode in Opcode} == NUMBERS
+
+
+def test_flag_bits_never_change() -> None:
+    assert [flag.value for flag in commands.SetFlag] == [1, 2, 4, 8, 16]
+    assert [flag.value for flag in commands.ExpireFlag] == [1, 2, 4, 8]
+    assert [flag.value for flag in commands.CopyFlag] == [1]
+    assert [flag.value for flag in commands.GetexFlag] == [1]
+
+
+def test_every_opcode_has_exactly_one_handler() -> None:
+    families = (
+        strings.HANDLERS,
+        generic.HANDLERS,
+        expiry.HANDLERS,
+        scan.HANDLERS,
+        scan.SLICED_HANDLERS,
+    )
+    handled = [opcode for family in families for opcode in family]
+    assert sorted(handled) == sorted(Opcode)
+
+
+def test_traits() -> None:
+    assert set(scan.SLICED_HANDLERS) == commands.SLICED_OPCODES
+    assert not commands.SLICED_OPCODES & commands.WRITE_OPCODES
+    assert commands.is_write((Opcode.SET, b"k", b"v"))
+    assert commands.is_write((1, b"k", b"v"))
+    assert not commands.is_write((Opcode.GET, b"k"))
+    assert commands.is_sliced((int(Opcode.KEYS), b"*"))
+    assert not commands.is_sliced((Opcode.GET, b"k"))
