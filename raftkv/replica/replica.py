@@ -18,10 +18,8 @@ Who calls: the one owning thread. Tests: tests/unit/replica, tests/sim.
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable, Generator, Sequence
-from dataclasses import dataclass, replace
-from functools import partial
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from raftkv.config import Config
@@ -55,9 +53,13 @@ from raftkv.replica.batches import Batch, Batches
 from raftkv.replica.clockwork import BatchClock
 from raftkv.replica.compaction import Compactor
 from raftkv.replica.disk_space import DiskSpaceGuard
+from raftkv.replica.durability import Durability
 from raftkv.replica.outbox import Outbox
 from raftkv.replica.reads import Read, Reads
 from raftkv.replica.recovery import Recovered
+from raftkv.replica.slices import Slices
+from raftkv.replica.standing import Standing
+from raftkv.replica.status import build_status
 from raftkv.seams import (
     NOT_LEADER,
     OVERLOADED,
@@ -71,8 +73,6 @@ from raftkv.seams import (
     Slot,
     Worker,
 )
-from raftkv.storage.identity import save_identity
-from raftkv.storage.wal_segments import SyncJob
 from raftkv.types import Configuration, Index, Member, NodeId, SnapshotMeta, Status, WriteSequence
 
 Command = tuple[Any, ...]
@@ -83,8 +83,6 @@ EXIT_REFUSED = 7
 
 # Entries kept for the network: bytes of frames beyond the entries' own.
 _FRAME_SLACK_BYTES = 64 * 1024
-# Pause in writing after which a sync mark is written.
-IDLE_MARK_MS = 200
 
 
 class RandomSource(Protocol):
@@ -171,20 +169,27 @@ class Replica:
         self._wake = wake
         self._on_stop = on_stop
         self._on_configuration = on_configuration
-        self._disk = recovered.disk
-        self._identity = recovered.identity
         self._core: RaftCore = recovered.core
         self._wal = recovered.wal
+        self._standing = Standing(recovered.disk, recovered.identity, recovered.wal, observer)
         self.store: KvStore = recovered.store
-        self._retired: deque[KvStore] = deque()
         self._outbox = Outbox(network, recovered.core.log.synced)
         self._inbox: list[Inbound] = []
         limits = config.limits
         timeout = config.timing.request_timeout_ms
         self._batches = Batches(limits, timeout)
         self._reads = Reads(timeout)
-        self._slices: deque[tuple[Generator[None, None, object], Slot]] = deque()
+        self._slices = Slices()
         self._batch_clock = BatchClock(clock, observer)
+        self._durability = Durability(
+            settings=config.durability,
+            core=recovered.core,
+            wal=recovered.wal,
+            syncer=syncer,
+            clock=clock,
+            report=self._report_synced,
+            fail=self.fail,
+        )
         self._space = DiskSpaceGuard(
             wal=recovered.wal, background=background, observer=observer, clock=clock, fail=self.fail
         )
@@ -220,9 +225,6 @@ class Replica:
         self._last_leader: NodeId | None = None
         self._was_accepting = True
         self._draining = False
-        self._sync_due_ms = 0
-        self._mark_due = False
-        self._written_ms = 0
         self.stopped: Stopped | None = None
         self.listener: Listener | None = None
 
@@ -262,12 +264,12 @@ class Replica:
     @property
     def cluster_id(self) -> str:
         """Name of the cluster, once a first configuration is committed."""
-        return self._identity.cluster_id
+        return self._standing.identity.cluster_id
 
     @property
     def disk_id(self) -> str:
         """Name of this node's data directory."""
-        return self._identity.disk_id
+        return self._standing.identity.disk_id
 
     def hello(self) -> PeerHello:
         """What to tell a peer when a link comes up."""
@@ -275,27 +277,12 @@ class Replica:
 
     def status(self) -> Status:
         """Frozen view of this node."""
-        core, store, log = self._core, self.store, self._core.log
-        return Status(
+        return build_status(
             node_id=self.node_id,
-            role=core.role,
-            term=core.term,
-            leader_id=core.leader_id,
-            commit_index=core.commit_index,
-            applied_index=Index(store.applied_index),
-            first_index=Index(log.base_index + 1),
-            last_index=log.last_index,
+            core=self._core,
+            store=self.store,
             snapshot_index=self._compactor.snapshot_index,
-            configuration=core.configuration,
-            state_hash=store.state_hash.hex(),
-            state_hash_index=Index(store.applied_index),
-            keys=store.key_count,
-            log_time_ms=store.log_time_ms,
-            revision=store.revision,
             disk_full=self._space.full,
-            admitted=core.admitted,
-            waiting_for=core.waiting_for,
-            peers=core.peer_statuses(),
         )
 
     # ------------------------------------------------------- input from clients
@@ -419,7 +406,7 @@ class Replica:
         self._network.flush()
         if self.listener is not None:
             self._tell_listener(ready)
-        if self._core.has_backlog() or self._slices or self._retired:
+        if self._core.has_backlog() or self._slices.pending:
             self._wake()
 
     def _take_proposals(self, now_ms: int) -> list[Proposal]:
@@ -453,62 +440,19 @@ class Replica:
 
     def _persist(self, ready: Ready) -> None:
         if ready.admission_changed:
-            self._save_admission()
-        if ready.records:
-            self._wal.append(
-                ready.sequence, ready.records, ready.commit_hint, reserve=self._space.full
+            self._standing.note_admission(
+                self._core.admitted, self._core.committed_configuration.member(self.node_id)
             )
-            self._mark_due = True
-            self._written_ms = self._clock.now_ms()
-            if self._config.durability.sync != "always":
-                self._report_synced(ready.sequence)
-        self.start_sync()
-
-    def start_sync(self) -> None:
-        """Hand what is not durable to the sync worker, unless one job is under way."""
-        mode = self._config.durability.sync
-        if mode == "never" and not self._draining:
-            return
-        if mode == "interval" and not self._draining:
-            now_ms = self._clock.now_ms()
-            if now_ms < self._sync_due_ms:
-                return
-            self._sync_due_ms = now_ms + self._config.durability.sync_interval_ms
-        job = self._wal.sync_job()
-        if job is not None:
-            self._syncer.submit(job.run, partial(self._synced, job))
-
-    def _synced(self, job: SyncJob, outcome: object) -> None:
-        """Take the report of the sync worker."""
-        if self.stopped is not None:
-            return
-        if isinstance(outcome, BaseException):
-            self.fail(outcome)
-            return
-        self._wal.finished(job)
-        if self._config.durability.sync == "always":
-            self._report_synced(job.sequence)
-            self._network.flush()
-        self.start_sync()
-        self._wake()
+        if ready.records:
+            self._durability.append(ready, reserve=self._space.full)
+        self._durability.start_sync()
 
     def _report_synced(self, sequence: WriteSequence) -> None:
+        """Release what waited for this write, and tell the engine."""
         self._outbox.release(sequence)
         self._inbox.append(Synced(sequence))
-
-    def _save_admission(self) -> None:
-        """Make durable, before any vote leaves, whether this disk counts."""
-        if self._core.admitted == self._identity.admitted:
-            return
-        mine = self._core.committed_configuration.member(self.node_id)
-        if not self._core.admitted and mine is not None and mine.disk_id != self.disk_id:
-            raise IdentityRefusedError(
-                f"the cluster counts disk {mine.disk_id} as {self.node_id}, not {self.disk_id}"
-            )
-        if self._core.admitted:
-            self._identity = replace(self._identity, admitted=True)
-            save_identity(self._disk, self._identity)
-            self._observer.event("admitted", disk_id=self.disk_id)
+        self._network.flush()
+        self._wake()
 
     def _note_changes(self, ready: Ready) -> None:
         if ready.configuration is not None:
@@ -530,12 +474,11 @@ class Replica:
         """Replace the store by the one that was loaded from this snapshot."""
         if self._loaded is None or self._loaded[0] != meta:
             raise AssertionError("a snapshot was adopted that was not loaded")
-        self._retired.append(self.store)
-        self.store.retire()
+        self._slices.retire(self.store)
         self.store = self._loaded[1]
         self._loaded = None
         self._compactor.note_installed(meta.index)
-        self._save_cluster_id(meta.configuration)
+        self._standing.note_committed(meta.configuration)
         self._observer.event("snapshot_installed", index=meta.index, keys=meta.keys)
 
     def _apply(self, ready: Ready) -> None:
@@ -549,26 +492,11 @@ class Replica:
             else:
                 store.skip(entry.index)
                 if entry.kind == KIND_CONFIGURATION:
-                    self._save_cluster_id(self._core.committed_configuration)
+                    self._standing.note_committed(self._core.committed_configuration)
         if store.alarms:
             for alarm in store.alarms:
                 self._observer.event("command_failed", **alarm._asdict())
             store.alarms.clear()
-
-    def _save_cluster_id(self, configuration: Configuration) -> None:
-        """Remember which cluster this directory belongs to, once that is committed."""
-        if self._identity.cluster_id == configuration.cluster_id:
-            return
-        if self._identity.cluster_id:
-            raise DamagedDataError(
-                self._disk.path("identity"),
-                0,
-                f"cluster {self._identity.cluster_id} here, {configuration.cluster_id} in the log",
-            )
-        self._identity = replace(self._identity, cluster_id=configuration.cluster_id)
-        save_identity(self._disk, self._identity)
-        self._wal.set_cluster_id(configuration.cluster_id)
-        self._observer.event("cluster_joined", cluster_id=configuration.cluster_id)
 
     def _answer(self, ready: Ready, now_ms: int) -> None:
         for outcome in ready.outcomes:
@@ -587,7 +515,7 @@ class Replica:
 
     def _execute(self, read: Read) -> None:
         if read.sliced:
-            self._slices.append((self.store.sliced(read.commands[0]), read.slot))
+            self._slices.add(self.store.sliced(read.commands[0]), read.slot)
             self._wake()
         else:
             read.slot.resolve(self.store.execute_all(read.commands))
@@ -598,22 +526,10 @@ class Replica:
         self._sender.turn(ready.snapshot_peers, self._core.term, now_ms)
         self._compactor.turn(self.store)
         self._space.prepare()
-        self._mark_if_idle(now_ms)
-        if self._slices:
-            self._run_slice()
-        if self._retired and not self._retired[0].free_slice():
-            self._retired.popleft()
+        self._durability.mark_if_quiet(now_ms)
+        self._slices.run_one()
         if self.store.free_slice():
             self._wake()
-
-    def _run_slice(self) -> None:
-        generator, slot = self._slices.popleft()
-        try:
-            next(generator)
-        except StopIteration as stop:
-            slot.resolve([stop.value])
-        else:
-            self._slices.append((generator, slot))
 
     def _snapshot_taken(self, taken: SnapshotTaken) -> None:
         self._inbox.append(taken)
@@ -627,8 +543,7 @@ class Replica:
         self._inbox.append(SnapshotReceived(node, meta))
         self.turn()
         if self._loaded is not None:
-            self._retired.append(self._loaded[1])
-            self._loaded[1].retire()
+            self._slices.retire(self._loaded[1])
             self._loaded = None
         self._snapshot_inbox.forget_loaded()
 
@@ -655,30 +570,23 @@ class Replica:
             deadlines.append(self._batch_clock.next_tick_ms(self.store))
         return min(deadline for deadline in deadlines if deadline is not None)
 
-    def _mark_if_idle(self, now_ms: int) -> None:
-        """After a pause in writing, mark what is durable: rot can be told from a torn end."""
-        quiet = now_ms - self._written_ms >= IDLE_MARK_MS
-        if self._mark_due and quiet and self._wal.synced_sequence == self._wal.last_sequence:
-            self.mark()
-
     def mark(self) -> None:
         """Write a sync mark if everything is durable, and start to sync it."""
-        self._mark_due = False
-        if self._wal.mark(self._core.allocate_sequence()):
-            self.start_sync()
+        self._durability.mark()
 
     # -------------------------------------------------------------------- ends
 
     def drain(self) -> None:
         """Take no more writes; what is proposed will still be answered."""
         self._draining = True
+        self._durability.draining = True
         self._batches.fail_new(SHUTTING_DOWN)
         self._wake()
 
     @property
     def busy(self) -> bool:
         """Whether a proposed batch waits for its fate or a write for its sync."""
-        return self._batches.pending or self._wal.synced_sequence != self._wal.last_sequence
+        return self._batches.pending or not self._durability.is_idle
 
     def close(self) -> None:
         """Release the files. The replica must be stopped or drained."""

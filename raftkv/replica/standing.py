@@ -1,0 +1,77 @@
+"""Whom this directory belongs to and whether its word counts, kept on the disk.
+
+Owns changes of the file `identity` while the node runs: the cluster id, once a
+first configuration is committed, and the admission of this disk, durable before
+any vote of it leaves. An identity that contradicts what the cluster has
+committed stops the node.
+
+Owner: replica.replica. Tests: tests/unit/replica/test_standing.py.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from raftkv.errors import IdentityRefusedError
+from raftkv.seams import Disk, Observer
+from raftkv.storage.identity import Identity, save_identity
+from raftkv.storage.wal import Wal
+from raftkv.types import Configuration, Member
+
+
+class Standing:
+    """The identity of this directory.
+
+    Attributes:
+        identity: As it is on the disk.
+    """
+
+    def __init__(self, disk: Disk, identity: Identity, wal: Wal, observer: Observer) -> None:
+        self._disk = disk
+        self._wal = wal
+        self._observer = observer
+        self.identity = identity
+
+    def note_admission(self, admitted: bool, committed: Member | None) -> None:
+        """Make durable that this disk counts.
+
+        Args:
+            admitted: What the engine says.
+            committed: This node in the newest committed configuration.
+
+        Raises:
+            IdentityRefusedError: The cluster has committed another disk for
+                this node.
+        """
+        if admitted == self.identity.admitted:
+            return
+        if admitted:
+            self._save(replace(self.identity, admitted=True))
+            self._observer.event("admitted", disk_id=self.identity.disk_id)
+        elif committed is not None and committed.disk_id != self.identity.disk_id:
+            raise IdentityRefusedError(
+                f"the cluster counts disk {committed.disk_id} as {self.identity.node_id}; "
+                f"the one here is {self.identity.disk_id}"
+            )
+
+    def note_committed(self, configuration: Configuration) -> None:
+        """Remember which cluster this directory belongs to.
+
+        Raises:
+            IdentityRefusedError: It belonged to another one.
+        """
+        cluster_id = configuration.cluster_id
+        if self.identity.cluster_id == cluster_id:
+            return
+        if self.identity.cluster_id:
+            raise IdentityRefusedError(
+                f"this directory belongs to cluster {self.identity.cluster_id}, "
+                f"the log to cluster {cluster_id}"
+            )
+        self._save(replace(self.identity, cluster_id=cluster_id))
+        self._wal.set_cluster_id(cluster_id)
+        self._observer.event("cluster_joined", cluster_id=cluster_id)
+
+    def _save(self, identity: Identity) -> None:
+        save_identity(self._disk, identity)
+        self.identity = identity

@@ -1,0 +1,43 @@
+"""The frozen view of a node that INFO, health checks and the CLI show.
+
+Pure assembly; owns nothing. Who calls: replica.replica.
+"""
+
+from __future__ import annotations
+
+from raftkv.engine.core import RaftCore
+from raftkv.kv.store import KvStore
+from raftkv.types import Index, NodeId, Status
+
+
+def build_status(
+    *,
+    node_id: NodeId,
+    core: RaftCore,
+    store: KvStore,
+    snapshot_index: Index,
+    disk_full: bool,
+) -> Status:
+    """Return what a node knows of itself and of the others at this moment."""
+    log = core.log
+    return Status(
+        node_id=node_id,
+        role=core.role,
+        term=core.term,
+        leader_id=core.leader_id,
+        commit_index=core.commit_index,
+        applied_index=Index(store.applied_index),
+        first_index=Index(log.base_index + 1),
+        last_index=log.last_index,
+        snapshot_index=snapshot_index,
+        configuration=core.configuration,
+        state_hash=store.state_hash.hex(),
+        state_hash_index=Index(store.applied_index),
+        keys=store.key_count,
+        log_time_ms=store.log_time_ms,
+        revision=store.revision,
+        disk_full=disk_full,
+        admitted=core.admitted,
+        waiting_for=core.waiting_for,
+        peers=core.peer_statuses(),
+    )
