@@ -260,10 +260,19 @@ class Node:
         self._stopped = stopped
         self._ended.set()
 
+    def _unexpected(self, _loop: asyncio.AbstractEventLoop, context: dict[str, object]) -> None:
+        """An exception that nobody caught: say so; the turn guards its own."""
+        self._observer.event(
+            "unexpected_error",
+            message=context.get("message", ""),
+            error=repr(context.get("exception", "")),
+        )
+
     # ------------------------------------------------------------ start and stop
 
     async def _start(self) -> None:
         loop = asyncio.get_running_loop()
+        loop.set_exception_handler(self._unexpected)
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._ended.set)
         await self.mesh.start()

@@ -71,6 +71,7 @@ class Batches:
         self._timeout_ms = request_timeout_ms
         self._runs: list[tuple[Slot, list[Command]]] = []
         self._pending: deque[Batch] = deque()
+        self._errors: list[str] = []
         self.uncommitted_bytes = 0
 
     @property
@@ -134,8 +135,20 @@ class Batches:
             return
         position = 0
         for slot, count in batch.runs:
-            slot.resolve(results[position : position + count])
+            # Why contain: an answer that cannot be delivered says nothing about
+            # the entry, which is applied on every node alike (finding AP).
+            try:
+                slot.resolve(results[position : position + count])
+            except Exception as error:
+                self._errors.append(f"{type(error).__name__}: {error}")
             position += count
+
+    def take_errors(self) -> list[str]:
+        """Return what went wrong in delivering answers since the last call."""
+        errors = self._errors
+        if errors:
+            self._errors = []
+        return errors
 
     def fail(self, batch: Batch, failure: Failure) -> None:
         """Answer the runs of a batch that has no result."""

@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 
 # After a failed attempt, log bytes to wait for before the next one.
 RETRY_BYTES = 1 << 20
+# Limit: log kept for a follower that is being sent a snapshot, in snapshots' worth.
+PINNED_SHARE = 2
 
 
 class _Attempt:
@@ -80,6 +82,7 @@ class Compactor:
         background: Worker,
         observer: Observer,
         limits: Limits,
+        pinned: Callable[[], Index | None],
         deliver: Callable[[SnapshotTaken], None],
         fail: Callable[[BaseException], None],
         log_bytes: int,
@@ -91,6 +94,7 @@ class Compactor:
         self._background = background
         self._observer = observer
         self._limits = limits
+        self._pinned = pinned
         self._deliver = deliver
         self._fail = fail
         self._attempt: _Attempt | None = None
@@ -186,8 +190,13 @@ class Compactor:
         self._answer(outcome.index)
 
     def _keep_from(self, index: Index) -> Index:
-        """Return the first entry to keep: a tail for followers that lag a little."""
+        """Return the first entry to keep below a snapshot.
+
+        A tail stays for followers that lag a little, and all that a follower
+        will need who is being sent an older snapshot, within bounds.
+        """
         log = self._core.log
+        pinned = self._pinned()
         size = 0
         first = index + 1
         while first - 1 > log.base_index:
@@ -195,7 +204,9 @@ class Compactor:
             if entry is None:
                 break
             size += len(entry[0])
-            if size > self._limits.snapshot_keep_log_bytes:
+            is_pinned = pinned is not None and first - 1 > pinned
+            bound = PINNED_SHARE * self._limits.snapshot_log_bytes
+            if size > (bound if is_pinned else self._limits.snapshot_keep_log_bytes):
                 break
             first -= 1
         return Index(first)

@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from raftkv.config import Config
-from raftkv.engine.core import RaftCore, SafetyViolationError
+from raftkv.engine.core import RaftCore
 from raftkv.engine.ready import (
     KIND_COMMANDS,
     KIND_CONFIGURATION,
@@ -44,7 +44,6 @@ from raftkv.errors import (
     DiskFullError,
     IdentityRefusedError,
     ProtocolError,
-    StorageError,
 )
 from raftkv.kv.codec import encode_batch
 from raftkv.kv.store import KvStore
@@ -193,18 +192,6 @@ class Replica:
         self._space = DiskSpaceGuard(
             wal=recovered.wal, background=background, observer=observer, clock=clock, fail=self.fail
         )
-        self._compactor = Compactor(
-            core=recovered.core,
-            wal=recovered.wal,
-            snapshots=recovered.snapshots,
-            background=background,
-            observer=observer,
-            limits=limits,
-            deliver=self._snapshot_taken,
-            fail=self.fail,
-            log_bytes=recovered.core.log.size_bytes,
-            snapshot_index=recovered.snapshot_index,
-        )
         self._sender = transfer.SnapshotSender(
             network=network,
             snapshots=recovered.snapshots,
@@ -212,6 +199,19 @@ class Replica:
             observer=observer,
             chunk_bytes=limits.snapshot_chunk_bytes,
             fail=self.fail,
+        )
+        self._compactor = Compactor(
+            core=recovered.core,
+            wal=recovered.wal,
+            snapshots=recovered.snapshots,
+            background=background,
+            observer=observer,
+            limits=limits,
+            pinned=self._sender.pinned_index,
+            deliver=self._snapshot_taken,
+            fail=self.fail,
+            log_bytes=recovered.core.log.size_bytes,
+            snapshot_index=recovered.snapshot_index,
         )
         self._snapshot_inbox = transfer.SnapshotInbox(
             network=network,
@@ -383,9 +383,9 @@ class Replica:
             return
         try:
             self._turn(self._clock.now_ms())
-        except (SafetyViolationError, StorageError, ProtocolError, IdentityRefusedError) as error:
-            self.fail(error)
-        except (MemoryError, OSError, RecursionError, AssertionError) as error:
+        except Exception as error:
+            # A turn that ended in the middle leaves effects undone that the
+            # engine believes in: whatever the reason, this node must stop.
             self.fail(error)
 
     def _turn(self, now_ms: int) -> None:
@@ -449,6 +449,8 @@ class Replica:
 
     def _report_synced(self, sequence: WriteSequence) -> None:
         """Release what waited for this write, and tell the engine."""
+        if self.stopped is not None:
+            return
         self._outbox.release(sequence)
         self._inbox.append(Synced(sequence))
         self._network.flush()
@@ -493,6 +495,8 @@ class Replica:
                 store.skip(entry.index)
                 if entry.kind == KIND_CONFIGURATION:
                     self._standing.note_committed(self._core.committed_configuration)
+        for detail in batches.take_errors():
+            self._observer.event("answer_failed", detail=detail)
         if store.alarms:
             for alarm in store.alarms:
                 self._observer.event("command_failed", **alarm._asdict())
@@ -593,6 +597,7 @@ class Replica:
         if self.stopped is None:
             self.stopped = Stopped(0, "closed")
         self._compactor.close(SHUTTING_DOWN)
+        self._slices.close(SHUTTING_DOWN)
         self._sender.stop()
         self._wal.close()
 

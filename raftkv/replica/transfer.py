@@ -18,7 +18,7 @@ from functools import partial
 
 import msgspec
 
-from raftkv.errors import DiskFullError, ProtocolError
+from raftkv.errors import DiskFullError, ProtocolError, StorageError
 from raftkv.kv.image_loader import ImageLoader
 from raftkv.kv.store import KvStore
 from raftkv.seams import PEER_SNAPSHOT, Network, Observer, Worker
@@ -28,7 +28,7 @@ from raftkv.storage.snapshots import (
     SnapshotReceiver,
     SnapshotStore,
 )
-from raftkv.types import NodeId, SnapshotMeta
+from raftkv.types import Index, NodeId, SnapshotMeta
 
 # Chunks sent and not yet answered: enough to keep a link busy for a round trip.
 WINDOW_CHUNKS = 4
@@ -128,6 +128,11 @@ class SnapshotSender:
             elif now_ms - sending.heard_ms > RETRY_MS:
                 sending.heard_ms = now_ms
                 self._ask(node, sending)
+
+    def pinned_index(self) -> Index | None:
+        """Return the oldest snapshot under way: the log after it is still needed."""
+        indexes = [sending.raw.meta.index for sending in self._sending.values()]
+        return min(indexes, default=None)
 
     def stop(self) -> None:
         """End every transfer: this node does not lead."""
@@ -265,7 +270,11 @@ class SnapshotInbox:
                 self._fail(outcome)
             return
         self._loaded_id = receiver.content_id
-        reader = self._snapshots.reader(outcome)
+        try:
+            reader = self._snapshots.reader(outcome)
+        except StorageError as error:
+            self._fail(error)
+            return
         self._feed(node, outcome, ImageLoader(), reader, iter(reader), None)
 
     def _feed(
@@ -281,12 +290,16 @@ class SnapshotInbox:
         if isinstance(outcome, BaseException):
             self._fail(outcome)
             return
-        if outcome == b"":
-            reader.close()
-            self._loaded(node, meta, loader)
+        try:
+            if outcome == b"":
+                reader.close()
+                self._loaded(node, meta, loader)
+                return
+            if outcome is not None:
+                loader.feed(outcome)
+        except ProtocolError as error:
+            self._fail(error)
             return
-        if outcome is not None:
-            loader.feed(outcome)
         self._background.submit(
             partial(next, pieces, b""), partial(self._feed, node, meta, loader, reader, pieces)
         )
