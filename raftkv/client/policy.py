@@ -33,6 +33,7 @@ from raftkv.errors import (
     NoLeaderError,
     NotAppliedError,
     NotLeaderError,
+    OutcomeUnknownError,
     RequestError,
 )
 
@@ -207,6 +208,19 @@ def _members_of(slots: object, *, told_by: str) -> list[str]:
                 host = host or split_address(told_by)[0]
                 members.append(f"{host}:{node[1]}" if ":" not in host else f"[{host}]:{node[1]}")
     return members
+
+
+def may_reuse(exchange: Exchange, exchanged: Exchanged, *, keep_state: bool) -> bool:
+    """Whether the connection of an exchange may serve another call.
+
+    A server closes its connection after saying that an outcome is unknown. It may
+    not have done so yet, and the next write would be lost with it.
+    """
+    return (
+        exchanged.fate is Fate.COMPLETE
+        and (exchange.reusable or keep_state)
+        and not any(isinstance(reply, OutcomeUnknownError) for reply in exchanged.replies)
+    )
 
 
 def is_retryable(error: object) -> bool:

@@ -253,7 +253,7 @@ class Client(SyncMethods[V]):
             exchanged = connection.exchange(
                 effect.payload, effect.reply_count, reply_s_max=effect.reply_s_max
             )
-            if exchanged.fate is Fate.COMPLETE and (effect.reusable or self._pool.keep_state):
+            if policy.may_reuse(effect, exchanged, keep_state=self._pool.keep_state):
                 returned = True
                 self._pool.give_back(connection)
             return exchanged

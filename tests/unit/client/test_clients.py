@@ -295,6 +295,17 @@ def test_a_changed_connection_is_not_handed_on(cluster: FakeCluster, connect: Co
     assert cluster.nodes[0].connections == 3
 
 
+def test_a_connection_with_an_unknown_outcome_is_not_handed_on(
+    cluster: FakeCluster, connect: Connect
+) -> None:
+    client = connect(cluster.addresses[0])
+    cluster.nodes[0].acts.append("UNKNOWN timeout")
+    with pytest.raises(OutcomeUnknownError):
+        client.incr("n")
+    client.incr("n")
+    assert cluster.nodes[0].connections == 2
+
+
 def test_a_closed_client_sends_nothing(cluster: FakeCluster, connect: Connect) -> None:
     client = connect(cluster.addresses)
     client.incr("n")
