@@ -139,7 +139,9 @@ class Node:
 
     def _build(self) -> None:
         config, observer = self._config, self._observer
-        source = random.SystemRandom()
+        # Why not SystemRandom itself: every batch takes a seed, and a system
+        # call for it. Nothing here has to be unpredictable, only unique.
+        source = random.Random(random.SystemRandom().getrandbits(256))
         if ensure_local_peer_secret(config):
             observer.event("peer_secret_created", path=config.security.peer_secret_file)
         secret = load_secret(config.security.peer_secret_file)
