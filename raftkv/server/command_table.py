@@ -62,7 +62,7 @@ class CommandSpec:
         parse: For the store's commands: words -> command.
         handle: For local ones: does it and returns the reply.
         calls, rejected: Counters for INFO commandstats: carried out, and refused
-            for a wrong number of words.
+            because of their words.
     """
 
     __slots__ = (
@@ -116,8 +116,7 @@ class CommandSpec:
         return arguments[self.first_key : last + 1 : self.key_step]
 
     def refuse_arity(self) -> CommandError:
-        """Count a refusal and return Redis' error for a wrong number of words."""
-        self.rejected += 1
+        """Return Redis' error for a wrong number of words."""
         return CommandError(f"ERR wrong number of arguments for '{self.name}' command")
 
 

@@ -135,11 +135,7 @@ class ClientConnection(RoutedPipeline, asyncio.Protocol):
             if self._output or self.dirty:
                 self.flush()
         except Exception as error:
-            # A defect in one command must not disturb another client.
-            service.observer.event(
-                "connection_failed", client=self.client_address, error=repr(error)
-            )
-            self.abort()
+            self.break_off(error)
             return
         if self.held:
             self.update_reading()
@@ -244,6 +240,16 @@ class ClientConnection(RoutedPipeline, asyncio.Protocol):
 
     def _end(self) -> None:
         self.close()
+
+    @property
+    def origin(self) -> str:
+        """Address of the client, for the log."""
+        return self.client_address
+
+    def break_off(self, error: Exception) -> None:
+        """Cut the client off because of a defect."""
+        super().break_off(error)
+        self.abort()
 
     def close(self) -> None:
         """Close the socket behind what was written."""

@@ -280,6 +280,11 @@ class ForwardedStream(CommandPipeline):
         else:
             self._parts += parts
 
+    @property
+    def origin(self) -> str:
+        """Name of the node that forwarded, for the log."""
+        return self._node
+
     def _end(self) -> None:
         if self._refused:
             outcome = _REFUSED

@@ -205,7 +205,7 @@ class CommandPipeline:
         try:
             spec, command = self._understand(arguments)
         except CommandError as error:
-            self._reply_error(error)
+            self._reply_refused(error, arguments)
             return True
         if command is None:
             spec.calls += 1
@@ -297,6 +297,13 @@ class CommandPipeline:
         else:
             self._output.append(reply)
 
+    def _reply_refused(self, error: CommandError, arguments: list[bytes]) -> None:
+        """Answer a request whose words are wrong."""
+        spec = self.service.table.find(arguments)
+        if spec is not None:
+            spec.rejected += 1
+        self._reply_error(error)
+
     def _reply_error(self, error: CommandError) -> None:
         self.service.statistics.error_replies += 1
         self._reply(encode_error(error.message))
@@ -329,11 +336,21 @@ class CommandPipeline:
     def flush(self) -> None:
         """Write every reply that is due, at once, and go on with what waited for it."""
         self.dirty = False
-        self._drain()
-        if self._blocked:
-            self._resume_all()
-        if self.ending or self._poisoned:
-            self._end_if_done()
+        try:
+            self._drain()
+            if self._blocked:
+                self._resume_all()
+            if self.ending or self._poisoned:
+                self._end_if_done()
+        except Exception as error:
+            self.break_off(error)
+
+    def break_off(self, error: Exception) -> None:
+        """End at once because of a defect, which must not disturb other streams."""
+        self.service.observer.event("connection_failed", client=self.origin, error=repr(error))
+        self.quit()
+        self._fifo.clear()
+        self._output = []
 
     def _resume_all(self) -> None:
         """Carry out what can be of the backlog."""
@@ -422,6 +439,11 @@ class CommandPipeline:
         return [encode_error("NOTAPPLIED not leader")] * (run.end - run.first)
 
     # ------------------------------------------------------------ for derived classes
+
+    @property
+    def origin(self) -> str:
+        """Whose requests these are, for the log."""
+        return ""
 
     def _take_following(self, requests: list[list[bytes]]) -> None:
         """Carry out requests on a node that does not lead."""

@@ -68,7 +68,7 @@ class RoutedPipeline(CommandPipeline):
         try:
             spec, command = self._understand(arguments)
         except CommandError as error:
-            self._reply_error(error)
+            self._reply_refused(error, arguments)
             return 1
         if command is None:
             spec.calls += 1
@@ -117,11 +117,15 @@ class RoutedPipeline(CommandPipeline):
             self._block(requests, position)
             return 0
         run = Run(self, requests, position, self._forward_end(requests, position))
+        count = run.end - position
+        self._fifo.append(run)
+        self._unanswered += count
+        self._reads_pending += 1
         if self.service.forwarder.forward(run, leader.id):
-            self._fifo.append(run)
-            self._unanswered += run.end - position
-            self._reads_pending += 1
-            return run.end - position
+            return count
+        self._fifo.pop()
+        self._unanswered -= count
+        self._reads_pending -= 1
         if self._expired:
             self._reply(OVERLOADED_REPLY)
             return 1

@@ -1,0 +1,487 @@
+"""Order, grouping and back-pressure of one client's requests on the leader."""
+
+from __future__ import annotations
+
+import pytest
+
+from raftkv.config import Limits
+from raftkv.kv.commands import Opcode
+from raftkv.seams import (
+    DISCARDED,
+    DISK_FULL,
+    LEADERSHIP_LOST,
+    NO_LEADER,
+    OVERLOADED,
+    READ_TIMEOUT,
+    SHUTTING_DOWN,
+    TIMEOUT,
+    Failure,
+)
+from tests.unit.server.harness import Client, Node, encode, pipeline
+
+
+def kinds(node: Node) -> list[tuple[str, int]]:
+    """What the replica was asked: kind of call and number of commands."""
+    return [(kind, len(commands)) for kind, commands in node.replica.asked]
+
+
+class TestRuns:
+    def test_consecutive_writes_are_one_run_and_one_write_to_the_socket(self) -> None:
+        node = Node()
+        client = node.client()
+        client.send(pipeline("SET a 1", "SET b 2", "INCR a", "DEL b"))
+        assert kinds(node) == [("propose", 4)]
+        assert client.transport.writes == 0
+        node.replica.turn()
+        assert client.replies() == [b"OK", b"OK", 2, 1]
+        assert client.transport.writes == 1
+
+    def test_consecutive_reads_are_one_run(self) -> None:
+        node = Node()
+        client = node.client()
+        client.send(pipeline("GET a", "EXISTS a", "TTL a"))
+        assert kinds(node) == [("read", 3)]
+        node.replica.turn()
+        assert client.replies() == [None, 0, -2]
+
+    def test_a_read_behind_own_writes_of_the_chunk_goes_through_the_log(self) -> None:
+        node = Node()
+        client = node.client()
+        client.send(pipeline("SET a 1", "GET a", "SET a 2", "GET a"))
+        assert kinds(node) == [("propose", 4)]
+        node.replica.turn()
+        assert client.replies() == [b"OK", b"1", b"OK", b"2"]
+
+    def test_a_read_behind_own_unapplied_writes_goes_through_the_log(self) -> None:
+        node = Node()
+        client = node.client()
+        client.send("SET a 1")
+        client.send("GET a")
+        assert kinds(node) == [("propose", 1), ("propose", 1)]
+        node.replica.turn()
+        assert client.replies() == [b"OK", b"1"]
+        client.send("GET a")
+        assert kinds(node)[-1] == ("read", 1)
+
+    def test_another_connection_reads_beside_the_log(self) -> None:
+        node = Node()
+        node.client().send("SET a 1")
+        node.client().send("GET a")
+        assert kinds(node) == [("propose", 1), ("read", 1)]
+
+    def test_a_few_reads_before_a_write_of_the_chunk_join_its_run(self) -> None:
+        node = Node()
+        client = node.client()
+        client.send(pipeline("GET a", "GET a", "SET a 1", "GET a"))
+        assert kinds(node) == [("propose", 4)]
+        node.replica.turn()
+        assert client.replies() == [None, None, b"OK", b"1"]
+
+    def test_many_reads_before_a_write_are_read_and_the_write_waits(self) -> None:
+        node = Node()
+        client = node.client()
+        client.send(pipeline(*["GET a"] * 65, "SET a 1", "GET a"))
+        assert kinds(node) == [("read", 65)]
+        assert not client.transport.reading
+        node.replica.turn()
+        assert client.replies() == [None] * 65
+        assert kinds(node) == [("read", 65), ("propose", 2)]
+        assert client.transport.reading
+        node.replica.turn()
+        assert client.replies() == [b"OK", b"1"]
+
+    def test_a_write_behind_unanswered_reads_waits_for_them(self) -> None:
+        node = Node()
+        client = node.client()
+        client.send("GET a")
+        client.send("SET a 1")
+        client.send("GET a")
+        assert kinds(node) == [("read", 1)]
+        node.replica.turn()
+        assert kinds(node) == [("read", 1), ("propose", 2)]
+        node.replica.turn()
+        assert client.replies() == [None, b"OK", b"1"]
+
+    def test_names_in_any_case(self) -> None:
+        client = Node().client()
+        assert client.ask("SeT a 1") == b"OK"
+        assert client.ask("gEt a") == b"1"
+        assert client.ask("oBJECT encoding a") == b"int"
+
+    def test_counts_of_calls(self) -> None:
+        node = Node()
+        client = node.client()
+        client.send(pipeline("SET a 1", "set a 1", "Set a 1", "GET", "PING"))
+        node.replica.turn()
+        table = node.service.table
+        assert table.by_word[b"set"].calls == 3
+        assert (table.by_word[b"get"].calls, table.by_word[b"get"].rejected) == (0, 1)
+        assert table.by_word[b"ping"].calls == 1
+
+
+class TestLocalReplies:
+    def test_take_their_place_in_order(self) -> None:
+        node = Node()
+        client = node.client()
+        client.send(pipeline("PING", "SET a 1", "PING", "GET a", "NOPE", "ECHO x"))
+        assert client.replies() == [b"PONG"]
+        node.replica.turn()
+        assert client.replies() == [
+            b"OK",
+            b"PONG",
+            b"1",
+            "ERR unknown command 'NOPE', with args beginning with: ",
+            b"x",
+        ]
+
+    def test_wait_within_limits(self) -> None:
+        node = Node(limits=Limits(pipeline_commands_max=10))
+        client = node.client()
+        client.send("SET a 1")
+        client.send(pipeline(*["PING"] * 50))
+        assert not client.transport.reading
+        assert len(client.connection._fifo) == 10
+        node.replica.turn()
+        assert client.replies() == [b"OK", *[b"PONG"] * 50]
+        assert client.transport.reading
+
+    def test_wait_within_limits_of_bytes(self) -> None:
+        node = Node()
+        client = node.client()
+        client.send("SET a 1")
+        big = b"x" * 400_000
+        for _ in range(5):
+            client.send(encode("ECHO", big))
+        assert not client.transport.reading
+        assert len(client.connection._fifo) < 6
+        node.replica.turn()
+        assert client.replies() == [b"OK", *[big] * 5]
+
+    def test_errors_of_the_parsers_do_not_stop_the_pipeline(self) -> None:
+        node = Node()
+        client = node.client()
+        client.send(pipeline("SET a 1", "SET a 1 NOPE", "SET a 2", "INCRBY a x", "GET a"))
+        node.replica.turn()
+        assert client.replies() == [
+            b"OK",
+            "ERR syntax error",
+            b"OK",
+            "ERR value is not an integer or out of range",
+            b"2",
+        ]
+        assert node.service.statistics.error_replies == 2
+
+
+class TestProtocolVersions:
+    def test_replies_use_the_version_at_the_time_of_the_request(self) -> None:
+        node = Node()
+        client = node.client()
+        client.send(pipeline("GET a", "HELLO 3", "GET a", "HELLO 2", "GET a"))
+        node.replica.turn()
+        written = bytes(client.transport.written)
+        assert written.startswith(b"$-1\r\n%7\r\n")
+        assert b"_\r\n*14\r\n" in written
+        assert written.endswith(b"$-1\r\n")
+
+
+class TestSliced:
+    def test_waits_for_what_is_before_and_holds_up_what_is_behind(self) -> None:
+        node = Node()
+        client = node.client()
+        client.send(pipeline("SET a 1", "KEYS *", "SET b 1", "GET b"))
+        assert kinds(node) == [("propose", 1)]
+        node.replica.turn()
+        assert kinds(node) == [("propose", 1), ("sliced", 1)]
+        node.replica.turn()
+        assert kinds(node) == [("propose", 1), ("sliced", 1), ("propose", 2)]
+        node.replica.turn()
+        assert client.replies() == [b"OK", [b"a"], b"OK", b"1"]
+
+    def test_many_in_a_row_with_answers_at_once_do_not_recurse(self) -> None:
+        node = Node()
+        client = node.client()
+        replica = node.replica
+
+        def answer_at_once(command, slot, *, linearizable):  # type: ignore[no-untyped-def]
+            slot.resolve([[]])
+
+        replica.read_sliced = answer_at_once  # type: ignore[method-assign]
+        client.send(pipeline(*["KEYS *"] * 3000))
+        assert client.replies() == [[]] * 3000
+
+    def test_snapshot_holds_up_what_is_behind(self) -> None:
+        node = Node()
+        client = node.client()
+        client.send(pipeline("RAFT SNAPSHOT", "PING"))
+        assert client.replies() == []
+        node.replica.turn()
+        assert client.replies() == [0, b"PONG"]
+
+
+class TestStaleReads:
+    def test_answer_at_once(self) -> None:
+        node = Node(level="stale")
+        client = node.client()
+        client.send("GET a")
+        assert client.replies() == [None]
+        assert kinds(node) == []
+
+    def test_see_own_writes(self) -> None:
+        node = Node(level="stale")
+        client = node.client()
+        client.send(pipeline("SET a 1", "GET a"))
+        client.send("GET a")
+        node.replica.turn()
+        assert client.replies() == [b"OK", b"1", b"1"]
+        client.send("GET a")
+        assert client.replies() == [b"1"]
+
+    def test_are_chosen_for_a_connection(self) -> None:
+        node = Node()
+        client = node.client()
+        assert client.ask("RAFT READS stale") == b"OK"
+        client.send("GET a")
+        assert client.replies() == [None]
+        assert client.ask("RESET") == b"RESET"
+        client.send("GET a")
+        assert client.replies() == []
+        node.replica.turn()
+        assert client.replies() == [None]
+
+    def test_sliced_ones_too(self) -> None:
+        node = Node(level="stale")
+        client = node.client()
+        client.send("KEYS *")
+        assert node.replica.sliced[0][2] is False
+
+
+class TestBackPressure:
+    def test_unanswered_commands_are_bounded(self) -> None:
+        node = Node(limits=Limits(pipeline_commands_max=100))
+        client = node.client()
+        client.send(pipeline(*[f"SET k{number} v" for number in range(1000)]))
+        assert kinds(node) == [("propose", 100)]
+        assert not client.transport.reading
+        for _ in range(10):
+            node.replica.turn()
+        assert client.replies() == [b"OK"] * 1000
+        assert kinds(node) == [("propose", 100)] * 10
+        assert client.transport.reading
+
+    def test_ten_thousand_tiny_requests(self) -> None:
+        node = Node()
+        client = node.client()
+        client.send(pipeline(*["PING", "INCR n"] * 5000))
+        while not client.transport.reading:
+            node.replica.turn()
+        node.replica.turn()
+        replies = client.replies()
+        assert len(replies) == 10_000
+        assert replies[-2:] == [b"PONG", 5000]
+
+    def test_a_replica_that_does_not_accept_stops_reading(self) -> None:
+        node = Node()
+        client = node.client()
+        node.replica.accept(False)
+        assert not client.transport.reading
+        late = node.client()
+        assert not late.transport.reading
+        node.replica.accept(True)
+        assert client.transport.reading
+        assert late.transport.reading
+
+    def test_a_slow_reader_is_not_read(self) -> None:
+        node = Node()
+        client = node.client()
+        client.connection.pause_writing()
+        assert not client.transport.reading
+        client.connection.resume_writing()
+        assert client.transport.reading
+
+    def test_a_slow_reader_gets_no_more_of_its_backlog_carried_out(self) -> None:
+        node = Node(limits=Limits(pipeline_commands_max=10))
+        client = node.client()
+        client.send(pipeline(*["INCR n"] * 20))
+        client.connection.pause_writing()
+        node.replica.turn()
+        assert kinds(node) == [("propose", 10)]
+        client.connection.resume_writing()
+        assert kinds(node) == [("propose", 10), ("propose", 10)]
+
+    def test_a_slow_reader_is_cut_off_at_the_limit(self) -> None:
+        node = Node(limits=Limits(output_buffer_bytes_max=1_000_000))
+        client = node.client()
+        client.ask(encode("SET", "k", b"x" * 300_000))
+        client.connection.pause_writing()
+        client.transport.buffered = 900_000
+        client.send("GET k")
+        node.replica.turn()
+        assert client.transport.aborted
+        assert node.service.statistics.connections_closed_slow == 1
+        assert node.observer.events[0][0] == "client_too_slow"
+
+    def test_one_answer_over_the_limit_cuts_off(self) -> None:
+        node = Node(limits=Limits(output_buffer_bytes_max=1_000_000))
+        client = node.client()
+        client.ask(encode("SET", "k", b"x" * 300_000))
+        client.send(encode("MGET", *["k"] * 4))
+        node.replica.turn()
+        assert client.transport.aborted
+
+
+DEFINITE = {
+    DISCARDED: "NOTAPPLIED entry discarded",
+    DISK_FULL: "NOTAPPLIED disk full",
+    OVERLOADED: "NOTAPPLIED overloaded",
+    READ_TIMEOUT: "NOTAPPLIED timeout",
+    SHUTTING_DOWN: "NOTAPPLIED shutting down",
+    NO_LEADER: "CLUSTERDOWN no leader elected",
+}
+
+
+class TestFailures:
+    @pytest.mark.parametrize(("failure", "text"), DEFINITE.items(), ids=DEFINITE.values())
+    def test_definite_ones_go_on(self, failure: Failure, text: str) -> None:
+        node = Node()
+        client = node.client()
+        client.send(pipeline("SET a 1", "SET b 1"))
+        node.replica.fail_all(failure)
+        assert client.replies() == [text, text]
+        assert client.ask("SET a 1") == b"OK"
+
+    @pytest.mark.parametrize(
+        ("failure", "text"),
+        [(LEADERSHIP_LOST, "UNKNOWN leadership lost"), (TIMEOUT, "UNKNOWN timeout")],
+    )
+    def test_unknown_refuses_the_rest_and_closes(self, failure: Failure, text: str) -> None:
+        node = Node(limits=Limits(pipeline_commands_max=2))
+        client = node.client()
+        client.send(pipeline("SET a 1", "SET b 1", "SET c 1", "PING"))
+        node.replica.fail_all(failure)
+        refused = "NOTAPPLIED earlier command unknown"
+        assert client.replies() == [text, text, refused, refused]
+        assert client.transport.closed
+        assert node.shared.store.key_count == 0
+
+    def test_runs_already_proposed_behind_an_unknown_one_get_their_own_outcome(self) -> None:
+        node = Node()
+        client = node.client()
+        client.send("SET a 1")
+        client.send("SET b 1")
+        (_, first), second = node.replica.proposed
+        first.fail(TIMEOUT)
+        client.send("SET c 1")  # Already in the pipeline when the client learns of it.
+        node.replica.proposed = [second]
+        node.replica.turn()
+        assert client.replies() == [
+            "UNKNOWN timeout",
+            b"OK",
+            "NOTAPPLIED earlier command unknown",
+        ]
+        assert client.transport.closed
+
+    def test_a_defect_closes_one_connection_and_is_reported(self) -> None:
+        node = Node()
+        client, other = node.client(), node.client()
+        node.replica.read = None  # type: ignore[assignment,method-assign]
+        client.send("GET a")
+        assert client.transport.aborted
+        assert node.observer.events[0][0] == "connection_failed"
+        assert other.ask("SET a 1") == b"OK"
+
+    def test_a_result_without_encoding_closes_one_connection(self) -> None:
+        node = Node()
+        client, other = node.client(), node.client()
+        client.send("GET a")
+        other.send("GET a")
+        node.replica.reading[0][1].resolve([object()])
+        del node.replica.reading[0]
+        node.replica.turn()
+        assert client.transport.aborted
+        assert other.replies() == [None]
+
+    def test_answers_for_a_connection_that_is_gone_are_dropped(self) -> None:
+        node = Node()
+        client = node.client()
+        client.send(pipeline("SET a 1", "KEYS *", "SET b 1"))
+        client.lose()
+        node.replica.turn()
+        node.replica.turn()
+        assert client.replies() == []
+        assert kinds(node) == [("propose", 1)]
+        assert not node.service.connections
+
+
+class TestClosing:
+    def test_quit_answers_what_is_before_and_drops_what_is_behind(self) -> None:
+        node = Node()
+        client = node.client()
+        client.send(pipeline("SET a 1", "QUIT", "SET b 1"))
+        client.send("SET c 1")
+        assert not client.transport.closed
+        node.replica.turn()
+        assert client.replies() == [b"OK", b"OK"]
+        assert client.transport.closed
+        assert node.shared.store.key_count == 1
+
+    def test_half_closed_is_answered_first(self) -> None:
+        node = Node()
+        client = node.client()
+        client.send(pipeline("GET a", "SET a 1", *["GET a"] * 2))
+        assert client.connection.eof_received() is True
+        node.replica.turn()
+        node.replica.turn()
+        assert client.replies() == [None, b"OK", b"1", b"1"]
+        assert client.transport.closed
+
+    def test_half_closed_without_requests_is_closed(self) -> None:
+        assert Node().client().connection.eof_received() is False
+
+    def test_protocol_error_is_answered_in_order_and_closes(self) -> None:
+        node = Node()
+        client = node.client()
+        client.send(
+            pipeline("SET a 1", "KEYS *", "GET a") + b"*1\r\n:1\r\n" + encode("SET", "b", "1")
+        )
+        assert not client.transport.reading
+        node.replica.turn()
+        assert client.replies() == [b"OK"]
+        node.replica.turn()
+        assert client.replies() == [[b"a"]]
+        node.replica.turn()
+        assert client.replies() == [b"1", "ERR Protocol error: expected '$', got ':'"]
+        assert client.transport.closed
+        assert node.service.statistics.protocol_errors == 1
+        assert node.shared.store.key_count == 1
+
+    def test_protocol_error_alone(self) -> None:
+        client = Node().client()
+        client.send(b"*1\r\n$-5\r\n")
+        assert client.replies() == ["ERR Protocol error: invalid bulk length"]
+        assert client.transport.closed
+
+    def test_idle_connections_are_closed_when_asked_for(self) -> None:
+        node = Node(limits=Limits(idle_seconds_max=10))
+        idle, busy = node.client(), node.client()
+        node.wait(6000)
+        busy.send("PING")
+        node.wait(6000)
+        assert idle.transport.closed
+        assert not busy.transport.closed
+        assert node.service.statistics.connections_closed_idle == 1
+
+    def test_too_many_clients(self) -> None:
+        node = Node(limits=Limits(clients_max=2))
+        clients = [node.client() for _ in range(3)]
+        assert clients[2].replies() == ["ERR max number of clients reached"]
+        assert clients[2].transport.closed
+        clients[0].lose()
+        assert node.client().ask("PING") == b"PONG"
+        assert node.service.statistics.connections_refused == 1
+
+
+def test_opcodes_arrive_as_the_store_defines_them() -> None:
+    node = Node()
+    client: Client = node.client()
+    client.send(pipeline("SET a 1", "GET a"))
+    assert node.replica.asked == [("propose", [(Opcode.SET, b"a", b"1"), (Opcode.GET, b"a")])]
