@@ -1,4 +1,4 @@
-"""What README.md shows is what one sees: its commands, typed into a real cluster.
+"""What the pages show is what one sees: their examples, run against a real cluster.
 
 Only the ports differ. The two command lines that install are run by `.ci/run`.
 """
@@ -84,6 +84,13 @@ def test_the_commands_answer_as_shown(cluster: Path) -> None:
         assert run(words, cluster) == shown.strip('"'), command
 
 
-def test_the_python_example_prints_the_value(cluster: Path) -> None:
-    (program,) = re.findall(r"^```python\n(.*?)^```$", README, re.DOTALL | re.MULTILINE)
+def python_examples() -> list[str]:
+    pages = ("README.md", "docs/quickstart.md", "docs/howto/connect-clients.md")
+    texts = [(ROOT / page).read_text(encoding="utf-8") for page in pages]
+    block = re.compile(r"^```python\n(.*?)^```$", re.DOTALL | re.MULTILINE)
+    return [program for text in texts for program in block.findall(text)]
+
+
+@pytest.mark.parametrize("program", python_examples())
+def test_the_python_examples_print_the_value(cluster: Path, program: str) -> None:
     assert run([sys.executable, "-c", moved(program)], cluster) == "hello"
