@@ -1,0 +1,23 @@
+"""What tests on real processes share: the logs of the nodes beside a failure."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from typing import Any
+
+import pytest
+
+from tests.integration.cluster import Cluster
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[Any]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    report = yield
+    if report.failed:
+        for value in getattr(item, "funcargs", {}).values():
+            if isinstance(value, Cluster):
+                for node in value.nodes:
+                    report.sections.append((f"last lines of {node.log}", node.log_tail()))
+    return report
