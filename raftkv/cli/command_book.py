@@ -104,14 +104,22 @@ class CommandBook:
                                            "MEMORY", "OBJECT")  # fmt: skip
         return [word for word in words if word.isupper()] if has_subcommands else []
 
+    def usage(self, name: str) -> str:
+        """Return a command with its arguments; empty for an unknown one."""
+        known = name.upper() in self.syntax or name.upper() in self.summaries
+        return f"{name.upper()} {self.syntax.get(name.upper(), '')}".rstrip() if known else ""
+
     def hint(self, line: str) -> str:
-        """Return what the command at the beginning of a line takes and does."""
-        name = line.split(" ")[0].upper() if line.strip() else ""
-        if name not in self.syntax and name not in self.summaries:
-            return ""
-        usage = f"{name} {self.syntax.get(name, '')}".rstrip()
-        summary = self.summaries.get(name, "")
-        return f"{usage}   {summary}" if summary else usage
+        """Return in one line what the command at the beginning of `line` takes and does."""
+        name = line.split(" ")[0]
+        summary = self.summaries.get(name.upper(), "")
+        return f"{self.usage(name)}   {summary}".rstrip() if name else ""
+
+    def explanation(self, name: str) -> str:
+        """Return what a command takes and does, a line each; empty for an unknown one."""
+        return "\n".join(
+            line for line in (self.usage(name), self.summaries.get(name.upper())) if line
+        )
 
 
 def load_book(client: Client[Any]) -> CommandBook:

@@ -17,7 +17,7 @@ from raftkv.cli import terminal
 from raftkv.client.policy import DEADLINE_S_DEFAULT
 from raftkv.client.protocol import parse_addresses
 from raftkv.client.sync_client import Client
-from raftkv.errors import RaftKvError
+from raftkv.errors import IndefiniteError, RaftKvError
 
 NODES_DEFAULT = "127.0.0.1:7001,127.0.0.1:7002,127.0.0.1:7003"
 # A person at a terminal should not wait for a cluster that is not there.
@@ -87,6 +87,8 @@ def target_options(function: Function) -> Function:
             return function(*arguments, target=target, **options)
         except RaftKvError as error:
             target.fail(error)
+        except KeyboardInterrupt:
+            target.fail(IndefiniteError("interrupted"))
 
     wrapped: Any = run
     result: Function = wrapped

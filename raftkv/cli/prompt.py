@@ -122,8 +122,11 @@ def prompt_loop(shell: Shell, client: Client[bytes], **session_options: Any) -> 
         if first.lower() in ("quit", "exit"):
             return
         if first.lower() == "help":
-            click.echo(book.hint(rest.strip()) or _HELP)
+            click.echo(book.explanation(rest.strip()) or _HELP)
         elif first.lower() == "clear":
             click.clear()
         else:
-            shell.run_line(line)
+            try:
+                shell.run_line(line)
+            except KeyboardInterrupt:
+                click.echo("Interrupted: the command may or may not have been executed.")

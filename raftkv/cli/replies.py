@@ -75,6 +75,8 @@ def error_text(error: RaftKvError) -> str:
         return error.message
     if isinstance(error, NotLeaderError):
         return f"MOVED {error.address}"
+    if type(error) is RaftKvError:
+        return str(error)
     return f"{type(error).__name__.removesuffix('Error')}: {error}"
 
 

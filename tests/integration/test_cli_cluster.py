@@ -218,6 +218,39 @@ def test_detach_and_down(tmp_path: Path) -> None:
     assert raftkv("get", "a", "--deadline", "0.1", nodes=nodes)[0] == 1
 
 
+def test_nodes_whose_up_was_killed_are_found_and_stopped(start: Start) -> None:
+    up = start()
+    up.wait_for("Ready:")
+    up.process.kill()
+    up.stop()
+    code, _, errors = raftkv("up", "--dir", str(up.directory))
+    assert code == 4
+    assert "already running" in errors
+    assert raftkv("set", "a", "1", nodes=up.nodes)[0] == 0
+    code, output, _ = raftkv("down", "--dir", str(up.directory))
+    assert code == 0
+    assert output == "n1 stopped\nn2 stopped\nn3 stopped\n"
+
+
+def test_status_watch_goes_on_until_it_is_interrupted(start: Start) -> None:
+    up = start()
+    up.wait_for("Ready:")
+    with subprocess.Popen(
+        [sys.executable, "-u", "-m", "raftkv", "status", "--watch", "--interval", "0.1"],
+        stdout=subprocess.PIPE, text=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "RAFTKV_NODES": up.nodes},
+    ) as watching:  # fmt: skip
+        assert watching.stdout is not None
+        rounds = 0
+        for line in watching.stdout:
+            rounds += "3 of 3 nodes answer" in line
+            if rounds == 3:
+                break
+        watching.send_signal(signal.SIGINT)
+        watching.stdout.read()
+        assert watching.wait(WAIT_S) == 0
+
+
 def test_a_start_that_fails_shows_exit_code_and_log(tmp_path: Path) -> None:
     directory = tmp_path / "cluster"
     base_port = free_base_port()

@@ -6,6 +6,7 @@ import json
 
 import pytest
 
+from raftkv.client.sync_client import Client
 from tests.unit.cli.conftest import Run
 from tests.unit.client.fake_cluster import FakeCluster
 
@@ -139,3 +140,15 @@ def test_the_option_wins_over_the_environment(run: Run, cluster: FakeCluster) ->
         node.acts.append("ERR not asked")
     cluster.leader = cluster.nodes[2]
     assert run("get", "a", "-n", cluster.addresses[2]).stdout == "1\n"
+
+
+def test_an_interrupted_command_has_an_unknown_outcome(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(*_: object) -> int:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Client, "incr", interrupt)
+    result = run("incr", "a")
+    assert result.exit_code == 5
+    assert "outcome unknown: interrupted" in result.stderr

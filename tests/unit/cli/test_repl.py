@@ -139,7 +139,7 @@ def test_a_prompt_runs_lines_until_the_end(
         typed.send_text("set a 1\rget a\rhelp get\rhelp\rnonsense\rquit\r")
         prompt_loop(shell, client, input=typed, output=DummyOutput())
     printed = capsys.readouterr().out
-    assert 'OK\n"1"\nGET key   Says it\nType any command' in printed
+    assert 'OK\n"1"\nGET key\nSays it\nType any command' in printed
     assert "(error) ERR unknown command" in printed
     assert shell.exit_code == 1
 
