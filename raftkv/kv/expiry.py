@@ -26,11 +26,12 @@ def expire(keyspace: Keyspace, command: Command) -> object:
     entry = keyspace.find_for_write(key)
     if entry is None or (flags and not _is_allowed(flags, entry[1], deadline_ms)):
         return 0
-    if deadline_ms == entry[1]:
-        return 1
     revision = keyspace.revision + 1
+    # First of all: a deadline of 0 is in the past, while an entry's 0 means none.
     if deadline_ms <= keyspace.log_time_ms:
         keyspace.remove(key)
+    elif deadline_ms == entry[1]:
+        return 1
     else:
         keyspace.put(key, entry[0], deadline_ms, revision)
     keyspace.revision = revision

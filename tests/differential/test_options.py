@@ -77,6 +77,7 @@ set k v; expire k -1; exists k; set k v; expire k 0; exists k; set k v; pexpire 
   exists k;
 set k v; expireat k 1; exists k; set k v; pexpireat k 1; exists k; set k v; expireat k -5;
   exists k;
+set k v; expireat k 0; exists k; set k v; pexpireat k 0; exists k; set k v; expireat k 0 LT; ttl k;
 set k v; expire k abc; expire k 1.5; expire k ''; pexpire k abc; expireat k abc;
   pexpireat k abc;
 set k v; expire k 9223372036854775807; expire k 9223372036854775; expire k -9223372036854775808;
