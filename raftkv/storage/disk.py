@@ -125,7 +125,7 @@ class RealFile:
 
         Raises:
             DiskFailedError: Also when the cause is missing space: after a failed
-                sync nobody can say which bytes are on the disk (ADR 0012).
+                sync nobody can say which bytes are on the disk (ADR 0010).
         """
         try:
             _sync_data(self._descriptor)

@@ -2,6 +2,7 @@
 
     python -m tests.golden.write_storage DIRECTORY
 
+The identity is kept as `identity.bin`, so that tools take it for what it is.
 A file of a released version is never written again: later code must read it as
 it is. Change the layout, and the version number, and add files beside it.
 `tests/unit/storage/test_golden.py` says what each file holds.
@@ -11,6 +12,7 @@ from __future__ import annotations
 
 import dataclasses
 import sys
+from pathlib import Path
 
 from raftkv.engine.ready import (
     EntryRecord,
@@ -124,3 +126,5 @@ def write_all(disk: Disk) -> None:
 
 if __name__ == "__main__":
     write_all(RealDisk(sys.argv[1]))
+    directory = Path(sys.argv[1])
+    (directory / "identity").rename(directory / "identity.bin")
