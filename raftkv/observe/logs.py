@@ -3,7 +3,8 @@
 Owns the format of a line, the severity of each event and the rate at which one
 kind of event may write. Invariants: a line is one line whatever a field holds;
 no event is written more often than its budget, and what was left out is counted
-and said; an event is counted even when it is not written.
+and said; an event is counted even when it is not written; nobody waits for a
+reader of standard error, except a line that announces the end of the node.
 
 `LogObserver` implements `seams.Observer`. Low layers name what happened; how
 serious it is, is judged here.
@@ -14,9 +15,11 @@ Who calls: every layer through the seam, from the owning thread or a worker;
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import math
+import queue
 import sys
 import threading
 import time
@@ -31,25 +34,34 @@ REFILL_PERIOD_S: Final = 1.0
 # Limit: characters of one field; an error text may quote what an attacker sent.
 FIELD_CHARACTERS_MAX: Final = 1000
 
+# Limit: lines that wait for a reader of standard error who has stopped reading.
+WAITING_LINES_MAX: Final = 10_000
+# How long the end of a process, or a line that announces it, waits for that reader.
+_FLUSH_S: Final = 0.5
+
 # What is not listed is `info`: routine, but worth a line.
 EVENT_LEVELS: Final[Mapping[str, int]] = {
+    "address_in_use": logging.CRITICAL,
     "admin_accept_failed": logging.ERROR,
-    "client_accept_failed": logging.ERROR,
+    "client_too_slow": logging.WARNING,
     "clock_error": logging.WARNING,
     "command_failed": logging.ERROR,
+    "config_refused": logging.CRITICAL,
+    "connection_failed": logging.WARNING,
     "damaged_data": logging.CRITICAL,
     "directory_in_use": logging.CRITICAL,
     "disk_failed": logging.CRITICAL,
     "disk_full": logging.ERROR,
+    "forward_malformed": logging.WARNING,
     "identity_refused": logging.CRITICAL,
     "peer_accept_failed": logging.ERROR,
     "peer_handshake_failed": logging.WARNING,
     "peer_link_down": logging.WARNING,
     "peer_link_refused": logging.WARNING,
-    "snapshot_failed": logging.ERROR,
+    "peer_protocol_error": logging.WARNING,
+    "snapshot_postponed": logging.WARNING,
     "snapshot_refused": logging.ERROR,
-    "state_diverged": logging.CRITICAL,
-    "stopped_by_failure": logging.CRITICAL,
+    "stopped": logging.CRITICAL,
     "wal_tail_dropped": logging.WARNING,
 }
 
@@ -106,6 +118,7 @@ def configure_logging(
     root = logging.getLogger()
     for old in [handler for handler in root.handlers if isinstance(handler, _Handler)]:
         root.removeHandler(old)
+        old.close()
     handler = _Handler(sys.stderr if stream is None else stream)
     handler.setFormatter(JsonFormatter() if line_format == "json" else TextFormatter())
     root.addHandler(handler)
@@ -178,11 +191,75 @@ class _Budget:
         return True
 
 
-class _Handler(logging.StreamHandler[TextIO]):
-    """Marks the handler as ours; a broken standard error must not stop a node."""
+class _Handler(logging.Handler):
+    """Hands lines to a thread of its own that writes them.
 
-    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - name of the library
-        """Drop the line: there is nowhere left to say so."""
+    Why not written at once: standard error may be a terminal that somebody
+    paused or a pipe that nobody reads, and a node must go on either way. Lines
+    above the bound are dropped and counted; a broken stream drops them all.
+    """
+
+    def __init__(self, stream: TextIO) -> None:
+        super().__init__()
+        self._stream = stream
+        self._dropped_count = 0
+        self._lines: queue.Queue[str | threading.Event | None] = queue.Queue(WAITING_LINES_MAX)
+        self._writer = threading.Thread(target=self._write_lines, name="raftkv-log", daemon=True)
+        self._writer.start()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Queue one line; one that announces the end is waited for."""
+        try:
+            line = self.format(record)
+        except (TypeError, ValueError) as error:
+            # A foreign library logged arguments that do not fit its own text.
+            line = f"{_timestamp(record)} ERROR log_line_unreadable error={_text(error)}"
+        try:
+            self._lines.put_nowait(line)
+        except queue.Full:
+            self._dropped_count += 1
+        if record.levelno >= logging.CRITICAL:
+            self.flush()
+
+    def flush(self) -> None:
+        """Wait until everything queued is written, but not for ever."""
+        if not self._writer.is_alive():
+            return
+        written = threading.Event()
+        with contextlib.suppress(queue.Full):
+            self._lines.put(written, timeout=_FLUSH_S)
+            written.wait(_FLUSH_S)
+
+    def close(self) -> None:
+        """Write what is queued and end the thread. The stream stays open."""
+        with contextlib.suppress(queue.Full):
+            self._lines.put(None, timeout=_FLUSH_S)
+            self._writer.join(_FLUSH_S)
+        super().close()
+
+    def _write_lines(self) -> None:
+        while True:
+            line = self._lines.get()
+            if line is None:
+                return
+            if isinstance(line, threading.Event):
+                line.set()
+                continue
+            dropped_count, self._dropped_count = self._dropped_count, 0
+            if dropped_count:
+                line = f"{line}\n{self.format(_dropped_record(dropped_count))}"
+            # OSError: nobody will read. ValueError: the stream is closed.
+            with contextlib.suppress(OSError, ValueError):
+                self._stream.write(f"{line}\n")
+                self._stream.flush()
+
+
+def _dropped_record(count: int) -> logging.LogRecord:
+    """Return the record that says how much was lost."""
+    fields = {"count": count, "reason": "nobody read standard error"}
+    return logging.makeLogRecord(
+        {"msg": "log_lines_dropped", "levelname": "WARNING", _FIELDS: fields}
+    )
 
 
 def _timestamp(record: logging.LogRecord) -> str:

@@ -34,7 +34,7 @@ class Backoff:
     """
 
     FIRST_S: Final = 0.03
-    UNREACHABLE_S_MAX: Final = 0.3
+    UNREACHABLE_S_MAX: Final = 0.15
     REFUSED_S_MAX: Final = 5.0
 
     def __init__(self, random_source: random.Random) -> None:
@@ -89,6 +89,7 @@ class Dialer:
         self._link: PeerLink | None = None
         self._up_since_s = 0.0
         self._over = asyncio.Event()
+        self._stopped = False
         self._task = asyncio.get_running_loop().create_task(self._run())
 
     def link_up(self, link: PeerLink) -> None:
@@ -109,6 +110,8 @@ class Dialer:
 
     def stop(self) -> None:
         """End all attempts. The link, if any, is the caller's to close."""
+        self._stopped = True
+        self._over.set()
         self._task.cancel()
 
     async def wait_stopped(self) -> None:
@@ -116,11 +119,14 @@ class Dialer:
         await asyncio.wait((self._task,))
 
     async def _run(self) -> None:
-        while True:
+        while not self._stopped:
             self._over.clear()
             self._link = link = self._make_link()
             try:
-                await asyncio.wait_for(self._connect(link), self._connect_timeout_s)
+                # Why not `wait_for`: in Python 3.11 it swallows a cancellation that
+                # arrives together with the connection.
+                async with asyncio.timeout(self._connect_timeout_s):
+                    await self._connect(link)
             except (TimeoutError, OSError, ValueError) as error:
                 # ValueError: an address that is not host:port.
                 link.close(str(error) or "no answer to the connection attempt")
@@ -128,6 +134,9 @@ class Dialer:
                 link.close("no longer wanted")
                 raise
             await self._over.wait()
+            if self._stopped:
+                link.close("no longer wanted")
+                return
             refused = link.handshake.state is HandshakeState.REFUSED
             await asyncio.sleep(self._backoff.next_delay_s(refused=refused))
 

@@ -15,6 +15,7 @@ Who calls: `transport.mesh`, and the event loop.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 import struct
 from typing import Protocol, cast
@@ -37,6 +38,7 @@ KIND_PONG = 244
 KIND_LINK_FIRST = 240
 
 _TOKEN = struct.Struct("<Q")
+_QUEUE_FULL = "more unsent bytes than limits.peer_queue_bytes_max"
 
 
 class LinkTimes(Protocol):
@@ -180,7 +182,9 @@ class PeerLink(asyncio.Protocol):
         self._transport = cast("asyncio.Transport", transport)
         connection = transport.get_extra_info("socket")
         if connection is not None:
-            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            # A peer that is gone already makes some systems refuse the option.
+            with contextlib.suppress(OSError):
+                connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         if self.is_closed:
             self._transport.abort()
             return
@@ -278,6 +282,9 @@ class PeerLink(asyncio.Protocol):
             if kind < KIND_LINK_FIRST:
                 others.append((kind, body))
             elif kind == KIND_PING and len(body) == _TOKEN.size:
+                # Limit: answers to one who sends and does not read pile up, too.
+                if self.queued_bytes > self._queue_bytes_max:
+                    return others, _QUEUE_FULL
                 self._write(encode_frame(KIND_PONG, body))
             elif kind == KIND_PONG and len(body) == _TOKEN.size:
                 self._owner.link_pong(self, _TOKEN.unpack(body)[0])
@@ -307,7 +314,7 @@ class PeerLink(asyncio.Protocol):
         self._outgoing.append(body)
         self._outgoing_bytes += HEADER_SIZE + size
         if self.queued_bytes > self._queue_bytes_max:
-            self._doom("more unsent bytes than limits.peer_queue_bytes_max")
+            self._doom(_QUEUE_FULL)
 
     def flush(self) -> None:
         """Hand everything queued to the transport in one call."""

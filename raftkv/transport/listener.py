@@ -14,6 +14,7 @@ Who calls: `transport.mesh` for peers; any server above may use it, too.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 import ssl
 from collections.abc import Callable
@@ -122,7 +123,9 @@ class Listener:
                 return
             self.accepted_count += 1
             connection.setblocking(False)
-            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            # A client that is gone already makes some systems refuse the option.
+            with contextlib.suppress(OSError):
+                connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             task = self._loop.create_task(self._adopt(connection))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)

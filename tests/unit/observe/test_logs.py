@@ -6,9 +6,12 @@ import io
 import json
 import logging
 import threading
+import time
+from pathlib import Path
 
 import pytest
 
+from raftkv.observe import logs
 from raftkv.observe.logs import (
     BURST_LINES,
     EVENT_LEVELS,
@@ -29,8 +32,13 @@ class Log:
             monotonic_s=lambda: self.now_s,
         )
 
+    def text(self) -> str:
+        for handler in logging.getLogger().handlers:
+            handler.flush()
+        return self.stream.getvalue()
+
     def lines(self) -> list[str]:
-        return self.stream.getvalue().splitlines()
+        return self.text().splitlines()
 
 
 @pytest.fixture(autouse=True)
@@ -38,6 +46,8 @@ def _restore_logging():
     root = logging.getLogger()
     handlers, level = root.handlers[:], root.level
     yield
+    for handler in set(root.handlers) - set(handlers):
+        handler.close()
     root.handlers[:] = handlers
     root.setLevel(level)
     logging.getLogger("raftkv").setLevel(logging.NOTSET)
@@ -88,7 +98,7 @@ def test_a_json_line() -> None:
 def test_a_line_is_one_line_whatever_a_field_holds(line_format: str, value: object) -> None:
     log = Log(line_format=line_format)
     log.observer.event("something", value=value)
-    text = log.stream.getvalue()
+    text = log.text()
     assert text.endswith("\n")
     assert text.isascii()
     assert len(text.splitlines()) == 1
@@ -194,6 +204,62 @@ def test_a_broken_stream_stops_nothing() -> None:
     log.stream.close()
     log.observer.event("disk_failed")
     assert log.observer.counts == {"disk_failed": 1}
+    assert any(thread.name == "raftkv-log" for thread in threading.enumerate())
+
+
+class PausedStream(io.StringIO):
+    """A terminal on which somebody pressed Ctrl-S."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.may_go_on = threading.Event()
+
+    def write(self, text: str) -> int:
+        self.may_go_on.wait(30)
+        return super().write(text)
+
+
+def test_nobody_waits_for_a_reader_that_stopped_reading(monkeypatch) -> None:
+    monkeypatch.setattr(logs, "WAITING_LINES_MAX", 100)
+    stream = PausedStream()
+    logger = configure_logging("info", "json", stream=stream)
+    begin = time.monotonic()
+    for number in range(1000):
+        logger.info("line %d", number)
+    assert time.monotonic() - begin < 10
+    stream.may_go_on.set()
+    for handler in logging.getLogger().handlers:
+        handler.flush()
+    lines = [json.loads(line) for line in stream.getvalue().splitlines()]
+    dropped = [line["count"] for line in lines if line["event"] == "log_lines_dropped"]
+    assert len(lines) - len(dropped) + sum(dropped) == 1000
+    assert 100 <= len(lines) <= 110
+
+
+def test_a_line_that_announces_the_end_is_written_before_the_call_returns() -> None:
+    stream = io.StringIO()
+    LogObserver(configure_logging("info", "text", stream=stream)).event("disk_failed", reason="io")
+    assert stream.getvalue().endswith("CRITICAL disk_failed reason=io\n")
+
+
+def test_arguments_that_do_not_fit_their_text_lose_that_line_alone() -> None:
+    log = Log()
+    record = logging.LogRecord("x", logging.ERROR, "", 0, "%d things", ("no number",), None)
+    handlers = [each for each in logging.getLogger().handlers if type(each) is logs._Handler]
+    handlers[0].handle(record)
+    log.observer.event("something")
+    assert "log_line_unreadable" in log.lines()[0]
+    assert log.lines()[1].endswith("INFO something")
+
+
+def test_every_listed_event_is_reported_somewhere() -> None:
+    package = Path(logs.__file__).parents[1]
+    source = "".join(
+        path.read_text(encoding="utf-8")
+        for path in package.rglob("*.py")
+        if path != Path(logs.__file__)
+    )
+    assert [name for name in EVENT_LEVELS if f'"{name}"' not in source] == []
 
 
 def test_levels_are_levels_of_logging() -> None:

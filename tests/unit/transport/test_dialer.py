@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 import statistics
+
+import pytest
 
 from raftkv.transport.dialer import Backoff
 from tests.unit.transport.wiring import Cluster, Node, RawPeer, free_port, member, run, until
@@ -61,7 +64,6 @@ def test_only_one_attempt_at_a_time() -> None:
     """Whoever listens there but never answers holds one connection, not many."""
 
     async def scenario() -> None:
-        import asyncio
 
         connections: list[asyncio.StreamWriter] = []
 
@@ -81,5 +83,29 @@ def test_only_one_attempt_at_a_time() -> None:
             assert not dialing.ups
         server.close()
         await server.wait_closed()
+
+    run(scenario())
+
+
+@pytest.mark.parametrize("peer_answers", [False, True])
+def test_stop_ends_an_attempt_at_whatever_point_it_is(peer_answers: bool) -> None:
+    """Also in the very turn in which the connection is made."""
+
+    async def scenario() -> None:
+        port = free_port()
+        members = [member("n1", port), member("n2", free_port())]
+        listening = Node("n1", port)
+        listening.mesh.set_members(members if peer_answers else [])
+        await listening.mesh.start()
+        for turns in range(40):
+            dialing = Node("n2", free_port())
+            dialing.mesh.set_members(members)
+            await dialing.mesh.start()
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            await asyncio.wait_for(dialing.mesh.stop(), 5)
+            assert not dialing.linked()
+            assert len(dialing.ups) == len(dialing.downs)
+        await listening.mesh.stop()
 
     run(scenario())

@@ -11,6 +11,7 @@ import socket
 import ssl
 import struct
 import subprocess
+import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -194,6 +195,33 @@ def test_a_flood_of_silent_connections_is_bounded_and_keeps_nobody_out() -> None
     run(scenario())
 
 
+def test_memory_is_bounded_by_what_may_arrive_not_by_what_is_declared() -> None:
+    """100 connections, each declaring 4 GiB or sending a megabyte of something."""
+
+    async def scenario() -> None:
+        async with Victims() as node:
+            tracemalloc.start()
+            before, _ = tracemalloc.get_traced_memory()
+            tracemalloc.reset_peak()
+            declared = struct.pack("<4sB3xII", b"\xf5RkV", KIND_CHALLENGE, 0xFFFFFFFF, 0)
+            junk = bytes(1 << 20)
+            peers = []
+            for start in [declared, declared[:15], b"\xf5", junk] * 25:
+                raw = await RawPeer.connect(node.port)
+                raw.writer.write(start)
+                with contextlib.suppress(ConnectionError):
+                    await asyncio.wait_for(raw.writer.drain(), 10)
+                peers.append(raw)
+            await until(lambda: node.mesh.unproven_count <= 50)
+            _, peak = tracemalloc.get_traced_memory()
+            tracemalloc.stop()
+            assert peak - before < 12 << 20
+            for raw in peers:
+                await raw.close()
+
+    run(scenario())
+
+
 def test_a_flood_does_not_touch_links_that_are_up() -> None:
     async def scenario() -> None:
         async with Victims() as node:
@@ -306,6 +334,27 @@ def test_a_queue_filled_in_one_turn_ends_the_link_after_the_turn() -> None:
             node.in_call = False
             assert "n3" in node.linked()
             await until(lambda: node.downs == ["n3"])
+            await raw.close()
+
+    run(scenario())
+
+
+def test_a_peer_that_asks_for_answers_and_does_not_read_them_is_bounded() -> None:
+    async def scenario() -> None:
+        limits = Limits(peer_frame_bytes_max=1 << 18, peer_queue_bytes_max=1 << 18)
+        async with Victims(limits=limits) as node:
+            raw = await RawPeer.connect(node.port)
+            await raw.shake_hands("n3", "n1")
+            await until(lambda: "n3" in node.linked())
+            raw.writer.transport.pause_reading()
+            pings = encode_frame(KIND_PING, bytes(8)) * 10_000
+            for _ in range(200):
+                raw.writer.write(pings)
+                await asyncio.sleep(0)
+                if node.downs:
+                    break
+            await until(lambda: node.downs == ["n3"])
+            assert "limits.peer_queue_bytes_max" in str(node.reasons_down()[0])
             await raw.close()
 
     run(scenario())
