@@ -119,7 +119,7 @@ class Dialer:
         await asyncio.wait((self._task,))
 
     async def _run(self) -> None:
-        while not self._stopped:
+        while True:
             self._over.clear()
             self._link = link = self._make_link()
             try:
