@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import socket
+import threading
 import time
 from collections.abc import Callable
 from typing import Any
@@ -21,7 +24,7 @@ from raftkv.errors import (
     OutcomeUnknownError,
     ProtocolError,
 )
-from tests.unit.client.fake_cluster import FakeCluster
+from tests.unit.client.fake_cluster import Failing, FakeCluster
 
 Connect = Callable[..., Any]
 
@@ -321,3 +324,46 @@ def test_a_command_without_its_keys_is_refused_before_sending(
 ) -> None:
     with pytest.raises(ValueError):
         call(connect(cluster.addresses))
+
+
+def test_a_node_that_accepts_and_is_silent_is_not_the_end(connect: Connect) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as mute:
+        client = connect(f"127.0.0.1:{mute.getsockname()[1]}", deadline_s=0.1)
+        with pytest.raises(ConnectFailedError):
+            client.incr("n")
+
+
+def test_a_node_that_is_full_is_passed_over(cluster: FakeCluster, connect: Connect) -> None:
+    cluster.canned[b"HELLO"] = Failing("ERR max number of clients reached")
+    with pytest.raises(ConnectFailedError, match="max number of clients"):
+        connect(cluster.addresses, deadline_s=0.1).incr("n")
+    assert cluster.executed == []
+
+
+def test_an_address_that_names_nobody(connect: Connect) -> None:
+    with pytest.raises(ConnectFailedError):
+        connect("nobody.invalid:7001", deadline_s=0.1).get("a")
+
+
+@pytest.mark.parametrize("answer", [b"HTTP/1.1 400 Bad Request\r\n\r\n", b""])
+def test_a_port_that_speaks_something_else(connect: Connect, answer: bytes) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.settimeout(0.05)
+        ended = threading.Event()
+
+        def serve() -> None:
+            while not ended.is_set():
+                with contextlib.suppress(OSError):
+                    connection, _ = server.accept()
+                    with connection:
+                        connection.sendall(answer)
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        try:
+            client = connect(f"127.0.0.1:{server.getsockname()[1]}", deadline_s=0.2)
+            with pytest.raises(ConnectFailedError):
+                client.incr("n")
+        finally:
+            ended.set()
+            thread.join(5)
