@@ -110,9 +110,10 @@ def run(script: Script) -> str:
         )
         storm = Storm(script, cluster, load)
         started_s = time.monotonic()
+        end_s = started_s + script.arguments.duration
         with load:
             modes: list[str] = []
-            while storm.rounds.total() < rounds or not script.is_over:
+            while storm.rounds.total() < rounds or time.monotonic() < end_s:
                 modes = modes or script.random.sample(MODES, len(MODES))
                 storm.round(modes.pop())
             load_s = time.monotonic() - started_s

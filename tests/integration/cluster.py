@@ -30,6 +30,16 @@ ROOT = Path(__file__).resolve().parents[2]
 WAIT_S = 60.0
 LOG_TAIL_LINES = 25
 
+# The least that snapshots can be asked for: one after every 64 KiB of log.
+SMALL_LOG = ("limits.snapshot_log_bytes=65536", "limits.snapshot_keep_log_bytes=0")
+# Log is dropped in whole segments only, so these are the smallest that are allowed.
+SMALL_SEGMENTS = (
+    "limits.value_bytes_max=65536",
+    "limits.request_bytes_max=196608",
+    "limits.batch_bytes_max=131072",
+    "limits.wal_segment_bytes=589824",
+)
+
 # A cluster takes ports from base to base + 204: three rows of five. Rows of
 # several clusters lie side by side in one block of 300 ports.
 _PORT_BLOCKS = range(28000, 30700, 300)
