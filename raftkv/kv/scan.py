@@ -1,7 +1,8 @@
 """Commands on the whole store: SCAN, KEYS, RANDOMKEY, counts, flush.
 
 Nothing here looks at a million keys in one piece. KEYS and COUNTKEYSINSLOT are
-generators which walk a frozen view and yield between slices. SCAN walks the
+generators which freeze a view up to their first yield, and then walk it and yield
+between slices. SCAN walks the
 buckets in order and each bucket in the order of a hash of its keys; its cursor
 is a position in that order, the same on every node, so a scan may go on at
 another node and behind a change of leader. A key that is there from begin to
@@ -98,11 +99,12 @@ def _order_of(keyspace: Keyspace, number: int) -> tuple[list[int], list[bytes]]:
 
 def keys(keyspace: Keyspace, command: Command) -> Generator[None, None, object]:
     """(pattern)"""
-    matches = compile_pattern(command[1])
     found: list[bytes] = []
     view = keyspace.view()
     looked_at = 0
     try:
+        yield
+        matches = compile_pattern(command[1])
         now_ms = view.log_time_ms
         for _ in range(BUCKET_COUNT):
             bucket = view.take_next()
@@ -125,6 +127,7 @@ def count_keys_in_slot(keyspace: Keyspace, command: Command) -> Generator[None, 
     view = keyspace.view()
     looked_at = 0
     try:
+        yield
         now_ms = view.log_time_ms
         for number in range(BUCKET_COUNT):
             # A key without a hash tag is in the bucket of its slot.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from typing import Any
 
 import pytest
@@ -154,6 +154,15 @@ def test_the_work_of_one_page_is_bounded() -> None:
 # ------------------------------------------------------------- sliced reads
 
 
+def finish(steps: Generator[None, None, Any]) -> Any:
+    """Run a sliced read to its end."""
+    while True:
+        try:
+            next(steps)
+        except StopIteration as stop:
+            return stop.value
+
+
 def run(store: KvStore, command: Command, between: list[Command]) -> tuple[object, int]:
     """Run a sliced read with a write behind each step."""
     steps = store.sliced(command)
@@ -167,7 +176,7 @@ def run(store: KvStore, command: Command, between: list[Command]) -> tuple[objec
         apply(store, between)
 
 
-def test_keys_are_those_of_the_first_step() -> None:
+def test_keys_are_those_of_the_call() -> None:
     keys = [b"%d" % n for n in range(8000)]
     store = filled(keys)
     between = [(SET, b"new", b"v"), (DEL, *keys[::7]), (SET, keys[3], b"changed")]
@@ -178,6 +187,26 @@ def test_keys_are_those_of_the_first_step() -> None:
     flushed, _ = run(store, (int(Opcode.KEYS), b"*5*"), [(int(Opcode.FLUSH),)])
     alive = {*keys, b"new"} - set(keys[::7])
     assert sorted(flushed) == sorted(key for key in alive if b"5" in key)  # type: ignore
+
+
+def test_a_read_is_not_disturbed_by_what_comes_before_its_first_step() -> None:
+    keys = [b"%d" % n for n in range(100)]
+    store = filled(keys)
+    reads = [store.sliced((int(Opcode.KEYS), b"*")) for _ in range(2)]
+    apply(store, [(SET, b"new", b"v"), (DEL, keys[0])])
+    store.retire()
+    while store.free_slice():
+        pass
+    for steps in reads:
+        assert sorted(finish(steps)) == sorted(keys)
+
+
+def test_a_read_that_never_ran_lets_go_of_its_view() -> None:
+    store = filled([b"a"])
+    steps = store.sliced((int(Opcode.COUNTKEYSINSLOT), 0))
+    assert len(store._keyspace.views) == 1
+    steps.close()
+    assert store._keyspace.views == []
 
 
 def test_an_abandoned_read_lets_go_of_its_view() -> None:
