@@ -45,8 +45,13 @@ class LinkTimes(Protocol):
     """Limits of one link in ticks; see `mesh.MeshTiming`."""
 
     @property
-    def handshake_ticks(self) -> int:
-        """A link that is not up by then is closed."""
+    def accept_ticks(self) -> int:
+        """An accepted connection that is not a link by then is closed."""
+        ...
+
+    @property
+    def dial_ticks(self) -> int:
+        """A dialed connection that is not a link by then is closed."""
         ...
 
     @property
@@ -212,7 +217,7 @@ class PeerLink(asyncio.Protocol):
     def connection_lost(self, error: Exception | None) -> None:
         """Report the end. Called by the event loop, once."""
         if not self.close_reason:
-            self.close_reason = "connection lost" if error is None else str(error)
+            self.close_reason = "closed by the peer" if error is None else str(error)
         self._transport = None
         self._ended()
         self._owner.link_gone(self)
@@ -345,10 +350,12 @@ class PeerLink(asyncio.Protocol):
         self._silent_ticks += 1
         if self.is_closed:
             # Words of refusal that the peer does not take must not keep a socket.
-            if self._transport is not None and self._age_ticks >= self._times.handshake_ticks:
+            if self._transport is not None and self._age_ticks >= self._times.accept_ticks:
                 self._transport.abort()
         elif not self.is_up:
-            if self._age_ticks >= self._times.handshake_ticks:
+            times = self._times
+            limit = times.dial_ticks if self.side is Side.DIALER else times.accept_ticks
+            if self._age_ticks >= limit:
                 self.close("handshake took too long")
         elif self._silent_ticks >= self._times.dead_ticks:
             self.close("nothing heard for too long")

@@ -64,7 +64,10 @@ class MeshTiming:
         dead_ticks: Silence after which a link counts as lost. Well above an
             election timeout: a link is given up for dead routes, not for
             slow peers.
-        handshake_ticks: Longest handshake.
+        accept_ticks: Longest handshake of an accepted connection.
+        dial_ticks: The same for a dialed one. Shorter: words that were lost on a
+            dead route are sent again at once on a new connection, but by the
+            kernel only after its own, ever longer pauses. Longer than a probe.
         probe_ticks: How long an existing link may take to prove that it lives
             when another process of the same id asks for its place.
         connect_timeout_s: Longest wait for a TCP connection.
@@ -73,7 +76,8 @@ class MeshTiming:
     tick_s: float = 0.25
     ping_ticks: int = 2
     dead_ticks: int = 8
-    handshake_ticks: int = 20
+    accept_ticks: int = 20
+    dial_ticks: int = 8
     probe_ticks: int = 4
     connect_timeout_s: float = 1.5
 

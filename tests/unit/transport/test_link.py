@@ -41,7 +41,7 @@ from tests.unit.transport.wiring import (
     until,
 )
 
-QUICK_HANDSHAKE = dataclasses.replace(TIMING, tick_s=0.02, handshake_ticks=5)
+QUICK_HANDSHAKE = dataclasses.replace(TIMING, tick_s=0.02, accept_ticks=5, dial_ticks=5)
 
 
 class Victims:

@@ -14,6 +14,7 @@ from raftkv.transport.mesh import MeshTiming
 from tests.unit.transport.wiring import (
     HELLO,
     TIMING,
+    BlackHole,
     Cluster,
     Node,
     free_port,
@@ -270,6 +271,36 @@ def test_a_stalled_loop_does_not_lose_healthy_links() -> None:
             await until(lambda: second.received(first.id) == [(1, b"after")])
             assert not first.downs
             assert not second.downs
+
+    run(scenario())
+
+
+def test_links_come_back_after_a_silent_partition() -> None:
+    """Nothing arrives and nothing is reset: only silence tells, on both sides."""
+
+    async def scenario() -> None:
+        timing = MeshTiming(tick_s=0.02, ping_ticks=2, dead_ticks=10, accept_ticks=20, dial_ticks=8)
+        first, second = make_nodes(2, timing=timing)
+        hole = BlackHole(first.port)
+        await hole.start()
+        for node in (first, second):
+            node.mesh.set_members([member("n1", hole.port), member("n2", second.port)])
+            await node.mesh.start()
+        await until(lambda: first.linked() and second.linked())
+        hole.is_open = True
+        await until(lambda: first.downs == ["n2"] and second.downs == ["n1"])
+        assert first.reasons_down() == second.reasons_down() == ["nothing heard for too long"]
+        # New connections reach the hole and no further.
+        await until(lambda: "handshake took too long" in second.mesh.failure(first.id))
+        assert not first.linked()
+        assert not second.linked()
+        hole.is_open = False
+        await until(lambda: first.linked() and second.linked())
+        second.send("n1", 1, b"healed")
+        await until(lambda: first.received("n2") == [(1, b"healed")])
+        for node in (first, second):
+            await node.mesh.stop()
+        await hole.stop()
 
     run(scenario())
 

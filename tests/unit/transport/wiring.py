@@ -31,7 +31,9 @@ HELLO = LocalHello(
     cluster_id="c" * 32, disk_id="d" * 32, term=3, last_index=9, founding=False, admitted=True
 )
 # Quick enough for a test, slow enough for a busy machine.
-TIMING = MeshTiming(tick_s=0.05, ping_ticks=2, dead_ticks=200, handshake_ticks=200, probe_ticks=6)
+TIMING = MeshTiming(
+    tick_s=0.05, ping_ticks=2, dead_ticks=200, accept_ticks=200, dial_ticks=200, probe_ticks=6
+)
 LIMITS = Limits(peer_frame_bytes_max=4 << 20, peer_queue_bytes_max=8 << 20)
 DEADLINE_S = 10.0
 
@@ -269,3 +271,40 @@ class RawPeer:
 def numbers(count: int) -> Iterator[bytes]:
     """Yield distinct bodies."""
     return (number.to_bytes(4, "little") for number in range(count))
+
+
+class BlackHole:
+    """Stands between two nodes; swallows everything while it is open, without a word."""
+
+    def __init__(self, target_port: int) -> None:
+        self.is_open = False
+        self.port = free_port()
+        self._target_port = target_port
+        self._server: asyncio.Server | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def start(self) -> None:
+        self._server = await asyncio.start_server(self._accept, "127.0.0.1", self.port)
+
+    async def stop(self) -> None:
+        assert self._server is not None
+        self._server.close()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        near = RawPeer(reader, writer)
+        far = await RawPeer.connect(self._target_port)
+        for source, target in ((near, far), (far, near)):
+            task = asyncio.ensure_future(self._carry(source, target))
+            self._tasks.add(task)
+
+    async def _carry(self, source: RawPeer, target: RawPeer) -> None:
+        with contextlib.suppress(ConnectionError):
+            while data := await source.reader.read(65_536):
+                if not self.is_open:
+                    target.writer.write(data)
+        # The end of a connection does not pass a black hole either.
+        if not self.is_open:
+            target.writer.transport.abort()
