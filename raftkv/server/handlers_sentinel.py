@@ -1,9 +1,8 @@
 """SENTINEL: every node answers as a Sentinel that watches this cluster.
 
-Sentinel-mode clients ask for the master's address by any name; the leader is the
-master of every name, so that the name in a client's settings does not matter.
-Such clients send no READONLY to replicas, hence they want `proxy` routing. No
-events are published.
+Sentinel-mode clients ask for the address of a master by its name, which is
+`raftkv`; other names are unknown, as they are to a Sentinel. Such clients send no
+READONLY to replicas, hence they want `proxy` routing. No events are published.
 """
 
 from __future__ import annotations
@@ -13,7 +12,7 @@ from raftkv.resp.values import NULL_ARRAY
 from raftkv.server.connection import ClientConnection
 from raftkv.server.topology import ShardNode, shard_nodes
 
-# The name in lists of masters; lookups take any name.
+# What a client in Sentinel mode is told to ask for.
 MASTER_NAME = b"raftkv"
 
 HELP = """SENTINEL <subcommand> [<arg> [value] [opt] ...]. Subcommands are:
@@ -50,10 +49,10 @@ def _fields(node: ShardNode, name: bytes, flags: bytes) -> dict[bytes, object]:
     }
 
 
-def _master_fields(connection: ClientConnection, name: bytes) -> dict[bytes, object]:
+def _master_fields(connection: ClientConnection) -> dict[bytes, object]:
     nodes = shard_nodes(connection.service)
     quorum = connection.service.replica.configuration.quorum
-    return _fields(nodes[0], name, b"master") | {
+    return _fields(nodes[0], MASTER_NAME, b"master") | {
         b"role-reported": b"master",
         b"config-epoch": b"%d" % connection.service.replica.status().term,
         b"num-slaves": b"%d" % (len(nodes) - 1),
@@ -64,34 +63,34 @@ def _master_fields(connection: ClientConnection, name: bytes) -> dict[bytes, obj
     }
 
 
-def _require_nodes(connection: ClientConnection) -> None:
-    if not connection.service.replica.configuration.members:
+def _require_master(connection: ClientConnection, name: bytes) -> None:
+    if name != MASTER_NAME or not connection.service.replica.configuration.members:
         raise CommandError("ERR No such master with that name")
 
 
 def handle_get_master(connection: ClientConnection, arguments: list[bytes]) -> object:
     """SENTINEL GET-MASTER-ADDR-BY-NAME name"""
     nodes = shard_nodes(connection.service)
-    if not nodes:
+    if not nodes or arguments[2] != MASTER_NAME:
         return NULL_ARRAY
     return [nodes[0].host.encode(), b"%d" % nodes[0].port]
 
 
 def handle_masters(connection: ClientConnection, arguments: list[bytes]) -> object:
     """SENTINEL MASTERS"""
-    _require_nodes(connection)
-    return [_master_fields(connection, MASTER_NAME)]
+    _require_master(connection, MASTER_NAME)
+    return [_master_fields(connection)]
 
 
 def handle_master(connection: ClientConnection, arguments: list[bytes]) -> object:
     """SENTINEL MASTER name"""
-    _require_nodes(connection)
-    return _master_fields(connection, arguments[2])
+    _require_master(connection, arguments[2])
+    return _master_fields(connection)
 
 
 def handle_replicas(connection: ClientConnection, arguments: list[bytes]) -> object:
     """SENTINEL REPLICAS name"""
-    _require_nodes(connection)
+    _require_master(connection, arguments[2])
     master, *others = shard_nodes(connection.service)
     replicas: list[object] = [
         _fields(node, f"{node.host}:{node.port}".encode(), b"slave")
@@ -109,7 +108,7 @@ def handle_replicas(connection: ClientConnection, arguments: list[bytes]) -> obj
 
 def handle_sentinels(connection: ClientConnection, arguments: list[bytes]) -> object:
     """SENTINEL SENTINELS name"""
-    _require_nodes(connection)
+    _require_master(connection, arguments[2])
     sentinels: list[object] = [
         _fields(node, node.cluster_id.encode(), b"sentinel")
         for node in shard_nodes(connection.service)
@@ -120,7 +119,7 @@ def handle_sentinels(connection: ClientConnection, arguments: list[bytes]) -> ob
 
 def handle_ckquorum(connection: ClientConnection, arguments: list[bytes]) -> object:
     """SENTINEL CKQUORUM name"""
-    _require_nodes(connection)
+    _require_master(connection, arguments[2])
     replica = connection.service.replica
     count = len(replica.configuration.members)
     if not (replica.is_leader or replica.has_leader):

@@ -403,24 +403,31 @@ class TestRaft:
 
 
 class TestSentinel:
-    def test_every_node_names_the_leader_under_any_name(self) -> None:
+    def test_every_node_names_the_leader(self) -> None:
         cluster = Cluster(leader="n3")
         for name in ("n1", "n2", "n3"):
             client = cluster[name].client()
-            assert client.ask("SENTINEL get-master-addr-by-name x") == [b"127.0.0.1", b"7003"]
-            assert pairs(client.ask("SENTINEL MASTER x"))[b"port"] == b"7003"
+            assert client.ask("SENTINEL get-master-addr-by-name raftkv") == [b"127.0.0.1", b"7003"]
+            assert pairs(client.ask("SENTINEL MASTER raftkv"))[b"port"] == b"7003"
             (master,) = client.ask("SENTINEL MASTERS")
             assert pairs(master)[b"flags"] == b"master"
             assert pairs(master)[b"name"] == b"raftkv"
-            replicas = [pairs(entry) for entry in client.ask("SENTINEL REPLICAS x")]
+            replicas = [pairs(entry) for entry in client.ask("SENTINEL REPLICAS raftkv")]
             assert {entry[b"port"] for entry in replicas} == {b"7001", b"7002"}
-            assert client.ask("SENTINEL SLAVES x") == client.ask("SENTINEL REPLICAS x")
-            assert len(client.ask("SENTINEL SENTINELS x")) == 2
-            assert client.ask("SENTINEL CKQUORUM x").startswith(b"OK 3 ")
+            assert client.ask("SENTINEL SLAVES raftkv") == client.ask("SENTINEL REPLICAS raftkv")
+            assert len(client.ask("SENTINEL SENTINELS raftkv")) == 2
+            assert client.ask("SENTINEL CKQUORUM raftkv").startswith(b"OK 3 ")
+
+    def test_other_names_are_unknown(self) -> None:
+        client = Node().client()
+        assert client.ask("SENTINEL get-master-addr-by-name mymaster") is None
+        for word in ("MASTER", "REPLICAS", "SENTINELS", "CKQUORUM"):
+            reply = client.ask(f"SENTINEL {word} mymaster")
+            assert reply == "ERR No such master with that name"
 
     def test_without_a_leader(self) -> None:
         node = Node("n2")
         node.replica.lead(None)
         client = node.client()
-        assert client.ask("SENTINEL CKQUORUM x") == "NOQUORUM 3 members. No leader is known"
-        assert pairs(client.ask("SENTINEL MASTER x"))[b"flags"] == b"master,s_down"
+        assert client.ask("SENTINEL CKQUORUM raftkv") == "NOQUORUM 3 members. No leader is known"
+        assert pairs(client.ask("SENTINEL MASTER raftkv"))[b"flags"] == b"master,s_down"
