@@ -416,6 +416,15 @@ class Wal:
         self._directory_changed = False
         return self._job
 
+    @property
+    def has_unsynced_segment(self) -> bool:
+        """Whether a finished segment waits for a sync job, and its files and compaction with it.
+
+        Whoever does not sync by itself has to run a job when this is true:
+        until then nothing before that segment's successor can be removed.
+        """
+        return bool(self._unmarked)
+
     def finished(self, job: SyncJob) -> None:
         """Note that a job has run without an error.
 

@@ -34,6 +34,9 @@ def meta_at(index: int, term: int = 3) -> SnapshotMeta:
     )
 
 
+WHOLE_META = dataclasses.replace(meta_at(6), image_hash=b"i" * 16)
+
+
 def pieces_of(seed: int, count: int = 30, size: int = 2_000) -> list[bytes]:
     chance = random.Random(seed)
     return [bytes(chance.choices(b"abcdefgh", k=chance.randrange(size))) for _ in range(count)]

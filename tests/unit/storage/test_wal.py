@@ -354,7 +354,9 @@ def test_what_is_not_synced_keeps_the_segments_before_it() -> None:
     while len(wal._segments) < 3:
         append_entries(wal, 1)
     assert wal.compact(Index(1000)) == []
+    assert wal.has_unsynced_segment
     sync(wal)
+    assert not wal.has_unsynced_segment
     assert len(wal.compact(Index(1000))) == 2
 
 

@@ -58,11 +58,13 @@ def refused(disk: CrashingDisk) -> DamagedDataError:
 # ------------------------------------------------------------------ torn tails
 
 
-@pytest.mark.parametrize("sizes", [(10, 300, 1), (900, 0, 900, 900, 900)])
-def test_a_cut_at_every_byte_keeps_the_whole_frames_before_it(sizes: tuple[int, ...]) -> None:
+@pytest.mark.parametrize(("synced", "sizes"), [(3, (10, 300, 1)), (16, (100, 0, 150, 20))])
+def test_a_cut_at_every_byte_keeps_the_whole_frames_before_it(
+    synced: int, sizes: tuple[int, ...]
+) -> None:
     disk = CrashingDisk()
     wal, _ = recover(disk)
-    append_entries(wal, 3)
+    append_entries(wal, synced)
     sync(wal)
     for size in sizes:
         append(wal, entry(wal.last_index + 1, size))
@@ -83,16 +85,19 @@ def test_a_cut_at_every_byte_keeps_the_whole_frames_before_it(sizes: tuple[int, 
         observer = EventList()
         _, log = recover(after, observer=observer)
         assert indexes(log) == list(range(1, len(log.entries) + 1))
-        assert len(log.entries) >= 3
+        assert len(log.entries) >= synced
         for command, index, term in log.entries:
-            size = 100 if index <= 3 else sizes[index - 4]
+            size = 100 if index <= synced else sizes[index - synced - 1]
             assert (index, term, command) == (*entry(index, size)[:2], entry(index, size).command)
         seen_counts.add(len(log.entries))
+        if cut % 5:
+            continue
         # A second recovery finds nothing left to drop.
         again = EventList()
         assert recover(after.kill(), observer=again)[1].entries == log.entries
         assert again.names() == []
-    assert seen_counts == set(range(3, 4 + len(sizes)))
+    assert seen_counts == set(range(synced, synced + len(sizes) + 1))
+    assert len(wal._segments) == (1 if synced == 3 else 2)
 
 
 def test_what_a_killed_process_wrote_is_kept_without_any_sync() -> None:
@@ -449,3 +454,54 @@ def test_a_truncation_below_the_oldest_segment_starts_the_log_there() -> None:
     _, log = recover(disk.crash())
     assert (log.base_index, log.base_term) == (base - 3, 2)
     assert indexes(log) == list(range(base - 2, base + 5))
+
+
+# ----------------------------------------------------------------------- mess
+
+
+def make_a_mess(disk: CrashingDisk, chance: random.Random) -> None:
+    """Overwrite, zero, move, cut, remove or exchange something."""
+    name = chance.choice(segments(disk))
+    other = chance.choice(segments(disk))
+    data = disk.seen[name].seen
+    position = chance.randrange(len(data))
+    size = min(chance.choice((1, 4, 16, 72, 512, 2000)), len(data) - position)
+    end = position + size
+    match chance.randrange(7):
+        case 0:
+            data[position:end] = bytes(size)
+        case 1:
+            data[position:end] = chance.randbytes(size)
+        case 2:
+            start = chance.randrange(len(data) - size + 1)
+            data[position:end] = data[start : start + size]
+        case 3 if len(disk.seen[other].seen) >= end:
+            data[position:end] = disk.seen[other].seen[position:end]
+        case 4:
+            del data[max(1, position) :]
+        case 5 if len(segments(disk)) > 1:
+            del disk.seen[name]
+        case 6:
+            data[:] = disk.seen[other].seen
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_any_mess_is_refused_or_leaves_a_part_of_the_log_without_gaps(seed: int) -> None:
+    original, _ = three_segments()
+    _, whole = recover(copy_of(original))
+    chance = random.Random(seed)
+    for _ in range(40):
+        disk = copy_of(original)
+        for _ in range(chance.randint(1, 4)):
+            make_a_mess(disk, chance)
+        try:
+            _, log = recover(disk)
+        except DamagedDataError:
+            continue
+        first = log.base_index
+        assert log.entries == whole.entries[first : first + len(log.entries)]
+        # What is left can be continued, and is found again.
+        wal, again = recover(disk.kill())
+        assert again.entries == log.entries
+        append_entries(wal, 1)
+        assert recover(disk.kill())[1].entries == log.entries
