@@ -100,6 +100,7 @@ class PeerLink(asyncio.Protocol):
         node_id: The peer, once the handshake has proven it; for a dialer from
             the start; otherwise empty.
         is_up: Between `link_up` and `link_closed`.
+        address: Where the other side's connection comes from, for the log.
         close_reason: Words for the log; empty while open.
         bytes_sent: Bytes handed to the operating system for frames.
         bytes_received: Bytes that arrived.
@@ -116,6 +117,7 @@ class PeerLink(asyncio.Protocol):
         "_silent_ticks",
         "_times",
         "_transport",
+        "address",
         "bytes_received",
         "bytes_sent",
         "close_reason",
@@ -136,6 +138,7 @@ class PeerLink(asyncio.Protocol):
         queue_bytes_max: int,
     ) -> None:
         self.handshake = handshake
+        self.address = ""
         self.is_up = False
         self.is_closed = False
         self.close_reason = ""
@@ -185,6 +188,9 @@ class PeerLink(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Start the handshake. Called by the event loop."""
         self._transport = cast("asyncio.Transport", transport)
+        name = transport.get_extra_info("peername")
+        if name:
+            self.address = f"{name[0]}:{name[1]}"
         connection = transport.get_extra_info("socket")
         if connection is not None:
             # A peer that is gone already makes some systems refuse the option.

@@ -349,7 +349,9 @@ class PeerMesh:
         dialer = self._dialers.get(node_id)
         if dialer is not None:
             dialer.link_up(link)
-        self._observer.event("peer_link_up", node=node_id, side=link.side.value)
+        self._observer.event(
+            "peer_link_up", node=node_id, side=link.side.value, address=link.address
+        )
         self._on_up(node_id, peer.hello)
 
     def link_frames(self, link: PeerLink, frames: list[Frame]) -> None:
@@ -390,7 +392,9 @@ class PeerMesh:
             self._report_refusal(link, link.handshake.refusal)
         elif link.side is Side.ACCEPTOR:
             self._totals.handshakes_failed += 1
-            self._observer.event("peer_handshake_failed", reason=link.close_reason)
+            self._observer.event(
+                "peer_handshake_failed", address=link.address, reason=link.close_reason
+            )
 
     def link_gone(self, link: PeerLink) -> None:
         """Forget a link whose connection is closed."""
@@ -405,6 +409,7 @@ class PeerMesh:
         self._observer.event(
             "peer_link_refused",
             node=link.node_id,
+            address=link.address,
             reason=link.close_reason,
             by_peer=refusal.by_peer,
             proven=refusal.proven,

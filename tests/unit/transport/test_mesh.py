@@ -182,6 +182,7 @@ def test_a_refusal_is_reported_on_both_sides(change, reason: RefusalReason) -> N
             assert not second.ups
             refused = second.observer.named("peer_link_refused")[0]
             assert refused["reason"] == reason.text
+            assert refused["address"] == f"127.0.0.1:{first.port}"
 
     run(scenario())
 
