@@ -360,6 +360,8 @@ class Cluster:
             if leader != node.name:
                 raise Violation(f"{leader} and {node.name} both lead term {term}")
             self.elections = len(self._leaders)
+        if replica._core.commit_index < replica.store.applied_index:
+            raise Violation(f"{node.name} applied more than is committed")
         index, state_hash = replica.store.applied_index, replica.store.state_hash
         known = self._hashes.setdefault(index, (state_hash, node.name))
         if known[0] != state_hash:

@@ -210,7 +210,9 @@ class SimDisk:
                     continue
                 if not write.truncate and write.data and random.random() < 0.3:
                     write = _Write(
-                        write.number, write.position, write.data[: random.randrange(len(write.data))]
+                        write.number,
+                        write.position,
+                        write.data[: random.randrange(len(write.data))],
                     )
                 _apply(data, write)
             inode.data, inode.durable, inode.pending = data, bytearray(data), []

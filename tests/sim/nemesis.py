@@ -153,8 +153,7 @@ class Nemesis:
         )
         names = {node.replica.disk_id for node in self._cluster.nodes.values() if node.alive}
         configured = {
-            member.disk_id
-            for member in next(iter(self._cluster.nodes.values())).config.members
+            member.disk_id for member in next(iter(self._cluster.nodes.values())).config.members
         }
         del names, configured
         if not others_fine:

@@ -41,9 +41,7 @@ class SimNetwork:
 
     def connect_soon(self, one: str, other: str) -> None:
         """Dial, and dial again until it works."""
-        self.world.after(
-            self.world.random.uniform(1, 60), lambda: self._connect(one, other)
-        )
+        self.world.after(self.world.random.uniform(1, 60), lambda: self._connect(one, other))
 
     def _connect(self, one: str, other: str) -> None:
         pair = self._pair(one, other)
