@@ -247,8 +247,10 @@ class PeerLink(asyncio.Protocol):
             frame, data = self._decoder.feed_one(data)
             if frame is None:
                 if self._decoder.broken:
-                    handshake.refuse(RefusalReason.MALFORMED)
-                    # No words of refusal: what speaks here is not a peer.
+                    # No words of refusal: what speaks here is not a peer. A dialer
+                    # remembers it, so as not to ask there every moment.
+                    if self.side is Side.DIALER:
+                        handshake.refuse(RefusalReason.MALFORMED)
                     self.close(self._decoder.broken)
                 return b""
             self._write(handshake.receive(*frame))

@@ -388,13 +388,13 @@ class PeerMesh:
             if waiting is not None and not waiting.link.is_closed:
                 self._waiting.pop(node_id, None)
                 waiting.link.admit()
-        elif link.handshake.refusal is not None:
-            self._report_refusal(link, link.handshake.refusal)
-        elif link.side is Side.ACCEPTOR:
+        elif link.side is Side.ACCEPTOR and link.handshake.refusal is None:
             self._totals.handshakes_failed += 1
             self._observer.event(
                 "peer_handshake_failed", address=link.address, reason=link.close_reason
             )
+        if link.handshake.refusal is not None:
+            self._report_refusal(link, link.handshake.refusal)
 
     def link_gone(self, link: PeerLink) -> None:
         """Forget a link whose connection is closed."""

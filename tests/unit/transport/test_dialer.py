@@ -9,6 +9,8 @@ import statistics
 import pytest
 
 from raftkv.transport.dialer import Backoff
+from raftkv.transport.handshake import RefusalReason
+from raftkv.types import NodeId
 from tests.unit.transport.wiring import Cluster, Node, RawPeer, free_port, member, run, until
 
 
@@ -107,5 +109,26 @@ def test_stop_ends_an_attempt_at_whatever_point_it_is(peer_answers: bool) -> Non
             assert not dialing.linked()
             assert len(dialing.ups) == len(dialing.downs)
         await listening.mesh.stop()
+
+    run(scenario())
+
+
+def test_another_service_at_the_address_counts_as_a_refusal() -> None:
+    async def scenario() -> None:
+        async def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            RawPeer(reader, writer)
+            writer.write(b"-ERR unknown command\r\n")
+
+        server = await asyncio.start_server(accept, "127.0.0.1", 0)
+        dialing = Node("n2", free_port())
+        port = server.sockets[0].getsockname()[1]
+        async with Cluster(dialing, others=(member("n1", port),)):
+            await until(lambda: len(dialing.refusals) >= 3)
+            assert dialing.refusals[0] == ("n1", (RefusalReason.MALFORMED, False, False))
+            assert dialing.mesh.failure(NodeId("n1")) == "not a frame"
+            refused = dialing.observer.named("peer_link_refused")[0]
+            assert refused["address"] == f"127.0.0.1:{port}"
+        server.close()
+        await server.wait_closed()
 
     run(scenario())

@@ -266,6 +266,20 @@ def test_a_member_that_breaks_the_protocol_loses_its_link_alone(
     run(scenario())
 
 
+def test_a_dialer_that_changes_its_mind_is_heard_on_a_link_that_is_up() -> None:
+    async def scenario() -> None:
+        async with Victims() as node:
+            raw = await RawPeer.connect(node.port)
+            handshake = await raw.shake_hands("n3", "n1")
+            await until(lambda: "n3" in node.linked())
+            raw.writer.write(handshake.refuse(RefusalReason.OTHER_CLUSTER))
+            await until(lambda: node.downs == ["n3"])
+            assert node.refusals == [("n3", (RefusalReason.OTHER_CLUSTER, True, True))]
+            await raw.close()
+
+    run(scenario())
+
+
 def test_frames_right_behind_the_handshake_are_not_lost() -> None:
     """A large frame may share a segment with the last word of the handshake."""
 
