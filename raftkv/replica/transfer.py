@@ -34,6 +34,9 @@ from raftkv.types import Index, NodeId, SnapshotMeta
 WINDOW_CHUNKS = 4
 # Silence after which the sender asks again where the receiver is.
 RETRY_MS = 1000
+# The same for a question without an answer: a follower that does not know yet who
+# leads leaves it aside, and the first question often comes before the first heartbeat.
+ASK_AGAIN_MS = 100
 
 
 class SnapshotChunk(msgspec.Struct, tag=1, array_like=True, frozen=True, gc=False):
@@ -86,6 +89,10 @@ class _Sending:
         self.heard_ms = now_ms
         self.reading = False
 
+    @property
+    def patience_ms(self) -> int:
+        return ASK_AGAIN_MS if self.acknowledged < 0 else RETRY_MS
+
 
 class SnapshotSender:
     """The leader's side, for all followers."""
@@ -125,7 +132,7 @@ class SnapshotSender:
                 self._sending[node] = sending
                 self._observer.event("snapshot_sending", peer=node, size=raw.size)
                 self._ask(node, sending)
-            elif now_ms - sending.heard_ms > RETRY_MS:
+            elif now_ms - sending.heard_ms > sending.patience_ms:
                 sending.heard_ms = now_ms
                 self._ask(node, sending)
 

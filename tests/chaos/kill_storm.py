@@ -15,7 +15,6 @@ Exit code 0: all promises held. 1: one was broken; data and logs are kept.
 
 from __future__ import annotations
 
-import random
 import sys
 import time
 from collections import Counter
@@ -24,7 +23,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from tests.chaos.script import Script
-from tests.integration.cluster import Cluster, ClusterNode
+from tests.integration.cluster import SMALL_LOG, SMALL_SEGMENTS, Cluster, ClusterNode
 from tests.integration.writers import Load
 
 MODES = ("all at once", "majority", "leader", "in turn")
@@ -103,7 +102,8 @@ class Storm:
 def run(script: Script) -> str:
     """Run the storm and return its summary."""
     rounds: int = script.arguments.rounds
-    with script.cluster() as cluster:
+    settings = (*SMALL_LOG, *SMALL_SEGMENTS) if script.arguments.small_log else ()
+    with script.cluster(*settings) as cluster:
         cluster.start()
         load = Load(
             cluster.addresses, writers=script.arguments.clients, random_source=script.random
@@ -139,6 +139,9 @@ def main(arguments: list[str] | None = None) -> int:
     )
     script.parser.add_argument(
         "--clients", type=int, default=8, metavar="N", help="writing clients (8)"
+    )
+    script.parser.add_argument(
+        "--small-log", action="store_true", help="snapshots all the time, and little log behind"
     )
     return script.main(run, arguments)
 

@@ -366,6 +366,21 @@ class Cluster:
         assert found is not None
         return found
 
+    def wait_until_caught_up(self, node: ClusterNode) -> None:
+        """Wait until a node has what the leader has now, and its disk counts; writes may go on."""
+
+        def caught_up() -> bool:
+            assert node.is_running, f"{node.id} ended: {node.log_since_start()}"
+            status = node.status()
+            return (
+                status is not None and status["admitted"] == 1 and status["applied_index"] >= goal
+            )
+
+        status = self.wait_until(self.wait_for_leader().status, "the leader answers")
+        assert status is not None
+        goal = status["applied_index"]
+        self.wait_until(caught_up, f"{node.id} has applied index {goal}")
+
     def check_hashes(self) -> None:
         """Fail when two nodes at the same index have different states."""
         seen: dict[int, tuple[str, str]] = {}

@@ -84,8 +84,16 @@ class Writer:
         in_flight: Whether requests are sent and not answered.
     """
 
-    def __init__(self, name: str, addresses: list[str], random_source: random.Random) -> None:
+    def __init__(
+        self,
+        name: str,
+        addresses: list[str],
+        random_source: random.Random,
+        *,
+        think_s: float = 0.0,
+    ) -> None:
         self.name = name
+        self._think_s = think_s
         self.histories: dict[str, KeyHistory] = {}
         self.counted = Totals()
         self.counter_acknowledged = 0
@@ -131,6 +139,8 @@ class Writer:
                     self._read_one()
                 else:
                     self._write_some()
+                if self._think_s:
+                    time.sleep(self._think_s)
         except BaseException as error:  # told by join, in the thread of the test
             self.failure = error
         finally:
@@ -301,6 +311,7 @@ class Load:
         writers: How many.
         random_source: Decides what is written; not when.
         prefix: Of every key, so that several loads share a cluster.
+        think_s: Pause of a writer between two pipelines, in seconds.
     """
 
     def __init__(
@@ -310,9 +321,15 @@ class Load:
         writers: int,
         random_source: random.Random,
         prefix: str = "w",
+        think_s: float = 0.0,
     ) -> None:
         self.writers = [
-            Writer(f"{prefix}{number}", addresses, random.Random(random_source.getrandbits(64)))
+            Writer(
+                f"{prefix}{number}",
+                addresses,
+                random.Random(random_source.getrandbits(64)),
+                think_s=think_s,
+            )
             for number in range(writers)
         ]
 

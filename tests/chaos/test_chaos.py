@@ -1,0 +1,49 @@
+"""The chaos scripts, each for a short time; run them as scripts for longer.
+
+`python -m pytest -m chaos` runs only these. What each does, and its options:
+`python tests/chaos/<name>.py --help`.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.chaos import bit_rot, kill_storm, snapshot_catchup
+
+pytestmark = [pytest.mark.chaos, pytest.mark.slow]
+
+
+def assert_ok(code: int, output: str) -> None:
+    last = output.strip().splitlines()[-1]
+    assert code == 0, last
+    assert last.startswith("ok ")
+
+
+def test_kill_storm(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code = kill_storm.main(["--dir", str(tmp_path), "--duration", "12", "--rounds", "4"])
+    assert_ok(code, capsys.readouterr().out)
+
+
+def test_kill_storm_of_five_nodes_that_take_snapshots(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code = kill_storm.main(
+        ["--dir", str(tmp_path), "--duration", "12", "--rounds", "4", "--nodes", "5"]
+        + ["--small-log", "--clients", "4"]
+    )
+    assert_ok(code, capsys.readouterr().out)
+
+
+def test_bit_rot(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code = bit_rot.main(
+        ["--dir", str(tmp_path), "--flips", "6", "--snapshot-flips", "4"]
+        + ["--identity-flips", "0", "--repairs", "1"]
+    )
+    assert_ok(code, capsys.readouterr().out)
+
+
+def test_snapshot_catchup(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code = snapshot_catchup.main(["--dir", str(tmp_path), "--duration", "8"])
+    assert_ok(code, capsys.readouterr().out)
