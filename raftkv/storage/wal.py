@@ -49,6 +49,7 @@ from raftkv.storage.wal_segments import (
     Segment,
     SyncJob,
     create_first,
+    grow,
     make_segment,
     prepare,
     start_digest,
@@ -315,17 +316,27 @@ class Wal:
         """Whether `prepare_segment` has something to do."""
         return self._prepared is None
 
-    def prepare_segment(self) -> None:
+    def prepare_segment(self, frame_bytes: int = 0) -> None:
         """Take the space for the next segment. Blocks; run it on a worker.
 
-        Fine to call again; not to be called twice at the same time.
+        Fine to call again; not to be called twice at the same time, nor with
+        `frame_bytes` while `append` may run.
+
+        Args:
+            frame_bytes: Make the segment large enough for a frame of this size,
+                also when one is prepared already.
 
         Raises:
-            DiskFullError: There is no space; what was taken is given back.
+            DiskFullError: There is no space; what was taken for nothing is given back.
             DiskFailedError: The node must stop.
         """
-        if self._prepared is None:
-            self._prepared = prepare(self._disk, NEXT_NAME, self._segment_bytes)
+        needed = SEGMENT_HEADER_SIZE_MAX + frame_bytes + self._kept_bytes(reserve=False)
+        prepared = self._prepared
+        if prepared is None:
+            size = max(self._segment_bytes, needed)
+            self._prepared = prepare(self._disk, NEXT_NAME, size)
+        elif prepared.size < needed:
+            self._prepared = grow(prepared, needed)
 
     def _kept_bytes(self, *, reserve: bool) -> int:
         """Bytes at the end of a segment that a frame may not use."""
@@ -379,9 +390,7 @@ class Wal:
             return prepare(self._disk, URGENT_NAME, max(self._segment_bytes, needed))
         if prepared.size < needed:
             # A single frame may be larger than a whole segment.
-            prepared.file.allocate(needed)
-            prepared.file.sync()
-            prepared = prepared._replace(size=needed)
+            prepared = grow(prepared, needed)
         self._prepared = None
         return prepared
 

@@ -160,6 +160,21 @@ def prepare(disk: Disk, name: str, size: int) -> Prepared:
     return Prepared(name, file, size)
 
 
+def grow(prepared: Prepared, size: int) -> Prepared:
+    """Make a prepared file longer, durably; blocks.
+
+    Raises:
+        DiskFullError: There is too little space; the file keeps its length.
+    """
+    try:
+        prepared.file.allocate(size)
+        prepared.file.sync()
+    except DiskFullError:
+        prepared.file.truncate(prepared.size)
+        raise
+    return prepared._replace(size=size)
+
+
 def make_segment(header: SegmentHeader, frame: bytes) -> Segment:
     """Return the segment that begins with `frame`, the encoded `header`."""
     return Segment(

@@ -314,6 +314,28 @@ def test_room_counts_the_bigger_of_current_and_prepared() -> None:
     assert wal.room_bytes() < SEGMENT_HEADER_SIZE_MAX  # The longest header was allowed for.
 
 
+@pytest.mark.parametrize("prepared_before", [False, True])
+def test_space_is_taken_for_a_frame_larger_than_a_segment(prepared_before: bool) -> None:
+    disk = CrashingDisk(capacity_bytes=4 * SEGMENT_BYTES)
+    wal, _ = recover(disk)
+    if prepared_before:
+        wal.prepare_segment()
+    size = 5 * SEGMENT_BYTES // 2
+    frame_bytes = wal.frame_bytes([entry(1, size)])
+    room = wal.room_bytes()
+    with pytest.raises(DiskFullError):
+        wal.prepare_segment(2 * frame_bytes)
+    assert wal.room_bytes() == room
+    used = (2 if prepared_before else 1) * SEGMENT_BYTES
+    assert disk.used_bytes() == used
+    wal.prepare_segment(frame_bytes)
+    assert wal.room_bytes() >= frame_bytes
+    disk.capacity_bytes = disk.used_bytes()
+    append(wal, entry(1, size))
+    sync(wal)
+    assert indexes(recover(disk.crash())[1]) == [1]
+
+
 def test_the_first_segment_needs_space() -> None:
     disk = CrashingDisk(capacity_bytes=SEGMENT_BYTES - 1)
     with pytest.raises(DiskFullError):
@@ -435,3 +457,15 @@ def test_a_read_finds_the_entry_that_replaced_a_truncated_one() -> None:
     expected += [(entry(i, term=21).command, i, 21) for i in range(21, 29)]
     assert wal.read(Index(1), Index(28), 1 << 20) == expected
     assert recover(disk.kill())[1].entries == expected
+
+
+def test_a_closed_wal_is_not_written() -> None:
+    disk = CrashingDisk()
+    wal, _ = recover(disk)
+    while len(wal._segments) < 3:
+        append_entries(wal, 1)
+    wal.prepare_segment()
+    wal.close()
+    with pytest.raises(DiskFailedError):
+        append_entries(wal, 1)
+    assert recover(disk.kill())[0].last_index == wal.last_index

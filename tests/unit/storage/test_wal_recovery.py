@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
+import dataclasses
 import random
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
 from raftkv.engine.ready import TruncateRecord
-from raftkv.errors import DamagedDataError
+from raftkv.errors import DamagedDataError, DiskFailedError, DiskFullError
 from raftkv.framing import HEADER_SIZE, decode_frame_header
 from raftkv.storage.wal import Wal
-from raftkv.storage.wal_format import SyncedEnd, encode_mark, segment_name
-from raftkv.types import Index
-from tests.unit.storage.crashing_disk import Content, CrashingDisk, EventList
+from raftkv.storage.wal_format import (
+    SyncedEnd,
+    decode_segment_header,
+    encode_mark,
+    encode_segment_header,
+    segment_name,
+)
+from raftkv.storage.wal_segments import write_taken
+from raftkv.types import HardState, Index, Term
+from tests.unit.storage.crashing_disk import Content, CrashingDisk, CrashingFile, EventList
 from tests.unit.storage.wal_steps import (
     CLUSTER_ID,
     DISK_ID,
@@ -505,3 +514,42 @@ def test_any_mess_is_refused_or_leaves_a_part_of_the_log_without_gaps(seed: int)
         assert again.entries == log.entries
         append_entries(wal, 1)
         assert recover(disk.kill())[1].entries == log.entries
+
+
+# ------------------------------------------------------------- forged headers
+
+
+@pytest.mark.parametrize(
+    ("change", "complaint"),
+    [
+        ({"previous_end": 100}, "the previous one ends at byte 100"),
+        ({"base_index": 3}, "does not continue"),
+        ({"base_term": 9}, "does not continue"),
+        ({"sequence": 1}, "does not continue"),
+        ({"hard_state": HardState(Term(1), None)}, "does not continue"),
+        ({"previous_digest": bytes(16)}, "not the one this segment was started after"),
+    ],
+)
+def test_a_header_that_does_not_fit_what_comes_before_is_damage(
+    change: dict[str, Any], complaint: str
+) -> None:
+    disk, _ = three_segments()
+    data = disk.seen[segment_name(2)].seen
+    decoded = decode_segment_header(bytes(data))
+    assert decoded is not None
+    forged = encode_segment_header(dataclasses.replace(decoded[0], **change))
+    # Frames of the forged segment would follow; only its header matters here.
+    assert len(forged) <= decoded[1]
+    data[: len(forged)] = forged
+    error = refused(disk)
+    assert complaint in error.detail
+    assert (error.file, error.position) == (disk.path(segment_name(2)), 0)
+
+
+def test_a_file_system_that_has_no_space_for_taken_space_has_failed() -> None:
+    class Full(CrashingFile):
+        def write(self, data: bytes | bytearray | memoryview, position: int) -> None:
+            raise DiskFullError("a snapshot of the file system holds the old bytes")
+
+    with pytest.raises(DiskFailedError, match="whose space was taken"):
+        write_taken(Full(CrashingDisk(), Content()), b"x", 0)
