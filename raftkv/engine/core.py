@@ -196,6 +196,26 @@ class RaftCore:
             self._engine.role, Role.FOLLOWER
         )
 
+    @property
+    def transfer_target(self) -> NodeId | None:
+        """To whom leadership is being handed over; propose nothing meanwhile."""
+        return self._engine.transfer_target
+
+    def transfer_refusal(self, target: NodeId | None) -> str:
+        """Say why leadership cannot be handed over now; empty if it can."""
+        return self._engine.transfer_refusal(target)
+
+    def begin_transfer(self, target: NodeId | None) -> NodeId:
+        """Start to hand leadership over; the next steps carry it out.
+
+        Args:
+            target: A voter, or None for the most advanced one.
+
+        Returns:
+            Whom it goes to.
+        """
+        return self._engine.begin_transfer(target)
+
     def hello(self) -> PeerHello:
         """What to tell a peer when a link comes up."""
         engine = self._engine
@@ -365,6 +385,8 @@ class RaftCore:
             engine.on_vote_request(node_id, message)
         elif type(message) is messages.VoteReply:
             engine.on_vote_reply(node_id, message)
+        elif type(message) is messages.TimeoutNow:
+            engine.on_timeout_now(node_id, message)
 
     def _register_reads(self, ready: Ready, *, reads: bool) -> None:
         engine = self._engine
@@ -385,6 +407,7 @@ class RaftCore:
             engine.found_cluster(self._new_cluster_id)
             engine.advance_commit()
             engine.let_in_new_disk()
+        engine.tick_transfer()
         engine._SyncObj__applyLogEntries()
         if engine.is_leader:
             engine.broadcast()

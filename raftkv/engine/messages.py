@@ -76,12 +76,14 @@ class VoteRequest(msgspec.Struct, tag=5, array_like=True, frozen=True, gc=False)
     Attributes:
         term: Term of the election; for `pre` the one that would follow.
         pre: Only asks whether a vote would be given (Raft thesis, 9.6).
+        transfer: The leader asked for this election; stickiness does not apply.
     """
 
     term: int
     last_index: int
     last_term: int
     pre: bool
+    transfer: bool = False
 
 
 class VoteReply(msgspec.Struct, tag=6, array_like=True, frozen=True, gc=False):
@@ -98,7 +100,13 @@ class VoteReply(msgspec.Struct, tag=6, array_like=True, frozen=True, gc=False):
     wall_ms: int
 
 
-Message = Append | Heartbeat | AppendReply | RoundReply | VoteRequest | VoteReply
+class TimeoutNow(msgspec.Struct, tag=7, array_like=True, frozen=True, gc=False):
+    """The leader asks the receiver to campaign at once (Raft thesis, 3.10)."""
+
+    term: int
+
+
+Message = Append | Heartbeat | AppendReply | RoundReply | VoteRequest | VoteReply | TimeoutNow
 
 _ENCODER = msgspec.msgpack.Encoder()
 _DECODER: msgspec.msgpack.Decoder[Message] = msgspec.msgpack.Decoder(Message)

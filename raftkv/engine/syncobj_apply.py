@@ -23,14 +23,14 @@ from raftkv.engine.ready import (
     Outcome,
     Proposal,
 )
-from raftkv.engine.syncobj_election import ElectionMends
 from raftkv.engine.syncobj_state import SafetyViolationError
+from raftkv.engine.syncobj_transfer import TransferMends
 from raftkv.types import Index, Term
 
 _COMMANDS_PREFIX = bytes((KIND_COMMANDS,))
 
 
-class ApplyMends(ElectionMends):
+class ApplyMends(TransferMends):
     """Proposals on their way in, committed entries on their way out."""
 
     def propose(self, proposal: Proposal) -> None:

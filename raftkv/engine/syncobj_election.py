@@ -47,7 +47,7 @@ class ElectionMends(ReplicationMends):
         if message.term < self.term or (message.pre and message.term == self.term):
             self.send_vote_reply(node_id, self.term, granted=False, pre=message.pre)
             return
-        if self.is_sticky():
+        if self.is_sticky() and not message.transfer:
             return
         if message.pre:
             if self._is_up_to_date(message):
@@ -91,18 +91,18 @@ class ElectionMends(ReplicationMends):
             return
         self.prevotes.add(node_id)
         if len(self.prevotes) >= self.configurations.in_force.quorum:
-            self._campaign()
+            self.campaign()
 
     def _ask_for_prevotes(self) -> None:
         self.postpone_election()
         self._SyncObj__raftLeader = None
         self.prevotes = {self.node_id}
         if self.configurations.in_force.quorum == 1:
-            self._campaign()
+            self.campaign()
             return
         self._request_votes(pre=True)
 
-    def _campaign(self) -> None:
+    def campaign(self, *, transfer: bool = False) -> None:
         """Enter a new term and ask for its votes."""
         self.prevotes = None
         self.voters_heard = {self.node_id}
@@ -115,14 +115,15 @@ class ElectionMends(ReplicationMends):
         if self.configurations.in_force.quorum == 1:
             self._SyncObj__onBecomeLeader()
             return
-        self._request_votes(pre=False)
+        self._request_votes(pre=False, transfer=transfer)
 
-    def _request_votes(self, *, pre: bool) -> None:
+    def _request_votes(self, *, pre: bool, transfer: bool = False) -> None:
         request = VoteRequest(
             term=self.term + 1 if pre else self.term,
             last_index=self.log.last_index,
             last_term=self.log.last_term,
             pre=pre,
+            transfer=transfer,
         )
         for node_id, state in self.peers.items():
             if state.connected and self.counts(node_id, state):

@@ -53,6 +53,7 @@ from raftkv.replica.clockwork import BatchClock
 from raftkv.replica.compaction import Compactor
 from raftkv.replica.disk_space import DiskSpaceGuard
 from raftkv.replica.durability import Durability
+from raftkv.replica.handover import Handover
 from raftkv.replica.outbox import Outbox
 from raftkv.replica.reads import Read, Reads
 from raftkv.replica.recovery import Recovered
@@ -179,6 +180,7 @@ class Replica:
         self._batches = Batches(limits, timeout)
         self._reads = Reads(timeout)
         self._slices = Slices()
+        self._handover = Handover(recovered.core)
         self._batch_clock = BatchClock(clock, observer)
         self._durability = Durability(
             settings=config.durability,
@@ -328,6 +330,14 @@ class Replica:
         self._compactor.request(slot)
         self._wake()
 
+    def transfer_leadership(self, target: NodeId | None, slot: Slot) -> None:
+        """Hand leadership to another voter; resolves with the id of who leads then.
+
+        Proposals wait meanwhile and are neither lost nor unknown because of it.
+        """
+        self._handover.begin(target, slot)
+        self._wake()
+
     def _add_read(self, read: Read) -> None:
         if not self._core.is_leader:
             read.slot.fail(NOT_LEADER)
@@ -412,6 +422,8 @@ class Replica:
     def _take_proposals(self, now_ms: int) -> list[Proposal]:
         if self._core.is_leader:
             self._batch_clock.lead(self._core.term, self._core.quorum_wall_ms, self.store)
+        if self._handover.pending:
+            return []
         if not self._batches.has_new:
             due = self._core.has_own_noop and not self._batches.pending
             if not due or not self._batch_clock.tick_due(now_ms, self.store):
@@ -532,6 +544,7 @@ class Replica:
         self._space.prepare()
         self._durability.mark_if_quiet(now_ms)
         self._slices.run_one()
+        self._handover.turn()
         if self.store.free_slice():
             self._wake()
 
@@ -598,6 +611,7 @@ class Replica:
             self.stopped = Stopped(0, "closed")
         self._compactor.close(SHUTTING_DOWN)
         self._slices.close(SHUTTING_DOWN)
+        self._handover.close(SHUTTING_DOWN)
         self._sender.stop()
         self._wal.close()
 

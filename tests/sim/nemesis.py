@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 
-from tests.sim.cluster import Cluster, SimNode
+from tests.sim.cluster import Cluster, SimNode, SimSlot
 
 
 class Nemesis:
@@ -28,6 +28,7 @@ class Nemesis:
             self._step_clock,
             self._fill_disk,
             self._wipe,
+            self._transfer,
         ]
         self._next()
 
@@ -148,21 +149,28 @@ class Nemesis:
 
     def _wipe(self) -> None:
         """Wipe one disk, if every other one counts: a minority, and no more."""
-        others_fine = all(
+        if not all(
             node.alive and node.replica.status().admitted for node in self._cluster.nodes.values()
-        )
-        names = {node.replica.disk_id for node in self._cluster.nodes.values() if node.alive}
-        configured = {
-            member.disk_id for member in next(iter(self._cluster.nodes.values())).config.members
-        }
-        del names, configured
-        if not others_fine:
+        ):
             return
         self.fired["wipe"] += 1
         node = self._any()
         node.crash(power_cut=False)
         node.disk.wipe()
         self._restart_later(node)
+
+    def _transfer(self) -> None:
+        leader = self._cluster.leader()
+        if leader is None:
+            return
+        self.fired["transfer"] += 1
+
+        def answered(results: object, _failure: object) -> None:
+            if results is not None:
+                self.fired["transfer_done"] += 1
+
+        slot = SimSlot(answered)
+        leader.guarded(lambda: leader.replica.transfer_leadership(None, slot))
 
     def stop(self) -> None:
         """No more faults; everything works again."""
