@@ -62,11 +62,8 @@ class DiskSpaceGuard:
             return not self.full and self._retry_ms is None
         if self.full and self._retry_ms is not None and self._clock.now_ms() < self._retry_ms:
             return False
-        if not self._wal.needs_segment():
-            # A frame larger than a segment gets one of its own size.
-            return True
         try:
-            self._wal.prepare_segment()
+            self._wal.prepare_segment(needed_bytes)
         except DiskFullError:
             self._retry_ms = self._clock.now_ms() + RETRY_MS
             return False

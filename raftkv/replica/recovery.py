@@ -89,7 +89,7 @@ def recover(
         DiskFullError, DiskFailedError: The disk cannot be used.
     """
     identity = _identity(config, disk, random, observer)
-    snapshots = SnapshotStore(disk)
+    snapshots = SnapshotStore(disk, chunk_bytes=config.limits.snapshot_chunk_bytes)
     newest = snapshots.newest()
     store = KvStore() if newest is None else load_store(disk, snapshots, newest)
     wal, log = Wal.recover(
