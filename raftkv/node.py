@@ -16,7 +16,7 @@ import gc
 import random
 import signal
 import sys
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING
 
 from raftkv import __version__
@@ -77,6 +77,14 @@ def run(config: Config) -> int:
     logger = configure_logging(config.log.level, config.log.format)
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
         return runner.run(Node(config, LogObserver(logger)).run())
+
+
+async def _open(key: str, address: str, start: Callable[[], Awaitable[None]]) -> None:
+    """Open one of the three sockets; a failure names the setting and the address."""
+    try:
+        await start()
+    except OSError as error:
+        raise OSError(error.errno, f"{key} = {address}: {error.strerror or error}") from error
 
 
 def _tell(text: str) -> None:
@@ -293,9 +301,10 @@ class Node:
         loop.set_exception_handler(self._unexpected)
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._ended.set)
-        await self.mesh.start()
-        await self.listener.start()
-        await self.admin.start()
+        listen = self._config.listen
+        await _open("listen.peer", listen.peer, self.mesh.start)
+        await _open("listen.client", listen.client, self.listener.start)
+        await _open("listen.admin", listen.admin, self.admin.start)
         # What was loaded stays: the collector need not walk it again.
         gc.collect()
         gc.freeze()
