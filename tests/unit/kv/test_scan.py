@@ -35,7 +35,9 @@ def page(store: KvStore, cursor: int, **options: Any) -> tuple[int, list[bytes]]
 def scan_all(store: KvStore, **options: Any) -> list[bytes]:
     cursor, found = page(store, 0, **options)
     while cursor:
+        before = cursor
         cursor, keys = page(store, cursor, **options)
+        assert cursor > before or cursor == 0, "the scan does not get on"
         found += keys
     return found
 
@@ -98,6 +100,31 @@ def test_keys_present_throughout_are_returned_under_writes_on_changing_nodes(see
     assert set(lasting) <= set(found)
     # Those that were there throughout appear exactly once: their position is fixed.
     assert len([key for key in found if key.startswith(b"stays")]) == len(lasting)
+    check_invariants(store)
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        (SET, b"NEW", b"v"),
+        (int(Opcode.SET_WITH), b"NEW", b"v", 0, 5000, None, b"set"),
+        (int(Opcode.COPY), b"OLD", b"NEW", 0),
+        (int(Opcode.RENAME), b"OLD", b"NEW"),
+        (DEL, b"OLD"),
+        (int(Opcode.EXPIRE), b"OLD", -1, None, 0, b"expire"),
+    ],
+)
+def test_a_key_that_comes_or_goes_is_seen_by_the_next_page(command: Command) -> None:
+    first, second, third = [key for n in range(6000) if bucket_of(key := b"%d" % n) == 7][:3]
+    names = {b"OLD": first, b"NEW": third}
+    store = filled([first, second])
+    assert sorted(page(store, 0)[1]) == sorted([first, second])
+    apply(store, [tuple(names.get(field, field) for field in command)])
+    expected = {first, second, third} & {
+        key for bucket in store._keyspace.buckets for key in bucket
+    }
+    assert expected != {first, second}
+    assert sorted(page(store, 0)[1]) == sorted(expected)
     check_invariants(store)
 
 

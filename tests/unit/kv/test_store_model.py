@@ -20,7 +20,8 @@ from raftkv.kv.commands import OK, Command, ErrorReply, Opcode, SetFlag
 from raftkv.kv.store import KvStore
 from tests.unit.kv.driver import check_invariants, reload
 
-NAMES = [b"a", b"b", b"c", b"", b"\x00\xff", b"key:1", b"key:2"]
+# The last two are in the bucket of `a`.
+NAMES = [b"a", b"b", b"c", b"", b"\x00\xff", b"1619", b"2683"]
 keys = st.sampled_from(NAMES)
 values = st.sampled_from([b"", b"1", b"-5", b"text", b"9223372036854775807", bytes(300)])
 ttls = st.integers(1, 2000)
