@@ -151,9 +151,7 @@ class CommandTable:
         top: Commands that are not subcommands, in the order of the table.
     """
 
-    def __init__(
-        self, parsers: Mapping[bytes, Parser], handlers: Mapping[str, Handler]
-    ) -> None:
+    def __init__(self, parsers: Mapping[bytes, Parser], handlers: Mapping[str, Handler]) -> None:
         """Join the rows with what carries them out.
 
         Args:

@@ -14,6 +14,7 @@ but requests held for a leader are dropped with it.
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import Sequence
 from typing import cast
 
@@ -109,6 +110,9 @@ class ClientConnection(RoutedPipeline, asyncio.Protocol):
         self.number = service.next_connection_number()
         self.client_address = _address(transport.get_extra_info("peername"))
         self.local_address = _address(transport.get_extra_info("sockname"))
+        if (opened := transport.get_extra_info("socket")) is not None:
+            # A client whose machine is gone is noticed by the operating system.
+            opened.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         self._transport.set_write_buffer_limits(high=_HIGH_WATER_BYTES)
         service.connections[self.number] = self
         self.update_reading()

@@ -7,7 +7,7 @@
 A forward ends in exactly one way: replies; refused by a node that does not lead
 (definite, routed again); or lost with the link or its deadline, which is
 `UNKNOWN` for its writes and definite for its reads. It is never sent again once
-its outcome is uncertain. Bodies: docs/reference/peer-protocol.md.
+its outcome is uncertain. Bodies: docs/reference/forwards.md.
 
 Called only on the thread that owns the state.
 """

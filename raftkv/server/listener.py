@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import secrets
 
 from raftkv.config import Config
@@ -64,6 +65,16 @@ class ClientListener:
     def statistics(self) -> Statistics:
         """Counters since the start."""
         return self.service.statistics
+
+    def counters(self) -> dict[str, int]:
+        """Counters and gauges of the front-end by name, for /metrics."""
+        service = self.service
+        return {
+            **dataclasses.asdict(service.statistics),
+            "connections": len(service.connections),
+            "connections_held": len(service.held),
+            "commands": sum(spec.calls for spec in service.table.all()),
+        }
 
     @property
     def connection_count(self) -> int:

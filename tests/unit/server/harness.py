@@ -65,6 +65,8 @@ class FakeTransport:
         self.high = high
 
     def get_extra_info(self, name: str) -> Any:
+        if name == "socket":
+            return None
         return ("127.0.0.1", 50000 if name == "peername" else 7001)
 
     def pause_reading(self) -> None:

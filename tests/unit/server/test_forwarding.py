@@ -316,7 +316,7 @@ class TestLost:
 
 
 class TestFrames:
-    """The bodies are those of docs/reference/peer-protocol.md."""
+    """The bodies are those of docs/reference/forwards.md."""
 
     def test_layout(self) -> None:
         cluster = proxied()

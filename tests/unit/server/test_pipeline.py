@@ -480,6 +480,17 @@ class TestClosing:
         assert node.service.statistics.connections_refused == 1
 
 
+def test_counters_for_metrics() -> None:
+    node = Node()
+    client = node.client()
+    client.send(pipeline("SET a 1", "PING", "NOPE"))
+    counters = node.listener.counters()
+    assert counters["commands"] == 2
+    assert counters["connections"] == counters["connections_accepted"] == 1
+    assert counters["error_replies"] == 1
+    assert counters["bytes_received"] > 0
+
+
 def test_opcodes_arrive_as_the_store_defines_them() -> None:
     node = Node()
     client: Client = node.client()
