@@ -37,7 +37,7 @@ from raftkv.observe.metrics import MetricGroup, NodeMetrics
 from raftkv.replica.recovery import recover
 from raftkv.replica.replica import Replica, Stopped
 from raftkv.replica.shell import SystemClock, ThreadWorker, TurnScheduler
-from raftkv.seams import PEER_RAFT, PEER_SNAPSHOT
+from raftkv.seams import PEER_RAFT, PEER_SNAPSHOT, PEER_STATE
 from raftkv.server.listener import ClientListener
 from raftkv.storage.disk import RealDisk
 from raftkv.transport.handshake import LocalHello, Refusal, RefusalReason
@@ -256,7 +256,7 @@ class Node:
 
     def _frames(self, node: NodeId, frames: list[Frame]) -> None:
         for kind, body in frames:
-            if kind in (PEER_RAFT, PEER_SNAPSHOT):
+            if kind in (PEER_RAFT, PEER_SNAPSHOT, PEER_STATE):
                 try:
                     self.replica.receive(node, kind, body)
                 except ProtocolError as error:

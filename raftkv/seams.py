@@ -20,6 +20,7 @@ T = TypeVar("T")
 # Kinds of frames between members. Those from 240 on belong to the link itself.
 PEER_RAFT = 1
 PEER_SNAPSHOT = 2
+PEER_STATE = 3
 PEER_FORWARD = 16
 PEER_FORWARD_REPLY = 17
 

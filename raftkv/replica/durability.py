@@ -84,7 +84,7 @@ class Durability:
     def _interval_over(self) -> bool:
         if self._never:
             # Finished segments, and compaction with them, wait for a job.
-            return self._wal.has_unsynced_segment()
+            return self._wal.has_unsynced_segment
         now_ms = self._clock.now_ms()
         if now_ms < self._sync_due_ms:
             return False

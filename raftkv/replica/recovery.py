@@ -20,6 +20,7 @@ from raftkv.engine.ready import RecoveredLog, SnapshotRecord
 from raftkv.errors import ProtocolError
 from raftkv.kv.image_loader import ImageLoader
 from raftkv.kv.store import KvStore
+from raftkv.replica.agreement import check_not_diverged
 from raftkv.seams import Clock, Disk, Observer
 from raftkv.storage.damage import damaged
 from raftkv.storage.identity import Identity, load_identity, save_identity
@@ -88,6 +89,7 @@ def recover(
         IdentityRefusedError: The directory belongs to another node.
         DiskFullError, DiskFailedError: The disk cannot be used.
     """
+    check_not_diverged(disk)
     identity = _identity(config, disk, random, observer)
     snapshots = SnapshotStore(disk, chunk_bytes=config.limits.snapshot_chunk_bytes)
     newest = snapshots.newest()

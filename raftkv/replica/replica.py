@@ -48,6 +48,7 @@ from raftkv.errors import (
 from raftkv.kv.codec import encode_batch
 from raftkv.kv.store import KvStore
 from raftkv.replica import transfer
+from raftkv.replica.agreement import Agreement
 from raftkv.replica.batches import Batch, Batches
 from raftkv.replica.clockwork import BatchClock
 from raftkv.replica.compaction import Compactor
@@ -65,6 +66,7 @@ from raftkv.seams import (
     OVERLOADED,
     PEER_RAFT,
     PEER_SNAPSHOT,
+    PEER_STATE,
     SHUTTING_DOWN,
     Clock,
     Failure,
@@ -181,6 +183,13 @@ class Replica:
         self._reads = Reads(timeout)
         self._slices = Slices()
         self._handover = Handover(recovered.core)
+        self._agreement = Agreement(
+            node_id=config.node.id,
+            disk=recovered.disk,
+            network=network,
+            observer=observer,
+            now_ms=clock.now_ms(),
+        )
         self._batch_clock = BatchClock(clock, observer)
         self._durability = Durability(
             settings=config.durability,
@@ -371,6 +380,8 @@ class Replica:
             self._wake()
         elif kind == PEER_SNAPSHOT:
             self._receive_snapshot(node, transfer.decode(body))
+        elif kind == PEER_STATE:
+            self._agreement.received(node, body)
         else:
             raise ProtocolError(f"frame of unknown kind {kind}")
 
@@ -491,12 +502,13 @@ class Replica:
         self._slices.retire(self.store)
         self.store = self._loaded[1]
         self._loaded = None
+        self._agreement.forget()
         self._compactor.note_installed(meta.index)
         self._standing.note_committed(meta.configuration)
         self._observer.event("snapshot_installed", index=meta.index, keys=meta.keys)
 
     def _apply(self, ready: Ready) -> None:
-        store, batches = self.store, self._batches
+        store, batches, agreement = self.store, self._batches, self._agreement
         for entry in ready.committed:
             self._compactor.note_applied(len(entry.payload))
             if entry.kind == KIND_COMMANDS:
@@ -507,6 +519,7 @@ class Replica:
                 store.skip(entry.index)
                 if entry.kind == KIND_CONFIGURATION:
                     self._standing.note_committed(self._core.committed_configuration)
+            agreement.note_applied(entry.index, store.state_hash)
         for detail in batches.take_errors():
             self._observer.event("answer_failed", detail=detail)
         if store.alarms:
@@ -545,6 +558,7 @@ class Replica:
         self._durability.mark_if_quiet(now_ms)
         self._slices.run_one()
         self._handover.turn()
+        self._agreement.turn(now_ms, self.store.applied_index, self.configuration)
         if self.store.free_slice():
             self._wake()
 
