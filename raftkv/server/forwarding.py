@@ -241,9 +241,9 @@ class ForwardedStream(CommandPipeline):
         if self._output or self.dirty or not self._fifo:
             self.flush()
 
-    def _take_leading(self, requests: list[list[bytes]]) -> None:
+    def _gather(self, requests: list[list[bytes]], first: int) -> int:
         self._started = True
-        super()._take_leading(requests)
+        return super()._gather(requests, first)
 
     def _take_following(self, requests: list[list[bytes]]) -> None:
         if self._started:

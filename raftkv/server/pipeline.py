@@ -129,13 +129,15 @@ class CommandPipeline:
         elif self._poisoned:
             self._refuse(requests)
         elif self._replica.is_leader:
-            self._take_leading(requests)
+            position = self._gather(requests, 0)
+            if position < len(requests):
+                self._take_rest(requests, position)
         else:
             self._take_following(requests)
 
-    def _take_leading(self, requests: list[list[bytes]]) -> None:
+    def _take_rest(self, requests: list[list[bytes]], position: int) -> None:
+        """Go on behind the first run, with a request that is in no run."""
         count = len(requests)
-        position = self._gather(requests, 0)
         while position < count:
             if not self._take_single(requests, position):
                 return

@@ -52,9 +52,7 @@ class Run:
     @property
     def finished(self) -> bool:
         """Whether the answers, or the reason why there are none, have arrived."""
-        return (
-            self.results is not None or self.failure is not None or self.replies is not None
-        )
+        return self.results is not None or self.failure is not None or self.replies is not None
 
     def resolve(self, results: Sequence[object]) -> None:
         """Take one result a request, in order."""

@@ -9,6 +9,23 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields
 
+# What `ClientListener.counters` returns, for /metrics and its page.
+MEANINGS = {
+    "connections": "Open client connections.",
+    "connections_held": "Client connections with requests that wait for a leader.",
+    "commands": "Commands carried out or proposed since the start.",
+    "connections_accepted": "Clients that connected and were let in.",
+    "connections_refused": "Clients turned away because of limits.clients_max.",
+    "connections_closed_slow": "Clients cut off because of limits.output_buffer_bytes_max.",
+    "connections_closed_idle": "Clients closed because of limits.idle_seconds_max.",
+    "protocol_errors": "Clients closed because of bytes that are not the protocol.",
+    "error_replies": "Requests refused before they reached the store.",
+    "forwards_sent": "Batches of requests sent to the leader for a client.",
+    "forwards_received": "Batches of requests carried out for another node.",
+    "bytes_received": "Bytes from clients.",
+    "bytes_sent": "Bytes to clients.",
+}
+
 
 @dataclass(slots=True)
 class Statistics:

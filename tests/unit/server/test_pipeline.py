@@ -17,6 +17,7 @@ from raftkv.seams import (
     TIMEOUT,
     Failure,
 )
+from raftkv.server.statistics import MEANINGS
 from tests.unit.server.harness import Client, Node, encode, pipeline
 
 
@@ -489,6 +490,7 @@ def test_counters_for_metrics() -> None:
     assert counters["connections"] == counters["connections_accepted"] == 1
     assert counters["error_replies"] == 1
     assert counters["bytes_received"] > 0
+    assert set(counters) == set(MEANINGS)
 
 
 def test_opcodes_arrive_as_the_store_defines_them() -> None:
