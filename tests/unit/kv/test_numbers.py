@@ -63,7 +63,7 @@ def test_floats_are_read_and_written(text: bytes, written: bytes) -> None:
 @pytest.mark.parametrize(
     "text",
     [b"", b" 1", b"1 ", b"1e", b"e1", b".", b"0x", b"0xg", b"nan", b"inf", b"1_0", b"1e4933",
-     b"1e-5000", b"1e99999999999999999999", b"1e-99999999999999999999", b"0x1p16384",
+     b"1e-5000", b"1e-4951", b"1e99999999999999999999", b"1e-99999999999999999999", b"0x1p16384",
      b"0x1p-99999", b"1" * 5120],
 )  # fmt: skip
 def test_texts_that_strtold_would_not_take(text: bytes) -> None:
