@@ -240,7 +240,7 @@ class RaftCore:
                         id=member.id,
                         connected=state.connected,
                         match_index=match,
-                        voter=engine.counts(member.id, state),
+                        voter=engine.is_named(member.id, state),
                     )
                 )
         return tuple(statuses)
@@ -358,9 +358,10 @@ class RaftCore:
             return
         if state.hello is None or state.hello.disk_id != item.hello.disk_id:
             engine.match_indexes[state.node] = 0
+            state.admitted = False
         state.connected = True
         state.hello = item.hello
-        state.hello_round = engine.round + 1
+        state.admitted = state.admitted or item.hello.admitted
         state.full = False
         match = engine.match_indexes[state.node]
         guess = min(item.hello.last_index, engine.log.last_index) + 1

@@ -42,8 +42,11 @@ class ElectionMends(ReplicationMends):
 
     def on_vote_request(self, node_id: NodeId, message: VoteRequest) -> None:
         """Give the vote of this term, or say whether it would be given."""
-        if not self.may_vote or not self.counts(node_id, self.peers[node_id]):
+        state = self.peers[node_id]
+        if not self.may_vote or not self.is_named(node_id, state):
             return
+        # Only an admitted disk asks, or answers.
+        state.admitted = True
         if message.term < self.term or (message.pre and message.term == self.term):
             self.send_vote_reply(node_id, self.term, granted=False, pre=message.pre)
             return
@@ -55,7 +58,7 @@ class ElectionMends(ReplicationMends):
             return
         SyncObj._SyncObj__onMessageReceived(
             self,
-            self.peers[node_id].node,
+            state.node,
             {
                 "type": "request_vote",
                 "term": message.term,
@@ -73,8 +76,10 @@ class ElectionMends(ReplicationMends):
 
     def on_vote_reply(self, node_id: NodeId, message: VoteReply) -> None:
         """Count one vote of one member of this term."""
-        if not self.counts(node_id, self.peers[node_id]) or not message.granted:
+        state = self.peers[node_id]
+        if not self.is_named(node_id, state) or not message.granted:
             return
+        state.admitted = True
         if message.pre:
             self._count_prevote(node_id, message)
             return
@@ -83,7 +88,7 @@ class ElectionMends(ReplicationMends):
         self.voters_heard.add(node_id)
         self.voter_walls_ms.append(message.wall_ms)
         SyncObj._SyncObj__onMessageReceived(
-            self, self.peers[node_id].node, {"type": "response_vote", "term": message.term}
+            self, state.node, {"type": "response_vote", "term": message.term}
         )
 
     def _count_prevote(self, node_id: NodeId, message: VoteReply) -> None:
@@ -126,7 +131,7 @@ class ElectionMends(ReplicationMends):
             transfer=transfer,
         )
         for node_id, state in self.peers.items():
-            if state.connected and self.counts(node_id, state):
+            if state.connected and self.is_named(node_id, state):
                 self.send(node_id, request)
 
     def _SyncObj__onBecomeLeader(self) -> None:  # noqa: N802

@@ -11,9 +11,8 @@ what it promised:
 
 * founding: a node with an empty log may vote once *every* initial member has
   answered and none holds anything either;
-* a wiped node follows the log without being counted, until a leader that was
-  confirmed by a quorum without it, after it appeared, has committed a
-  configuration naming its new disk.
+* a wiped node follows the log without being counted, until a configuration that
+  names its new disk is committed by a quorum without it (ADR 13).
 
 Tests: tests/unit/engine/test_membership.py, tests/sim.
 """
@@ -81,12 +80,28 @@ class MembershipMends(EngineState):
         mine = self.member
         return self.admitted and mine is not None and mine.voter
 
-    def counts(self, node_id: NodeId, state: PeerState) -> bool:
-        """Whether a peer's votes and acknowledgements count."""
+    def is_named(self, node_id: NodeId, state: PeerState) -> bool:
+        """Whether the configuration in force counts the disk that a peer has.
+
+        That is enough for a vote: a disk that is not admitted gives none.
+        """
         member = self.configurations.in_force.member(node_id)
         if member is None or not member.voter or state.hello is None:
             return False
         return member.disk_id in ("", state.hello.disk_id)
+
+    def counts(self, node_id: NodeId, state: PeerState) -> bool:
+        """Whether a peer's acknowledgements and answers to rounds count."""
+        # Why the configuration in force does not suffice: a candidate may hold the
+        # vote of the lost disk in a newer term, and win once its requests reach a
+        # node that this configuration has not reached. So it must be committed by
+        # the others first. Proof: tests/unit/engine/test_membership.py.
+        if not self.is_named(node_id, state):
+            return False
+        if not state.admitted and state.hello is not None:
+            committed = self.configurations.at(self.commit_index).member(node_id)
+            state.admitted = committed is not None and committed.disk_id == state.hello.disk_id
+        return state.admitted
 
     def counted_peers(self) -> list[PeerState]:
         """Peers whose word counts, connected or not."""
@@ -176,7 +191,11 @@ class MembershipMends(EngineState):
         return member.disk_id if hello is None else hello.disk_id
 
     def let_in_new_disk(self) -> None:
-        """Propose the new disk of a wiped member that has caught up, if that is safe."""
+        """Propose the new disk of a wiped member that has caught up.
+
+        The entry is committed without that disk (see `counts`), and everybody
+        who gets it forgets the old one.
+        """
         for node_id, state in self.peers.items():
             member = self.configurations.in_force.member(node_id)
             if member is None or state.hello is None or not state.connected:
@@ -184,12 +203,6 @@ class MembershipMends(EngineState):
             if member.disk_id in ("", state.hello.disk_id) or state.hello.admitted:
                 continue
             if self.match_indexes[state.node] < self.commit_index:
-                continue
-            # Why wait for a round: only a quorum that follows this leader after
-            # the wiped node appeared, and without it, rules out that a newer
-            # leader was elected, and wrote, on the strength of the lost disk.
-            if self.confirmed_round() < state.hello_round:
-                self.round_requested = True
                 continue
             self.propose_configuration(
                 _with_disk(self.configurations.in_force, node_id, state.hello.disk_id)

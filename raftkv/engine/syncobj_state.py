@@ -77,7 +77,8 @@ class PeerState:
     Attributes:
         node: Key of this peer in the library's tables.
         hello: What it said when its link last came up; kept after a loss.
-        hello_round: First round begun after that moment.
+        admitted: Its disk is known to be admitted: it said so, or gave or
+            asked for a vote, or a committed configuration names it.
         confirmed_round: Newest round of this term that it has answered.
         rewind_round: Rejections of this round or an older one are late.
         inflight: (last index, bytes) of each append not yet acknowledged.
@@ -88,7 +89,7 @@ class PeerState:
     node: PeerNode
     connected: bool = False
     hello: PeerHello | None = None
-    hello_round: int = 0
+    admitted: bool = False
     confirmed_round: int = 0
     rewind_round: int = 0
     inflight: deque[tuple[int, int]] = field(default_factory=deque)
