@@ -42,11 +42,13 @@ class ClusterFiles:
         configs: One file a node, in the order of the members.
         peer_secret: File of the secret.
         members: The first cluster.
+        used_data_directories: Those that hold the data of a node already.
     """
 
     configs: tuple[Path, ...]
     peer_secret: Path
     members: tuple[Member, ...]
+    used_data_directories: tuple[Path, ...]
 
 
 def local_members(nodes: int, *, base_port: int = BASE_PORT) -> tuple[Member, ...]:
@@ -187,7 +189,13 @@ def write_cluster(
     except OSError as error:
         where = error.filename or directory
         raise ConfigError([f"{where}: cannot be written: {error.strerror or error}"]) from None
-    return ClusterFiles(configs=tuple(texts), peer_secret=secret_path, members=members)
+    homes = [Path(working_directory) / data_path / member.id for member in members]
+    return ClusterFiles(
+        configs=tuple(texts),
+        peer_secret=secret_path,
+        members=members,
+        used_data_directories=tuple(home for home in homes if (home / "identity").exists()),
+    )
 
 
 def ensure_local_peer_secret(config: Config) -> bool:

@@ -120,7 +120,6 @@ class Node:
         self._config = config
         self._clock = SystemClock()
         self._observer = observer
-        self._disk = RealDisk(config.node.data_dir)
         self._draining = False
         self._ended = asyncio.Event()
         self._stopped: Stopped | None = None
@@ -129,6 +128,7 @@ class Node:
     async def run(self) -> int:
         """Start, serve, stop; return the exit code."""
         try:
+            self._disk = RealDisk(self._config.node.data_dir)
             self._disk.lock()
             self._build()
         except DirectoryInUseError as error:

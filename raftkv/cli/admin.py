@@ -74,11 +74,14 @@ def summary(statuses: list[NodeStatus]) -> tuple[str, str]:
     """Return one line that says how the cluster is."""
     up = [status for status in statuses if not status.error]
     leaders = [status for status in up if status.is_leader]
-    count = f"{len(up)} of {len(statuses)} nodes answer"
+    count = f"{len(up)} of {terminal.count_of(len(statuses), 'node')} answer"
+    if len(statuses) == 1:
+        count += "s"
     if not up:
         return ("no node answers", "red")
     if not leaders:
-        awaited = {str(status.fields.get("waiting_for") or "") for status in up} - {""}
+        waiting_for = [str(status.fields.get("waiting_for") or "").split(",") for status in up]
+        awaited = {name for names in waiting_for for name in names} - {""}
         founding = f"; the first election waits for {', '.join(sorted(awaited))}" if awaited else ""
         return (f"no leader{founding}; {count}", "red")
     leader = max(leaders, key=lambda status: status.term)

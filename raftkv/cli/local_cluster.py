@@ -23,12 +23,21 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import raftkv
+from raftkv.cli import terminal
 from raftkv.cli.processes import ProcessRecord, identity_of, load_record, save_record
 from raftkv.client.protocol import split_address
-from raftkv.cluster_files import BASE_PORT, write_cluster
+from raftkv.cluster_files import (
+    ADMIN_PORT_STEP,
+    BASE_PORT,
+    LOCAL_HOST,
+    local_members,
+    write_cluster,
+)
 from raftkv.errors import RaftKvError
 from raftkv.settings import load_config
 
+# As many as survive the loss of one.
+NODES = 3
 # A node stops by itself within 5 s of SIGTERM.
 STOP_S_MAX = 8.0
 _POLL_S = 0.05
@@ -147,6 +156,12 @@ class LocalCluster:
                 f"Stop it, or choose other ports with --base-port and another --dir."
             )
 
+    def taken_client_addresses(self) -> list[str]:
+        """Return where clients would find somebody, with the node that belongs there."""
+        return [
+            f"{node.client} ({node.node_id})" for node in self.nodes if not _is_free(node.client)
+        ]
+
     def start(self) -> None:
         """Start every node; returns before they are ready."""
         for node in self.nodes:
@@ -260,6 +275,25 @@ def open_cluster(directory: Path) -> LocalCluster | None:
     return LocalCluster(directory, nodes) if nodes else None
 
 
+def _check_ports(nodes: int, base_port: int) -> None:
+    """Make sure that a new cluster can listen, before its ports are written down for good."""
+    taken = [
+        address
+        for number, member in enumerate(local_members(nodes, base_port=base_port))
+        for address in (
+            member.client,
+            member.peer,
+            f"{LOCAL_HOST}:{base_port + ADMIN_PORT_STEP + number}",
+        )
+        if not _is_free(address)
+    ]
+    if taken:
+        raise InUseError(
+            f"in use by another program: {', '.join(taken)}. "
+            "Stop it, or choose other ports with --base-port."
+        )
+
+
 def make_cluster(directory: Path, *, nodes: int | None, base_port: int | None) -> LocalCluster:
     """Return the cluster of a directory, made if there is none.
 
@@ -270,16 +304,15 @@ def make_cluster(directory: Path, *, nodes: int | None, base_port: int | None) -
 
     Raises:
         LocalClusterError: What is there does not fit what was asked for.
+        InUseError: A port of a new cluster is taken; nothing was written.
         ConfigError: A config file is bad, or cannot be written.
     """
     cluster = open_cluster(directory)
     if cluster is None:
-        write_cluster(
-            directory,
-            nodes=3 if nodes is None else nodes,
-            base_port=BASE_PORT if base_port is None else base_port,
-            working_directory=directory,
-        )
+        nodes = NODES if nodes is None else nodes
+        base_port = BASE_PORT if base_port is None else base_port
+        _check_ports(nodes, base_port)
+        write_cluster(directory, nodes=nodes, base_port=base_port, working_directory=directory)
         cluster = open_cluster(directory)
         assert cluster is not None
         return cluster
@@ -287,7 +320,8 @@ def make_cluster(directory: Path, *, nodes: int | None, base_port: int | None) -
     first_port = split_address(cluster.nodes[0].client)[1]
     if nodes not in (None, count) or base_port not in (None, first_port):
         raise LocalClusterError(
-            f"{directory} holds a cluster of {count} nodes from port {first_port} on. "
+            f"{directory} holds a cluster of {terminal.count_of(count, 'node')} "
+            f"from port {first_port} on. "
             "Start it without --nodes and --base-port, or choose another --dir."
         )
     return cluster

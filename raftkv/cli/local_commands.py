@@ -63,6 +63,15 @@ def exit_meaning(code: int) -> str:
     return f"exit code {code}" + (f": {meaning}" if meaning else "")
 
 
+def _exit_label(code: int) -> str:
+    """Return how a process ended, short enough for a column of 80."""
+    if code >= 0:
+        return f"exit {code}"
+    with contextlib.suppress(ValueError):
+        return signal.Signals(-code).name
+    return f"signal {-code}"
+
+
 @click.command()
 @click.option("--nodes", type=click.IntRange(1, 15), metavar="N", help="How many.  [default: 3]")
 @_DIRECTORY
@@ -89,7 +98,8 @@ def up(nodes: int | None, directory: Path, base_port: int | None, detach: bool) 
     with _stop_signals():
         try:
             cluster.start()
-            click.echo(f"Starting {len(cluster.nodes)} nodes in {cluster.directory}")
+            count = terminal.count_of(len(cluster.nodes), "node")
+            click.echo(f"Starting {count} in {cluster.directory}")
             view = _View(cluster)
             if detach:
                 _wait_until_ready(view)
@@ -115,6 +125,7 @@ def down(directory: Path) -> None:
         click.echo(f"{node.node_id} stopped")
     if not stopped:
         click.echo(f"Nothing is running in {directory}")
+    _tell_left_alone(cluster)
 
 
 class _StopRequestedError(Exception):
@@ -149,12 +160,21 @@ def _stop(cluster: LocalCluster) -> None:
         if node.node_id not in already:
             click.echo(f"{node.node_id} stopped")
         failed = failed or code not in (0, None)
+    _tell_left_alone(cluster)
     click.echo(f"The data is kept in {cluster.directory}")
     raise SystemExit(terminal.EXIT_FAILED if failed else 0)
 
 
 def _tell_killed(node: LocalNode) -> None:
     click.secho(f"{node.node_id} did not stop in time and was killed", fg="yellow", err=True)
+
+
+def _tell_left_alone(cluster: LocalCluster) -> None:
+    """Name what still listens where the nodes did: most likely started by hand."""
+    addresses = cluster.taken_client_addresses()
+    if addresses:
+        text = f"not started by `raftkv up`, and left alone: {', '.join(addresses)}"
+        click.secho(text, fg="yellow", err=True)
 
 
 class _View:
@@ -218,11 +238,11 @@ class _View:
             row[0] = node.node_id
             if status.error:
                 row[1] = ("starting", "yellow") if code is None else ("stopped", "red")
-            process: terminal.Cell = "elsewhere"
+            process: terminal.Cell = "by hand"
             if code is None and node.process is not None:
                 process = str(node.process.pid)
             elif code is not None and status.error:
-                process = (exit_meaning(code), "red")
+                process = (_exit_label(code), "red")
             row.append(process)
         return rows
 

@@ -47,6 +47,24 @@ def _load(path: str, overrides: tuple[str, ...]) -> LoadedConfig:
     return loaded
 
 
+def _check_working_directory(path: str, data_directory: str) -> None:
+    """Refuse to begin a second, empty data directory because of where somebody stands.
+
+    Relative paths start at the working directory. A node that is started again
+    from another one would find nothing there and come up as new.
+    """
+    home = os.path.dirname(path)
+    beside_the_file = os.path.join(home, data_directory)
+    if os.path.isabs(data_directory) or os.path.exists(data_directory):
+        return
+    if os.path.exists(os.path.join(beside_the_file, "identity")):
+        refuse(ConfigError([
+            f"node.data_dir: {data_directory} starts at the working directory, and is not there; "
+            f"the data of this node is in {beside_the_file}. "
+            f"Start it with: cd {home} && raftkv start --config {os.path.basename(path)}"
+        ]))  # fmt: skip
+
+
 @click.command()
 @click.option("--config", "-c", "path", required=True, metavar="FILE", help="Config of the node.")
 @_OVERRIDES
@@ -63,6 +81,7 @@ def start(path: str, overrides: tuple[str, ...]) -> None:
       7  removed from the cluster, or refused by it
     """
     loaded = _load(path, overrides)
+    _check_working_directory(path, loaded.config.node.data_dir)
     from raftkv.node import run
 
     raise SystemExit(run(loaded.config))
@@ -88,7 +107,13 @@ def init(nodes: int, directory: Path, base_port: int, force: bool) -> None:
     for path in files.configs:
         click.echo(f"wrote {path}")
     click.echo(f"secret of the peers: {files.peer_secret}")
-    click.echo(f"\nStart each node with: raftkv start --config {files.configs[0]}")
+    for node_directory in files.used_data_directories:
+        warning = f"{node_directory} holds data of an earlier node, which would be used"
+        click.echo(f"{click.style('warning:', fg='yellow')} {warning}", err=True)
+    click.echo(
+        "\nStart each node from this directory, in which the paths of data and secret begin:"
+    )
+    click.echo(f"  raftkv start --config {files.configs[0]}")
 
 
 @click.group()
@@ -96,7 +121,7 @@ def config() -> None:
     """Check or show the settings of a node."""
 
 
-@config.command()
+@config.command(short_help="List every problem of config FILES.")
 @click.argument("files", nargs=-1, required=True, metavar="FILE...")
 @_OVERRIDES
 def check(files: tuple[str, ...], overrides: tuple[str, ...]) -> None:

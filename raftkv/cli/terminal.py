@@ -164,6 +164,11 @@ def rich_table(columns: Sequence[str], rows: Sequence[Sequence[Cell]], *, title:
     return table
 
 
+def count_of(number: int, thing: str) -> str:
+    """Return `1 node` or `3 nodes`."""
+    return f"{number} {thing}" if number == 1 else f"{number} {thing}s"
+
+
 def echo_table(columns: Sequence[str], rows: Sequence[Sequence[Cell]]) -> None:
     """Write a table in the form that suits the output."""
     if not is_terminal():

@@ -48,7 +48,7 @@ def test_status_for_programs(run: Run, cluster: FakeCluster) -> None:
 def test_status_says_whom_the_first_election_waits_for() -> None:
     statuses = [NodeStatus(address="a:1", node_id="n1", fields={"waiting_for": "n3"})]
     assert admin.summary(statuses) == (
-        "no leader; the first election waits for n3; 1 of 1 nodes answer", "red",
+        "no leader; the first election waits for n3; 1 of 1 node answers", "red",
     )  # fmt: skip
 
 

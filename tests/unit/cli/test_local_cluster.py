@@ -77,6 +77,17 @@ def test_a_port_that_is_taken_is_named(cluster_here: LocalCluster) -> None:
             cluster_here.check_free()
 
 
+def test_nothing_is_written_where_a_port_of_a_new_cluster_is_taken(
+    run: Run, tmp_path: Path
+) -> None:
+    directory = tmp_path / "new"
+    with socket.create_server(("127.0.0.1", 26602)):
+        result = run("up", "--dir", str(directory), "--base-port", "26401")
+    assert result.exit_code == 4
+    assert "in use by another program: 127.0.0.1:26602. " in result.stderr
+    assert not directory.exists()
+
+
 def test_a_running_cluster_is_not_started_twice(
     cluster_here: LocalCluster, child: subprocess.Popen[bytes]
 ) -> None:
@@ -156,6 +167,13 @@ def test_down_where_nothing_runs(run: Run, cluster_here: LocalCluster) -> None:
     result = run("down", "--dir", str(cluster_here.directory))
     assert result.exit_code == 0
     assert "Nothing is running" in result.stdout
+
+
+def test_down_names_what_it_leaves_alone(run: Run, cluster_here: LocalCluster) -> None:
+    with socket.create_server(("127.0.0.1", 26402)):
+        result = run("down", "--dir", str(cluster_here.directory))
+    assert result.exit_code == 0
+    assert "left alone: 127.0.0.1:26402 (n2)" in result.stderr
 
 
 def test_up_says_what_is_in_the_way(run: Run, cluster_here: LocalCluster) -> None:

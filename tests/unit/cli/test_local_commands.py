@@ -38,8 +38,8 @@ def view(cluster: FakeCluster, tmp_path: Path) -> Iterator[_View]:
     made.close()
 
 
-def drawn(view: _View) -> str:
-    console = Console(width=140, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
+def drawn(view: _View, *, width: int = 140) -> str:
+    console = Console(width=width, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
     with console.file:
         console.print(_panel(view))
     return console.export_text()
@@ -81,14 +81,31 @@ def test_the_end_of_a_node_is_told_with_its_log(view: _View, cluster: FakeCluste
     assert f"  Its whole log: {node.log}" in said
     assert "raftkv start --config node2.toml" in told
     assert [cell_text(cell) for cell in view.rows()[1]][1] == "stopped"
-    assert cell_text(view.rows()[1][-1]) == "exit code 3: damaged data"
+    assert cell_text(view.rows()[1][-1]) == "exit 3"
 
 
-def test_a_node_that_was_started_again_elsewhere_is_alive(view: _View) -> None:
+def test_a_node_that_was_started_again_by_hand_is_alive(view: _View) -> None:
     view.cluster.nodes[1].process = ended_process(1)
     view.refresh(lambda line: None)
     assert [cell_text(cell) for cell in view.rows()[1]][1] == "follower"
-    assert cell_text(view.rows()[1][-1]) == "elsewhere"
+    assert cell_text(view.rows()[1][-1]) == "by hand"
+
+
+def test_no_address_is_cut_in_a_terminal_of_80_columns(
+    view: _View, cluster: FakeCluster, tmp_path: Path
+) -> None:
+    program = "import os, signal; os.kill(os.getpid(), signal.SIGKILL)"
+    killed = subprocess.Popen([sys.executable, "-c", program])
+    killed.wait(10)
+    cluster.nodes[1].stop()
+    view.cluster.nodes[1].process = killed
+    view.cluster.nodes[2].process = ended_process(1)
+    view.refresh(lambda line: None)
+    text = drawn(view, width=80)
+    assert "SIGKILL" in text
+    assert "by hand" in text
+    for node in cluster.nodes:
+        assert f" {node.address} " in text
 
 
 def test_the_panel_shows_every_node_and_what_to_type(view: _View, cluster: FakeCluster) -> None:

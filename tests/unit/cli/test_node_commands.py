@@ -31,6 +31,25 @@ def test_init_overwrites_nothing_unless_forced(run: Run) -> None:
     assert run("init", "--dir", "made", "--force").exit_code == 0
 
 
+def test_init_warns_where_old_data_would_be_used(run: Run) -> None:
+    run("init", "--dir", "made")
+    Path("data/n2").mkdir()
+    Path("data/n2/identity").write_bytes(b"anything")
+    result = run("init", "--dir", "other")
+    assert result.exit_code == 0
+    assert result.stderr == "warning: data/n2 holds data of an earlier node, which would be used\n"
+
+
+def test_a_node_is_not_started_as_new_from_the_wrong_directory(run: Run) -> None:
+    run("init", "--dir", "made")
+    Path("made/data/n1").mkdir(parents=True)
+    Path("made/data/n1/identity").write_bytes(b"anything")
+    result = run("start", "--config", "made/node1.toml")
+    assert result.exit_code == 2
+    assert "cd made && raftkv start --config node1.toml" in result.stderr
+    assert not Path("data/n1").exists()
+
+
 def bad_config() -> str:
     Path("bad.toml").write_text("[node]\nid = 5\n[timings]\nheartbeat_ms = 1\n")
     return "bad.toml"
