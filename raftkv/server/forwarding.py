@@ -21,7 +21,7 @@ from raftkv.resp.parser import RequestParser
 from raftkv.resp.values import encode_error
 from raftkv.seams import NOT_LEADER, Network
 from raftkv.server.command_table import CommandSpec, Kind
-from raftkv.server.pipeline import CommandPipeline
+from raftkv.server.pipeline import NOT_LEADER_REPLY, CommandPipeline
 from raftkv.server.runs import Run
 from raftkv.server.service import Service
 from raftkv.types import NodeId
@@ -218,7 +218,16 @@ class Forwarder:
 class ForwardedStream(CommandPipeline):
     """The requests of one forward on the node that leads."""
 
-    __slots__ = ("_forwarder", "_node", "_number", "_parts", "_refused", "_size", "_started")
+    __slots__ = (
+        "_ended",
+        "_forwarder",
+        "_node",
+        "_number",
+        "_parts",
+        "_refused",
+        "_size",
+        "_started",
+    )
 
     def __init__(self, forwarder: Forwarder, node: NodeId, number: int, protocol: int) -> None:
         """Reply to `node` under `number`."""
@@ -233,6 +242,7 @@ class ForwardedStream(CommandPipeline):
         self._size = 0
         self._refused = False
         self._started = False
+        self._ended = False
 
     def carry_out(self, requests: list[list[bytes]]) -> None:
         """Run the requests; the reply leaves when the last one is answered."""
@@ -247,7 +257,8 @@ class ForwardedStream(CommandPipeline):
 
     def _take_following(self, requests: list[list[bytes]]) -> None:
         if self._started:
-            self._output += [encode_error("NOTAPPLIED not leader")] * len(requests)
+            for _ in requests:
+                self._reply(NOT_LEADER_REPLY)
         else:
             self._refused = True
 
@@ -286,6 +297,9 @@ class ForwardedStream(CommandPipeline):
         return self._node
 
     def _end(self) -> None:
+        if self._ended:
+            return
+        self._ended = True
         if self._refused:
             outcome = _REFUSED
         elif self._size > REPLIES_BYTES_MAX:

@@ -43,6 +43,7 @@ _READS_LOGGED_MAX = 64
 _WAITING_BYTES_MAX = 1024 * 1024
 
 NO_LEADER_REPLY = encode_error("CLUSTERDOWN no leader elected")
+NOT_LEADER_REPLY = encode_error("NOTAPPLIED not leader")
 EARLIER_UNKNOWN_REPLY = encode_error("NOTAPPLIED earlier command unknown")
 
 
@@ -438,7 +439,7 @@ class CommandPipeline:
         self._blocked = True
 
     def _not_leader_replies(self, run: Run) -> list[bytes]:
-        return [encode_error("NOTAPPLIED not leader")] * (run.end - run.first)
+        return [NOT_LEADER_REPLY] * (run.end - run.first)
 
     # ------------------------------------------------------------ for derived classes
 
@@ -450,7 +451,7 @@ class CommandPipeline:
     def _take_following(self, requests: list[list[bytes]]) -> None:
         """Carry out requests on a node that does not lead."""
         for _ in requests:
-            self._reply(encode_error("NOTAPPLIED not leader"))
+            self._reply(NOT_LEADER_REPLY)
 
     def _send(self, parts: Sequence[bytes]) -> None:
         """Hand replies on."""

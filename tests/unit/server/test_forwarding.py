@@ -189,6 +189,30 @@ class TestRefused:
         cluster.turn()
         assert client.replies() == [b"OK", b"1"]
 
+    def test_leadership_lost_in_the_middle_is_told_command_by_command(self) -> None:
+        cluster = proxied()
+        client = cluster["n2"].client()
+        client.send(pipeline("SET a 1", "KEYS *", "SET b 1", "KEYS *", "GET b"))
+        cluster["n1"].replica.turn()
+        cluster["n1"].replica.turn()
+        cluster["n1"].replica.is_leader = False
+        cluster["n1"].replica.fail_all(NOT_LEADER)
+        assert client.replies() == [b"OK", [b"a"], *["NOTAPPLIED not leader"] * 3]
+        assert not client.transport.closed
+
+    def test_each_forward_is_answered_once(self) -> None:
+        cluster = proxied()
+        cluster["n1"].network.is_holding = True
+        client = cluster["n2"].client()
+        cluster["n1"].replica.propose = (  # type: ignore[method-assign]
+            lambda commands, slot: slot.fail(DISCARDED)
+        )
+        client.send("SET a 1")
+        cluster["n1"].replica.end_turn()
+        assert len(cluster["n1"].network.frames) == 1
+        cluster["n1"].network.deliver()
+        assert client.replies() == ["NOTAPPLIED entry discarded"]
+
     def test_held_while_nobody_leads_then_forwarded(self) -> None:
         cluster = proxied(leader=None)
         client = cluster["n2"].client()
