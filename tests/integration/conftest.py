@@ -16,8 +16,9 @@ def pytest_runtest_makereport(
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     report = yield
     if report.failed:
-        for value in getattr(item, "funcargs", {}).values():
-            if isinstance(value, Cluster):
-                for node in value.nodes:
+        values = getattr(item, "funcargs", {}).values()
+        for cluster in {id(value): value for value in values}.values():
+            if isinstance(cluster, Cluster):
+                for node in cluster.nodes:
                     report.sections.append((f"last lines of {node.log}", node.log_tail()))
     return report
