@@ -77,19 +77,28 @@ class ApplyMends(TransferMends):
         """After leaving office: nobody will report on what is still waiting."""
         waiting = self._SyncObj__commandsWaitingCommit
         for index in sorted(waiting):
-            replaced = index <= self.commit_index
+            # No term where a snapshot covers the index: it may hold the proposal.
+            held = self.log.term_at(index) if index <= self.commit_index else None
+            kept = []
             for term, token in waiting[index]:
-                if replaced and self.log.term_at(index) == term:
-                    continue
-                reason = "entry discarded" if replaced else "leadership lost"
-                self.outcomes.append(Outcome(token, replaced, reason))
-            waiting[index] = [
-                (term, token)
-                for term, token in waiting[index]
-                if replaced and self.log.term_at(index) == term
-            ]
-            if not waiting[index]:
+                if held is None:
+                    self.outcomes.append(Outcome(token, False, "leadership lost"))
+                elif held != term:
+                    self.outcomes.append(Outcome(token, True, "entry discarded"))
+                else:
+                    kept.append((term, token))
+            if kept:
+                waiting[index] = kept
+            else:
                 del waiting[index]
+
+    def answer_covered_proposals(self, index: Index) -> None:
+        """After a snapshot was adopted: what it covers is not handed out any more."""
+        waiting = self._SyncObj__commandsWaitingCommit
+        for covered in sorted(waiting):
+            if covered <= index:
+                for _, token in waiting.pop(covered):
+                    self.outcomes.append(Outcome(token, False, "leadership lost"))
 
     def _SyncObj__doApplyCommand(self, command: bytes) -> NoReturn:  # noqa: N802
         """Unreachable: the library would unpickle here."""

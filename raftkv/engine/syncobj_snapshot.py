@@ -41,6 +41,7 @@ class SnapshotMends(ApplyMends):
                 self.configurations.compact(meta.index)
             self.set_commit(meta.index)
             self._SyncObj__raftLastApplied = meta.index
+            self.answer_covered_proposals(meta.index)
             self.install = meta
             self.refresh_members()
         if node_id in self.peers:
