@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hiredis
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from raftkv.config import Limits
@@ -86,6 +86,8 @@ def sorted_keys(replies: list[object]) -> list[object]:
 
 
 @given(program=PROGRAMS)
+@example(program=(["SET a 1", "GET a"], [(len(pipeline("SET a 1")), ""), (99, "reads")], 8))
+@example(program=(["GET a", "SET a 1"], [(len(pipeline("GET a")), ""), (99, "writes")], 8))
 def test_on_the_leader(program: tuple[list[str], list[tuple[int, str]], int]) -> None:
     lines, cuts, pipeline_max = program
     node = Node(limits=Limits(pipeline_commands_max=pipeline_max))
