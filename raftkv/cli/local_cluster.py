@@ -87,6 +87,12 @@ class LocalNode:
         record = load_record(self.pid_file)
         return record if record is not None and record.is_alive() else None
 
+    def unrecorded(self) -> ProcessRecord | None:
+        """Return its process if that was started here and not written down yet."""
+        if self.process is None or self.process.poll() is not None:
+            return None
+        return ProcessRecord(self.process.pid, identity_of(self.process.pid))
+
     def exit_code(self) -> int | None:
         """Return how its process ended; None if it runs, or was not started here.
 
@@ -187,7 +193,7 @@ class LocalCluster:
         Returns:
             The nodes that were running.
         """
-        records = {node.node_id: node.record() for node in self.nodes}
+        records = {node.node_id: node.record() or node.unrecorded() for node in self.nodes}
         stopping = [node for node in self.nodes if records[node.node_id] is not None]
         for record in records.values():
             if record is not None:

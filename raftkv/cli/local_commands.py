@@ -159,7 +159,8 @@ def _stop(cluster: LocalCluster) -> None:
         code = node.exit_code()
         if node.node_id not in already:
             click.echo(f"{node.node_id} stopped")
-        failed = failed or code not in (0, None)
+        # A process that was asked before it could answer ends by the signal itself.
+        failed = failed or code not in (0, None, -signal.SIGTERM)
     _tell_left_alone(cluster)
     click.echo(f"The data is kept in {cluster.directory}")
     raise SystemExit(terminal.EXIT_FAILED if failed else 0)

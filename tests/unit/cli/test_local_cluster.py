@@ -108,6 +108,16 @@ def test_stop_ends_what_is_recorded_and_forgets_it(
     assert cluster_here.stop() == []
 
 
+def test_stop_ends_what_was_started_and_not_recorded_yet(
+    cluster_here: LocalCluster, child: subprocess.Popen[bytes]
+) -> None:
+    """Ctrl-C between the start of a process and its record leaves nothing behind."""
+    node = cluster_here.nodes[1]
+    node.process = child
+    assert cluster_here.stop() == [node]
+    assert node.exit_code() == -signal.SIGTERM
+
+
 def test_stop_leaves_a_stranger_alone(
     cluster_here: LocalCluster, child: subprocess.Popen[bytes]
 ) -> None:
