@@ -34,11 +34,13 @@ from raftkv.errors import (
 from raftkv.observe.http import AdminServer
 from raftkv.observe.logs import LogObserver, configure_logging
 from raftkv.observe.metrics import MetricGroup, NodeMetrics
+from raftkv.replica.ports import Stopped
 from raftkv.replica.recovery import recover
-from raftkv.replica.replica import Replica, Stopped
+from raftkv.replica.replica import Replica
 from raftkv.replica.shell import SystemClock, ThreadWorker, TurnScheduler
 from raftkv.seams import PEER_RAFT, PEER_SNAPSHOT, PEER_STATE
 from raftkv.server.listener import ClientListener
+from raftkv.server.statistics import MEANINGS as CLIENT_METRICS
 from raftkv.storage.disk import RealDisk
 from raftkv.transport.handshake import LocalHello, Refusal, RefusalReason
 from raftkv.transport.mesh import PeerMesh
@@ -206,7 +208,10 @@ class Node:
             version=__version__,
             status=self.replica.status,
             events=lambda: observer.counts,
-            groups=(MetricGroup("peer", self.mesh.counters, PEER_METRICS),),
+            groups=(
+                MetricGroup("peer", self.mesh.counters, PEER_METRICS),
+                MetricGroup("clients", self.listener.counters, CLIENT_METRICS),
+            ),
         )
         self.admin = AdminServer(
             address=config.listen.admin,

@@ -19,8 +19,7 @@ Who calls: the one owning thread. Tests: tests/unit/replica, tests/sim.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 from raftkv.config import Config
 from raftkv.engine.core import RaftCore
@@ -40,9 +39,6 @@ from raftkv.engine.ready import (
     Synced,
 )
 from raftkv.errors import (
-    DamagedDataError,
-    DiskFullError,
-    IdentityRefusedError,
     ProtocolError,
 )
 from raftkv.kv.codec import encode_batch
@@ -56,6 +52,7 @@ from raftkv.replica.disk_space import DiskSpaceGuard
 from raftkv.replica.durability import Durability
 from raftkv.replica.handover import Handover
 from raftkv.replica.outbox import Outbox
+from raftkv.replica.ports import Listener, RandomSource, Stopped, stopped_by
 from raftkv.replica.reads import Read, Reads
 from raftkv.replica.recovery import Recovered
 from raftkv.replica.slices import Slices
@@ -79,53 +76,8 @@ from raftkv.types import Configuration, Index, Member, NodeId, SnapshotMeta, Sta
 
 Command = tuple[Any, ...]
 
-EXIT_DAMAGED = 3
-EXIT_INTERNAL = 6
-EXIT_REFUSED = 7
-
 # Entries kept for the network: bytes of frames beyond the entries' own.
 _FRAME_SLACK_BYTES = 64 * 1024
-
-
-class RandomSource(Protocol):
-    """Jitter of elections, and seeds of batches."""
-
-    def random(self) -> float:
-        """Return a number in [0, 1)."""
-        ...
-
-    def getrandbits(self, count: int, /) -> int:
-        """Return a number of that many bits."""
-        ...
-
-
-class Listener(Protocol):
-    """Who serves this replica's clients."""
-
-    def leader_changed(self) -> None:
-        """Role, term or known leader are other ones."""
-        ...
-
-    def accepting_changed(self) -> None:
-        """`Replica.accepting` is another one."""
-        ...
-
-    def turn_ended(self) -> None:
-        """Every slot that this turn could fill is filled."""
-        ...
-
-
-@dataclass(frozen=True, slots=True)
-class Stopped:
-    """Why a replica does nothing any more.
-
-    Attributes:
-        exit_code: As design and CLI reference list them.
-        reason: For people; one or more lines.
-    """
-
-    exit_code: int
-    reason: str
 
 
 class Replica:
@@ -633,14 +585,8 @@ class Replica:
         """Stop for good: no further message, record or reply."""
         if self.stopped is not None:
             return
-        if isinstance(error, DamagedDataError):
-            code, reason = EXIT_DAMAGED, f"{error}\n{error.advice}".rstrip()
-        elif isinstance(error, IdentityRefusedError):
-            code, reason = EXIT_REFUSED, str(error)
-        elif isinstance(error, DiskFullError):
-            code, reason = EXIT_INTERNAL, f"no space where it was promised: {error}"
-        else:
-            code, reason = EXIT_INTERNAL, f"{type(error).__name__}: {error}"
-        self.stopped = Stopped(code, reason)
-        self._observer.event("stopped", exit_code=code, reason=reason)
+        self.stopped = stopped_by(error)
+        self._observer.event(
+            "stopped", exit_code=self.stopped.exit_code, reason=self.stopped.reason
+        )
         self._on_stop(self.stopped)

@@ -16,7 +16,8 @@ from raftkv.engine.core import RaftCore
 from raftkv.errors import DiskFullError
 from raftkv.kv.commands import Command
 from raftkv.replica.recovery import recover
-from raftkv.replica.replica import Replica, Stopped
+from raftkv.replica.ports import Stopped
+from raftkv.replica.replica import Replica
 from raftkv.seams import Failure
 from raftkv.types import Index, Member, NodeId
 from tests.sim.disk import SimDisk
