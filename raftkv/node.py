@@ -165,6 +165,8 @@ class Node:
 
     def _build(self) -> None:
         config, observer = self._config, self._observer
+        # Loading makes a million objects and no garbage.
+        gc.disable()
         # Why not SystemRandom itself: every batch takes a seed, and a system
         # call for it. Nothing here has to be unpredictable, only unique.
         source = random.Random(random.SystemRandom().getrandbits(256))
@@ -313,6 +315,7 @@ class Node:
         # What was loaded stays: the collector need not walk it again.
         gc.collect()
         gc.freeze()
+        gc.enable()
         gc.set_threshold(_GC_THRESHOLD, 50, 50)
         self._scheduler.start(self.replica)
         self._observer.event(

@@ -45,6 +45,10 @@ EXPIRE_SLICE_KEYS: Final = 512
 # Limit: alarms kept until the replica drains them.
 ALARMS_MAX: Final = 100
 
+# hashlib lets go of the interpreter lock for longer input, and getting it back
+# costs more than the hash where another thread is busy.
+_DIGEST_SLICE_BYTES: Final = 2047
+
 _HASH_PREFIX: Final = struct.Struct("<QQQQI")
 _SKIP_PREFIX: Final = struct.Struct("<Q4s")
 _RESULTS: Final = msgspec.msgpack.Encoder()
@@ -247,7 +251,9 @@ class KvStore:
                 len(payload),
             )
         )
-        digest.update(payload)
+        view = memoryview(payload)
+        for position in range(0, len(view), _DIGEST_SLICE_BYTES):
+            digest.update(view[position : position + _DIGEST_SLICE_BYTES])
         digest.update(_RESULTS.encode((results, keyspace.expired)))
         keyspace.expired.clear()
         self.state_hash = digest.digest()
