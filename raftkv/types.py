@@ -84,6 +84,33 @@ class Configuration:
         return len(self.voters) // 2 + 1
 
 
+class ChangeKind(enum.StrEnum):
+    """What a change of the membership does to its one member."""
+
+    ADD = "add"
+    PROMOTE = "promote"
+    DEMOTE = "demote"
+    REMOVE = "remove"
+    MOVE = "move"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MembershipChange:
+    """One change of the membership, as an operator asks for it.
+
+    Attributes:
+        kind: A new member starts as a learner; only a promoted one votes.
+        node: The member that is added, promoted, demoted, removed or moved.
+        client: Its advertised client address, for `ADD` and `MOVE`.
+        peer: Its advertised peer address, for `ADD` and `MOVE`.
+    """
+
+    kind: ChangeKind
+    node: NodeId
+    client: str = ""
+    peer: str = ""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SnapshotMeta:
     """What a snapshot stands for; the first frame of its file.

@@ -21,6 +21,7 @@ from raftkv.engine.log import RaftLog
 from raftkv.engine.read_index import ReadIndex
 from raftkv.engine.ready import (
     KIND_CONFIGURATION,
+    ChangeRequest,
     DiskSpace,
     Inbound,
     PeerDown,
@@ -42,6 +43,7 @@ from raftkv.types import (
     Configuration,
     HardState,
     Index,
+    Member,
     NodeId,
     PeerStatus,
     Role,
@@ -124,6 +126,8 @@ class RaftCore:
         self._engine.refresh_members()
         self._leader_seen: tuple[int, NodeId | None] = (log.hard_state.term, None)
         self._configuration_seen = history.in_force
+        self._first_members = configuration.members
+        self._contacts_key = self._contacts_source()
 
     # ------------------------------------------------------------------- views
 
@@ -167,6 +171,40 @@ class RaftCore:
         return self._engine.configurations.at(self._engine.commit_index)
 
     @property
+    def contacts(self) -> tuple[Member, ...]:
+        """Every node to have a link with, this one included, ordered by id.
+
+        These are the members in force and those committed before them, whom a
+        leader is still telling that they were removed, and, while this node does
+        not count, those of its config file: history may name others first.
+        """
+        in_force, committed, admitted, farewells = self._contacts_source()
+        members = {} if admitted else {member.id: member for member in self._first_members}
+        for group in (farewells, committed.members, in_force.members):
+            members.update((member.id, member) for member in group)
+        return tuple(members[node_id] for node_id in sorted(members))
+
+    def _contacts_source(
+        self,
+    ) -> tuple[Configuration, Configuration, bool, tuple[Member, ...]]:
+        engine = self._engine
+        history = engine.configurations
+        farewells = tuple(member for member, _ in engine.farewells.values())
+        return history.in_force, history.at(engine.commit_index), engine.admitted, farewells
+
+    @property
+    def is_removed(self) -> bool:
+        """Whether a committed configuration says that this node is no member any more."""
+        return self._engine.is_removed
+
+    def is_news(self, hello: PeerHello) -> bool:
+        """Whether a node that is not known here may be a member that this node missed."""
+        engine = self._engine
+        return hello.admitted and (
+            hello.term > engine.term or hello.last_index > engine.log.last_index
+        )
+
+    @property
     def admitted(self) -> bool:
         """Whether this node's votes and acknowledgements count."""
         return self._engine.admitted
@@ -190,11 +228,8 @@ class RaftCore:
     def role(self) -> Role:
         """What this node is in its term."""
         member = self._engine.member
-        if member is not None and not member.voter:
-            return Role.LEARNER
-        return {LEADER: Role.LEADER, CANDIDATE: Role.CANDIDATE}.get(
-            self._engine.role, Role.FOLLOWER
-        )
+        resting = Role.FOLLOWER if member is not None and member.voter else Role.LEARNER
+        return {LEADER: Role.LEADER, CANDIDATE: Role.CANDIDATE}.get(self._engine.role, resting)
 
     @property
     def transfer_target(self) -> NodeId | None:
@@ -251,7 +286,7 @@ class RaftCore:
         matches = [
             engine.match_indexes[state.node]
             for state in engine.peers.values()
-            if state.connected and not state.wants_snapshot
+            if state.connected and state.reached and not state.wants_snapshot
         ]
         return Index(min(matches, default=engine.log.last_index))
 
@@ -263,6 +298,7 @@ class RaftCore:
         inbox: Sequence[Inbound],
         proposals: Sequence[Proposal],
         *,
+        changes: Sequence[ChangeRequest] = (),
         reads: bool = False,
         wall_ms: int = 0,
     ) -> Ready:
@@ -273,6 +309,7 @@ class RaftCore:
             inbox: In order of arrival. A protocol error in a message is
                 reported in `Ready.violators` and skips that message only.
             proposals: In order; each becomes one entry if this node leads.
+            changes: Of the membership; more than one at a time are refused.
             reads: Whether linearizable reads have arrived since the last step;
                 they share `Ready.read_ticket`.
             wall_ms: Wall clock, passed on to candidates with a vote.
@@ -295,6 +332,8 @@ class RaftCore:
             self._take(item, violators)
         for proposal in proposals:
             engine.propose(proposal)
+        for change in changes:
+            engine.propose_change(change)
         ready = Ready(sequence=engine.log.last_sequence)
         self._register_reads(ready, reads=reads)
         self._lead_or_follow(ready)
@@ -317,6 +356,8 @@ class RaftCore:
         engine = self._engine
         if engine.is_leader:
             return engine.heartbeat_due_ms
+        if not engine.may_campaign:
+            return engine.now_ms + engine.settings.heartbeat_ms
         return int(engine._SyncObj__raftElectionDeadline * 1000) + 1
 
     # ---------------------------------------------------------------- internal
@@ -340,10 +381,7 @@ class RaftCore:
         elif type(item) is PeerUp:
             self._peer_up(item)
         elif type(item) is PeerDown:
-            if item.node in engine.peers:
-                engine.peers[item.node].connected = False
-                engine.peers[item.node].wants_snapshot = False
-                engine.peers[item.node].forget_inflight()
+            self._peer_down(item.node)
         elif type(item) is DiskSpace:
             engine.disk_full = item.full
         elif type(item) is SnapshotTaken:
@@ -353,9 +391,8 @@ class RaftCore:
 
     def _peer_up(self, item: PeerUp) -> None:
         engine = self._engine
-        state = engine.peers.get(item.node)
-        if state is None:
-            return
+        state = engine.ensure_peer(item.node)
+        state.reached = state.reached or item.node in engine.farewells
         if state.hello is None or state.hello.disk_id != item.hello.disk_id:
             engine.match_indexes[state.node] = 0
             state.admitted = False
@@ -366,6 +403,17 @@ class RaftCore:
         match = engine.match_indexes[state.node]
         guess = min(item.hello.last_index, engine.log.last_index) + 1
         engine.rewind(state, max(match + 1, guess))
+
+    def _peer_down(self, node_id: NodeId) -> None:
+        engine = self._engine
+        state = engine.peers.get(node_id)
+        if state is None:
+            return
+        state.connected = False
+        state.wants_snapshot = False
+        state.forget_inflight()
+        if not state.reached:
+            engine.forget_stranger(node_id)
 
     def _receive(self, node_id: NodeId, message: messages.Message) -> None:
         engine = self._engine
@@ -404,15 +452,19 @@ class RaftCore:
         engine = self._engine
         engine.try_found()
         engine.tick()
+        engine.say_farewell()
         if engine.is_leader:
             engine.found_cluster(self._new_cluster_id)
             engine.advance_commit()
             engine.let_in_new_disk()
+            engine.name_learner()
+            engine.measure_learners()
         engine.tick_transfer()
         engine._SyncObj__applyLogEntries()
         if engine.is_leader:
             engine.broadcast()
             ready.reads = self._reads.confirm(engine.confirmed_round())
+            engine.leave_office()
 
     def _finish(self, ready: Ready, led_term: Term | None) -> None:
         engine = self._engine
@@ -441,6 +493,10 @@ class RaftCore:
         if engine.configurations.in_force is not self._configuration_seen:
             self._configuration_seen = engine.configurations.in_force
             ready.configuration = self._configuration_seen
+        contacts_key = self._contacts_source()
+        if contacts_key != self._contacts_key:
+            self._contacts_key = contacts_key
+            ready.contacts = self.contacts
 
 
 def _hard_state(recovered: RecoveredLog) -> HardState:

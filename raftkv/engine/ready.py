@@ -23,7 +23,17 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from raftkv.types import Configuration, HardState, Index, NodeId, SnapshotMeta, Term, WriteSequence
+from raftkv.types import (
+    Configuration,
+    HardState,
+    Index,
+    Member,
+    MembershipChange,
+    NodeId,
+    SnapshotMeta,
+    Term,
+    WriteSequence,
+)
 
 # ---------------------------------------------------------------- log entries
 
@@ -176,6 +186,18 @@ class Proposal(NamedTuple):
     token: object
 
 
+class ChangeRequest(NamedTuple):
+    """Ask for one configuration entry.
+
+    Attributes:
+        change: What shall become of which member.
+        token: Comes back in exactly one of `CommittedEntry` and `Outcome`.
+    """
+
+    change: MembershipChange
+    token: object
+
+
 # ---------------------------------------------------------------- step output
 
 
@@ -232,6 +254,8 @@ class Ready:
     reads_failed: bool = False
     snapshot_peers: tuple[NodeId, ...] = ()
     configuration: Configuration | None = None
+    # Every node to have a link with, when it changed: see `RaftCore.contacts`.
+    contacts: tuple[Member, ...] | None = None
     leader_changed: bool = False
     admission_changed: bool = False
     violators: list[tuple[NodeId, str]] = field(default_factory=list)

@@ -23,14 +23,14 @@ from raftkv.engine.ready import (
     Outcome,
     Proposal,
 )
+from raftkv.engine.syncobj_changes import ChangeMends
 from raftkv.engine.syncobj_state import SafetyViolationError
-from raftkv.engine.syncobj_transfer import TransferMends
 from raftkv.types import Index, Term
 
 _COMMANDS_PREFIX = bytes((KIND_COMMANDS,))
 
 
-class ApplyMends(TransferMends):
+class ApplyMends(ChangeMends):
     """Proposals on their way in, committed entries on their way out."""
 
     def propose(self, proposal: Proposal) -> None:

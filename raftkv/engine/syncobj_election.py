@@ -22,7 +22,7 @@ from __future__ import annotations
 from raftkv.engine.messages import VoteReply, VoteRequest
 from raftkv.engine.syncobj_library import CANDIDATE, SyncObj
 from raftkv.engine.syncobj_replication import ReplicationMends
-from raftkv.types import NodeId
+from raftkv.types import Index, NodeId
 
 
 class ElectionMends(ReplicationMends):
@@ -43,7 +43,7 @@ class ElectionMends(ReplicationMends):
     def on_vote_request(self, node_id: NodeId, message: VoteRequest) -> None:
         """Give the vote of this term, or say whether it would be given."""
         state = self.peers[node_id]
-        if not self.may_vote or not self.is_named(node_id, state):
+        if not self._may_answer(message) or self.is_other_disk(node_id, state):
             return
         # Only an admitted disk asks, or answers.
         state.admitted = True
@@ -67,6 +67,18 @@ class ElectionMends(ReplicationMends):
             },
         )
 
+    def _may_answer(self, message: VoteRequest) -> bool:
+        """Whether this node has a vote in an election by that candidate's configuration.
+
+        A candidate asks those whom its configuration names as voters. One whose
+        log goes on beyond this node's may know of a change that this node does
+        not, and may need its vote because of it (Raft thesis, 4.2).
+        """
+        if self.may_vote:
+            return True
+        mine = (self.log.last_term, self.log.last_index)
+        return self.admitted and (message.last_term, message.last_index) > mine
+
     def _is_up_to_date(self, message: VoteRequest) -> bool:
         """Compare logs as Raft, section 5.4.1."""
         mine = (self.log.last_term, self.log.last_index)
@@ -87,6 +99,11 @@ class ElectionMends(ReplicationMends):
             return
         self.voters_heard.add(node_id)
         self.voter_walls_ms.append(message.wall_ms)
+        if not self.may_vote:
+            # The library counts with a candidate that votes for itself.
+            if len(self.voters_heard) >= self.configurations.in_force.quorum:
+                self._SyncObj__onBecomeLeader()
+            return
         SyncObj._SyncObj__onMessageReceived(
             self, state.node, {"type": "response_vote", "term": message.term}
         )
@@ -101,23 +118,41 @@ class ElectionMends(ReplicationMends):
     def _ask_for_prevotes(self) -> None:
         self.postpone_election()
         self._SyncObj__raftLeader = None
-        self.prevotes = {self.node_id}
-        if self.configurations.in_force.quorum == 1:
+        self.prevotes = self._own_vote()
+        if len(self.prevotes) >= self.configurations.in_force.quorum:
             self.campaign()
             return
         self._request_votes(pre=True)
 
+    @property
+    def may_campaign(self) -> bool:
+        """Whether this node may stand for election.
+
+        A leader that crashed with the entry that removes or demotes it may be the
+        only one to have that entry, and then nobody else can win.
+        """
+        if self.may_vote:
+            return True
+        history = self.configurations
+        if not self.admitted or history.last_index <= self.commit_index:
+            return False
+        before = history.at(Index(history.last_index - 1)).member(self.node_id)
+        return before is not None and before.voter
+
+    def _own_vote(self) -> set[NodeId]:
+        return {self.node_id} if self.may_vote else set()
+
     def campaign(self, *, transfer: bool = False) -> None:
         """Enter a new term and ask for its votes."""
         self.prevotes = None
-        self.voters_heard = {self.node_id}
+        self.voters_heard = self._own_vote()
         self.voter_walls_ms = [self.wall_ms]
         self.postpone_election()
         self._SyncObj__raftLeader = None
         self._SyncObj__setState(CANDIDATE)
         self._SyncObj__setCurrentTerm(self.term + 1, self.node_id)
         self._SyncObj__votesCount = 1
-        if self.configurations.in_force.quorum == 1:
+        if len(self.voters_heard) >= self.configurations.in_force.quorum:
             self._SyncObj__onBecomeLeader()
             return
         self._request_votes(pre=False, transfer=transfer)
@@ -162,7 +197,7 @@ class ElectionMends(ReplicationMends):
         if self.is_leader:
             if not self._hears_quorum() or self._disk_stalled():
                 self.step_down()
-        elif self.may_vote and self.now_ms / 1000 > self._SyncObj__raftElectionDeadline:
+        elif self.may_campaign and self.now_ms / 1000 > self._SyncObj__raftElectionDeadline:
             self._ask_for_prevotes()
 
     def step_down_if_stalled(self) -> None:

@@ -36,22 +36,42 @@ class MembershipMends(EngineState):
         others = [member for member in configuration.members if member.id != self.node_id]
         kept = {member.id for member in others}
         for node_id in [node_id for node_id in self.peers if node_id not in kept]:
-            state = self.peers.pop(node_id)
-            self.next_indexes.pop(state.node, None)
-            self.match_indexes.pop(state.node, None)
-            self._SyncObj__lastResponseTime.pop(state.node, None)
+            self.forget_stranger(node_id)
         for member in others:
-            if member.id not in self.peers:
-                state = PeerState(PeerNode(member.id))
-                self.peers[member.id] = state
-                self.next_indexes[state.node] = self.log.last_index + 1
-                self.match_indexes[state.node] = 0
-                self._SyncObj__lastResponseTime[state.node] = self.now_ms / 1000
+            self.farewells.pop(member.id, None)
+            self.ensure_peer(member.id).reached = True
         self.peers = {node_id: self.peers[node_id] for node_id in sorted(self.peers)}
         self._SyncObj__otherNodes = {
             self.peers[member.id].node for member in others if member.voter
         }
         self.refresh_admission()
+
+    def ensure_peer(self, node_id: NodeId) -> PeerState:
+        """Return what is known of a node, whether the configuration names it or not."""
+        state = self.peers.get(node_id)
+        if state is None:
+            state = PeerState(PeerNode(node_id), reached=False)
+            self.peers[node_id] = state
+            self.next_indexes[state.node] = self.log.last_index + 1
+            self.match_indexes[state.node] = 0
+            self._SyncObj__lastResponseTime[state.node] = self.now_ms / 1000
+        return state
+
+    def forget_stranger(self, node_id: NodeId) -> None:
+        """Drop a node that is no member; one that is still linked is only sent nothing.
+
+        Why keep that: a leader may be a member by an entry that this node does
+        not have yet, and nobody else would send it (Raft thesis, 4.1).
+        """
+        state = self.peers[node_id]
+        state.reached = node_id in self.farewells
+        state.wants_snapshot = state.wants_snapshot and state.reached
+        if state.connected:
+            return
+        del self.peers[node_id]
+        self.next_indexes.pop(state.node, None)
+        self.match_indexes.pop(state.node, None)
+        self._SyncObj__lastResponseTime.pop(state.node, None)
 
     def refresh_admission(self) -> None:
         """Decide whether this node's own word counts."""
@@ -90,6 +110,13 @@ class MembershipMends(EngineState):
             return False
         return member.disk_id in ("", state.hello.disk_id)
 
+    def is_other_disk(self, node_id: NodeId, state: PeerState) -> bool:
+        """Whether the configuration in force names another disk than a peer has."""
+        member = self.configurations.in_force.member(node_id)
+        if member is None or not member.disk_id or state.hello is None:
+            return False
+        return member.disk_id != state.hello.disk_id
+
     def counts(self, node_id: NodeId, state: PeerState) -> bool:
         """Whether a peer's acknowledgements and answers to rounds count."""
         # Why the configuration in force does not suffice: a candidate may hold the
@@ -118,7 +145,11 @@ class MembershipMends(EngineState):
         """Members whose answer is missing before this node may take part in founding."""
         if self.admitted or not self.is_blank or self.configurations.last_index > 0:
             return ()
-        return tuple(node_id for node_id, state in self.peers.items() if not state.connected)
+        return tuple(
+            node_id
+            for node_id, state in self.peers.items()
+            if state.reached and not state.connected
+        )
 
     def try_found(self) -> None:
         """Take part in the very first election once every member is known to be blank."""
@@ -126,9 +157,10 @@ class MembershipMends(EngineState):
             return
         hellos: list[PeerHello] = []
         for state in self.peers.values():
-            if not state.connected or state.hello is None or not state.hello.founding:
-                return
-            hellos.append(state.hello)
+            if state.reached:
+                if not state.connected or state.hello is None or not state.hello.founding:
+                    return
+                hellos.append(state.hello)
         # Why not simply vote: this node may have voted and then lost its disk.
         # Every vote it gave is known to the candidate that asked, hence to the
         # highest term among the others; that term counts as used.
@@ -205,7 +237,7 @@ class MembershipMends(EngineState):
             if self.match_indexes[state.node] < self.commit_index:
                 continue
             self.propose_configuration(
-                _with_disk(self.configurations.in_force, node_id, state.hello.disk_id)
+                with_disk(self.configurations.in_force, node_id, state.hello.disk_id)
             )
             return
 
@@ -230,7 +262,8 @@ class MembershipMends(EngineState):
         return values[quorum - 1]
 
 
-def _with_disk(configuration: Configuration, node_id: NodeId, disk_id: str) -> Configuration:
+def with_disk(configuration: Configuration, node_id: NodeId, disk_id: str) -> Configuration:
+    """Return the configuration with one member's disk named."""
     return Configuration(
         configuration.cluster_id,
         tuple(

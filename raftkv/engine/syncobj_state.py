@@ -72,10 +72,12 @@ class PeerNode(Node):  # type: ignore[misc]  # the library has no annotations
 
 @dataclass(slots=True)
 class PeerState:
-    """What this node knows of one other member, beyond PySyncObj's own tables.
+    """What this node knows of one other node, beyond PySyncObj's own tables.
 
     Attributes:
         node: Key of this peer in the library's tables.
+        reached: A leader sends to it: it is a member, or is being told that it
+            no longer is. Any other is only linked, and may lead us.
         hello: What it said when its link last came up; kept after a loss.
         admitted: Its disk is known to be admitted: it said so, or gave or
             asked for a vote, or a committed configuration names it.
@@ -87,6 +89,7 @@ class PeerState:
     """
 
     node: PeerNode
+    reached: bool = True
     connected: bool = False
     hello: PeerHello | None = None
     admitted: bool = False
@@ -160,6 +163,8 @@ class EngineState(SyncObj):  # type: ignore[misc]
         self.leader_contact_ms = now_ms - settings.election_timeout_max_ms
         self.sync_progress_ms = now_ms
         self.peers: dict[NodeId, PeerState] = {}
+        # Nodes that were removed, as they were named, and until when they are told.
+        self.farewells: dict[NodeId, tuple[Member, int]] = {}
         self.disk_full = False
         self.round = 0
         self.round_requested = False
