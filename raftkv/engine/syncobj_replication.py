@@ -253,7 +253,7 @@ class ReplicationMends(MembershipMends):
         if due:
             self.heartbeat_due_ms = self.now_ms + self.settings.heartbeat_ms
         for node_id, state in self.peers.items():
-            if state.connected:
+            if state.connected and state.reached:
                 self._send_to(node_id, state, due=due)
         self.round_requested = False
         self.broadcast_requested = False
@@ -300,6 +300,7 @@ class ReplicationMends(MembershipMends):
         """Whether a connected peer could be sent more entries at once."""
         return any(
             state.connected
+            and state.reached
             and not state.full
             and state.inflight_bytes < self.settings.inflight_bytes_max
             and self.log.base_index < self.next_indexes[state.node] <= self.log.last_index
