@@ -55,7 +55,10 @@ class DiskSpaceGuard:
         return self.full != was
 
     def _has_room(self, needed_bytes: int) -> bool:
-        if self._wal.room_bytes() >= needed_bytes:
+        # Once full, it stays full until a segment could be taken: what is left in the
+        # last one would let the state come and go with the size of each write.
+        wanting = self.full and self._wal.needs_segment()
+        if self._wal.room_bytes() >= needed_bytes and not wanting:
             return True
         if self._preparing:
             # The worker holds the file; rotation can still make one of its own.
