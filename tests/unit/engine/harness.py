@@ -203,8 +203,9 @@ class Node:
 
     def _replay(self) -> RecoveredLog:
         entries: list[LogEntry] = []
-        base, hard_state, sequence, hint = (0, 0), HardState(Term(0), None), 0, 0
-        for sequence, records, hint in self.writes:
+        base, hard_state = (0, 0), HardState(Term(0), None)
+        sequence, hint = (self.writes[-1][0], self.writes[-1][2]) if self.writes else (0, 0)
+        for _, records, _ in self.writes:
             for record in records:
                 if type(record) is EntryRecord:
                     entries.append((record.command, record.index, record.term))
@@ -269,9 +270,7 @@ class Cluster:
         self.up.add(frozenset((one, other)))
         for here, there in ((one, other), (other, one)):
             self.queues[here, there] = deque()
-            self.nodes[here].inbox.append(
-                PeerUp(NodeId(there), self.nodes[there].core.hello())
-            )
+            self.nodes[here].inbox.append(PeerUp(NodeId(there), self.nodes[there].core.hello()))
 
     def connect_all(self) -> None:
         for position, one in enumerate(self.names):
@@ -362,9 +361,7 @@ class Cluster:
         queue = self.queues.get((source, target), deque())
         readies = []
         for _ in range(len(queue) if count is None else count):
-            readies.append(
-                self.step(target, [PeerMessage(NodeId(source), queue.popleft())])
-            )
+            readies.append(self.step(target, [PeerMessage(NodeId(source), queue.popleft())]))
         return readies
 
     def inject(self, source: str, target: str, message: messages.Message) -> Ready:
@@ -407,9 +404,7 @@ class Cluster:
         self.nodes[name].engine._SyncObj__raftElectionDeadline = 0.0
         return self.step(name)
 
-    def elect(
-        self, name: str, hold: set[tuple[str, str]] | None = None, only: str = ""
-    ) -> None:
+    def elect(self, name: str, hold: set[tuple[str, str]] | None = None, only: str = "") -> None:
         """Make one node the leader."""
         self.expire(name)
         self.settle(hold, only)

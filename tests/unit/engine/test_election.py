@@ -153,9 +153,9 @@ def test_a_learner_and_a_stranger_have_no_vote() -> None:
     engine.note_entries([])
     learner = named("ABCDE")
     members = tuple(
-        member if member.id != "C" else type(member)(
-            id=member.id, client="", peer="", disk_id=member.disk_id, voter=False
-        )
+        member
+        if member.id != "C"
+        else type(member)(id=member.id, client="", peer="", disk_id=member.disk_id, voter=False)
         for member in learner.members
     )
     engine.configurations.append(engine.log.last_index, type(learner)("c" * 32, members))

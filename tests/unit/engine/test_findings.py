@@ -242,9 +242,7 @@ def rewinds_of_a_burst(core_class: type[RaftCore]) -> int:
     assert [answer.success for answer in answers] == [False] * 4  # type: ignore[union-attr]
     cluster.deliver("C", "A")
     return sum(
-        message.prev_index == 2
-        for message in cluster.pending("A", "C")
-        if type(message) is Append
+        message.prev_index == 2 for message in cluster.pending("A", "C") if type(message) is Append
     )
 
 
@@ -463,7 +461,7 @@ def test_sn_a_snapshot_is_acknowledged_with_its_own_index() -> None:
 
 def test_the_library_sees_our_clock_and_our_dice_only() -> None:
     library = sys.modules["pysyncobj.syncobj"]
-    from raftkv.engine.syncobj_library import WORLD  # noqa: PLC0415
+    from raftkv.engine.syncobj_library import WORLD
 
     core(now_ms=123_000)
     assert library.monotonicTime() == WORLD.now_s == 123.0

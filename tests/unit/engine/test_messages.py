@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import msgspec
 import pytest
 from hypothesis import given
@@ -65,10 +67,8 @@ def test_a_flipped_bit_never_raises_anything_else(
 ) -> None:
     body = bytearray(encode(message))
     body[data.draw(st.integers(0, len(body) - 1))] ^= 1 << data.draw(st.integers(0, 7))
-    try:
+    with contextlib.suppress(ProtocolError):
         decode(bytes(body))
-    except ProtocolError:
-        pass
 
 
 @pytest.mark.parametrize("kind", [2, 3, 5, 128, 255])

@@ -159,8 +159,12 @@ def test_one_message_a_peer_and_step_also_while_a_snapshot_is_pending() -> None:
     cluster.restart("C")
     cluster.nodes["C"].writes = []
     cluster.connect("A", "C")
-    cluster["A"].inbox[-1] = cluster["A"].inbox[-1]._replace(  # type: ignore[call-arg]
-        hello=cluster["A"].inbox[-1].hello._replace(last_index=0)  # type: ignore[union-attr]
+    cluster["A"].inbox[-1] = (
+        cluster["A"]
+        .inbox[-1]
+        ._replace(  # type: ignore[call-arg]
+            hello=cluster["A"].inbox[-1].hello._replace(last_index=0)  # type: ignore[union-attr]
+        )
     )
     cluster["A"].engine.match_indexes[cluster["A"].engine.peers["C"].node] = 0
     cluster.advance(SETTINGS.heartbeat_ms)
@@ -320,7 +324,7 @@ def test_a_report_of_a_sync_never_goes_back() -> None:
 def test_junk_is_reported_and_skipped_alone() -> None:
     cluster = Cluster.led_by_first("ABC")
     good = append(entries=[(1, b"\0x")])
-    from raftkv.engine.messages import encode  # noqa: PLC0415
+    from raftkv.engine.messages import encode
 
     ready = cluster.step(
         "B", [PeerMessage(NodeId("C"), b"junk"), PeerMessage(NodeId("A"), encode(good))]
