@@ -182,12 +182,15 @@ class Compactor:
             self._abort(attempt, outcome)
             return
         self._attempt = None
+        # Delivering takes a turn, which may begin the next attempt for others.
+        waiting, self._waiting = self._waiting, []
         if outcome.index > self.snapshot_index:
             self.snapshot_index = outcome.index
             self._deliver(SnapshotTaken(outcome, self._keep_from(outcome.index)))
         self._observer.event("snapshot_taken", index=outcome.index, keys=outcome.keys)
         self._background.submit(self._snapshots.prune, self._pruned)
-        self._answer(outcome.index)
+        for slot in waiting:
+            slot.resolve([int(outcome.index)])
 
     def _keep_from(self, index: Index) -> Index:
         """Return the first entry to keep below a snapshot.

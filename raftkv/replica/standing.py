@@ -2,7 +2,8 @@
 
 Owns changes of the file `identity` while the node runs: the cluster id, once a
 first configuration is committed, and the admission of this disk, durable before
-any vote of it leaves. An identity that contradicts what the cluster has
+any vote of it leaves and after the log that it rests on: a disk that counts
+itself must not have forgotten the term. An identity that contradicts what the cluster has
 committed stops the node.
 
 Owner: replica.replica. Tests: tests/unit/replica/test_standing.py.
@@ -16,7 +17,7 @@ from raftkv.errors import IdentityRefusedError
 from raftkv.seams import Disk, Observer
 from raftkv.storage.identity import Identity, save_identity
 from raftkv.storage.wal import Wal
-from raftkv.types import Configuration, Member
+from raftkv.types import Configuration, Member, WriteSequence
 
 
 class Standing:
@@ -30,29 +31,40 @@ class Standing:
         self._disk = disk
         self._wal = wal
         self._observer = observer
+        self._admitted_with: WriteSequence | None = None
         self.identity = identity
 
-    def note_admission(self, admitted: bool, committed: Member | None) -> None:
-        """Make durable that this disk counts.
+    def note_admission(
+        self, admitted: bool, committed: Member | None, sequence: WriteSequence
+    ) -> None:
+        """Take note of whether this disk counts; `note_durable` saves that it does.
 
         Args:
             admitted: What the engine says.
             committed: This node in the newest committed configuration.
+            sequence: The write of the step that decided it.
 
         Raises:
             IdentityRefusedError: The cluster has committed another disk for
                 this node.
         """
+        self._admitted_with = None
         if admitted == self.identity.admitted:
             return
         if admitted:
-            self._save(replace(self.identity, admitted=True))
-            self._observer.event("admitted", disk_id=self.identity.disk_id)
+            self._admitted_with = sequence
         elif committed is not None and committed.disk_id != self.identity.disk_id:
             raise IdentityRefusedError(
                 f"the cluster counts disk {committed.disk_id} as {self.identity.node_id}; "
                 f"the one here is {self.identity.disk_id}"
             )
+
+    def note_durable(self, synced: WriteSequence) -> None:
+        """Save an admission once the write of its step is durable."""
+        if self._admitted_with is not None and self._admitted_with <= synced:
+            self._admitted_with = None
+            self._save(replace(self.identity, admitted=True))
+            self._observer.event("admitted", disk_id=self.identity.disk_id)
 
     def note_committed(self, configuration: Configuration) -> None:
         """Remember which cluster this directory belongs to.

@@ -1,0 +1,130 @@
+"""Snapshots are taken when due, answered to whoever asked, and never cut the log too early."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from raftkv.config import Limits
+from raftkv.errors import DiskFullError
+from raftkv.kv.commands import Opcode
+from tests.sim.cluster import Cluster, SimNode, SimSlot
+
+LIMIT = 1 << 20
+
+
+def led(limits: Limits | None = None) -> tuple[Cluster, SimNode]:
+    cluster = Cluster(11, limits=limits)
+    cluster.start()
+    cluster.run_until(cluster.converged)
+    leader = cluster.leader()
+    assert leader is not None
+    return cluster, leader
+
+
+def write(cluster: Cluster, node: SimNode, count: int, size: int = 100) -> None:
+    for number in range(count):
+        done: list[Any] = []
+        slot = SimSlot(lambda results, failure, done=done: done.append(results or failure))
+        command = (Opcode.APPEND, b"key%d" % (number % 7), b"x" * size, LIMIT)
+        node.replica.propose([command], slot)
+        cluster.run_until(lambda done=done: bool(done))
+
+
+def request(node: SimNode, into: list[Any]) -> None:
+    node.replica.take_snapshot(SimSlot(lambda results, failure: into.append(results or failure)))
+
+
+def test_a_request_is_answered_with_the_index_of_a_durable_snapshot() -> None:
+    cluster, leader = led()
+    write(cluster, leader, 5)
+    answers: list[Any] = []
+    request(leader, answers)
+    cluster.run_until(lambda: bool(answers))
+    index = leader.replica.status().snapshot_index
+    assert answers == [[index]]
+    name = leader.disk.names("snapshots")[-1]
+    assert name.startswith(f"{index:020d}")
+
+
+def test_a_request_during_an_attempt_does_not_swallow_the_one_under_way() -> None:
+    cluster, leader = led()
+    write(cluster, leader, 5)
+    first: list[Any] = []
+    second: list[Any] = []
+    leader.slow_disk = 20.0
+    request(leader, first)
+    cluster.run_until(lambda: leader.replica._compactor._attempt is not None)
+    write(cluster, leader, 1)
+    request(leader, second)
+    cluster.run_until(lambda: bool(first) and bool(second), limit_ms=5000)
+    assert first[0][0] <= second[0][0]
+
+
+def test_a_request_with_nothing_new_is_answered_at_once() -> None:
+    cluster, leader = led()
+    write(cluster, leader, 2)
+    answers: list[Any] = []
+    request(leader, answers)
+    cluster.run_until(lambda: len(answers) == 1)
+    request(leader, answers)
+    cluster.run_until(lambda: len(answers) == 2)
+    assert answers[0] == answers[1]
+
+
+def test_the_log_is_cut_only_behind_a_durable_snapshot() -> None:
+    cluster, leader = led()
+    seen: list[tuple[int, int]] = []
+    write(cluster, leader, 400, size=200)
+    status = leader.replica.status()
+    assert status.snapshot_index > 0
+    assert status.first_index - 1 <= status.snapshot_index
+    seen.append((status.first_index, status.snapshot_index))
+    leader.crash(power_cut=True)
+    leader.start()
+    cluster.run_until(cluster.converged)
+    assert leader.replica.status().snapshot_index >= seen[0][1]
+
+
+def test_a_full_disk_ends_the_attempt_and_not_the_node() -> None:
+    cluster, leader = led()
+    write(cluster, leader, 5)
+    real: Callable[..., Any] = leader.replica._compactor._snapshots.writer
+
+    def refuse(*_: Any, **__: Any) -> Any:
+        raise DiskFullError("no space")
+
+    leader.replica._compactor._snapshots.writer = refuse  # type: ignore[method-assign]
+    answers: list[Any] = []
+    request(leader, answers)
+    cluster.run_until(lambda: bool(answers))
+    assert answers[0].reason == "disk full"
+    assert leader.alive
+    leader.replica._compactor._snapshots.writer = real  # type: ignore[method-assign]
+    request(leader, answers)
+    cluster.run_until(lambda: len(answers) == 2)
+    assert isinstance(answers[1], list)
+
+
+def test_whoever_waits_is_answered_when_the_node_stops() -> None:
+    cluster, leader = led()
+    write(cluster, leader, 2)
+    answers: list[Any] = []
+    request(leader, answers)
+    leader.replica.close()
+    assert [answer.reason for answer in answers] == ["shutting down"]
+    assert cluster.nodes
+
+
+@pytest.mark.parametrize("keep", [0, 1 << 20])
+def test_a_tail_is_kept_for_followers_that_lag_a_little(keep: int) -> None:
+    limits = Limits(snapshot_keep_log_bytes=keep)
+    cluster, leader = led(limits)
+    write(cluster, leader, 10)
+    answers: list[Any] = []
+    request(leader, answers)
+    cluster.run_until(lambda: bool(answers))
+    status = leader.replica.status()
+    assert status.first_index == (1 if keep else status.snapshot_index + 1)
