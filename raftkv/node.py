@@ -125,7 +125,6 @@ class Node:
         self._draining = False
         self._ended = asyncio.Event()
         self._stopped: Stopped | None = None
-        self._refusals: dict[NodeId, Refusal] = {}
 
     async def run(self) -> int:
         """Start, serve, stop; return the exit code."""
@@ -152,8 +151,9 @@ class Node:
         await self._ended.wait()
         if self._stopped is not None:
             _tell(self._stopped.reason)
-            await self._abandon()
-            return self._stopped.exit_code
+            if not self._stopped.orderly:
+                await self._abandon()
+                return self._stopped.exit_code
         await self._stop()
         return EXIT_DONE if self._stopped is None else self._stopped.exit_code
 
@@ -190,6 +190,7 @@ class Node:
             observer=observer,
             limits=config.limits,
             random_source=random.Random(source.getrandbits(64)),
+            is_news=self._is_news,
         )
         self.replica = Replica(
             config=config,
@@ -204,7 +205,7 @@ class Node:
             on_stop=self._replica_stopped,
             on_configuration=self._configuration_changed,
         )
-        self.mesh.set_members(self.replica.configuration.members)
+        self.mesh.set_members(self.replica.contacts)
         self.listener = ClientListener(self.replica, self.mesh, config, self._clock, observer)
         metrics = NodeMetrics(
             version=__version__,
@@ -252,8 +253,10 @@ class Node:
             admitted=hello.admitted,
         )
 
+    def _is_news(self, hello: PeerHello) -> bool:
+        return self.replica.is_news(hello)
+
     def _peer_up(self, node: NodeId, hello: PeerHello) -> None:
-        self._refusals.pop(node, None)
         self.replica.peer_up(node, hello)
         self.listener.peer_up(node)
 
@@ -272,19 +275,14 @@ class Node:
                 self.listener.received(node, kind, body)
 
     def _refused(self, node: NodeId, refusal: Refusal) -> None:
-        """Give up once a majority of the members says that this is not their cluster."""
-        if refusal.reason is not RefusalReason.OTHER_CLUSTER or not refusal.proven:
+        """Let the replica judge what a proven member says about this node's belonging."""
+        reasons = (RefusalReason.OTHER_CLUSTER, RefusalReason.UNKNOWN_NODE)
+        if not refusal.proven or refusal.reason not in reasons:
             return
-        if self.replica.configuration.member(node) is None:
-            return
-        self._refusals[node] = refusal
-        if len(self._refusals) >= self.replica.configuration.quorum:
-            refusers = ", ".join(sorted(self._refusals))
-            self.replica.fail(
-                IdentityRefusedError(
-                    f"{refusers} belong to another cluster than {self._config.node.data_dir}"
-                )
-            )
+        # Which side sees first that the clusters differ is chance; who does not
+        # know whom is not.
+        if refusal.by_peer or refusal.reason is RefusalReason.OTHER_CLUSTER:
+            self.replica.peer_refused(node, refusal.reason)
 
     def _configuration_changed(self, configuration: Configuration) -> None:
         self.mesh.set_members(configuration.members)
@@ -359,7 +357,7 @@ class Node:
     async def _until_settled(self) -> None:
         loop = asyncio.get_running_loop()
         deadline = loop.time() + _SETTLE_S / 2
-        while self.replica.busy and self._stopped is None and loop.time() < deadline:
+        while self.replica.busy and self.replica.stopped is None and loop.time() < deadline:
             await asyncio.sleep(0.005)
 
     async def _abandon(self) -> None:

@@ -132,6 +132,11 @@ class RaftCore:
     # ------------------------------------------------------------------- views
 
     @property
+    def node_id(self) -> NodeId:
+        """Name of this node."""
+        return self._engine.node_id
+
+    @property
     def is_leader(self) -> bool:
         """Whether this node leads its term."""
         return self._engine.is_leader

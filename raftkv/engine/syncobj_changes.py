@@ -167,9 +167,7 @@ class ChangeMends(TransferMends):
                 continue
             state = self.peers[member.id]
             if state.connected and state.hello is not None:
-                self.propose_configuration(
-                    with_disk(configuration, member.id, state.hello.disk_id)
-                )
+                self.propose_configuration(with_disk(configuration, member.id, state.hello.disk_id))
                 return
 
     # ---------------------------------------------------------------- farewell
@@ -245,9 +243,7 @@ def changed(configuration: Configuration, change: MembershipChange) -> Configura
     elif change.kind is ChangeKind.REMOVE:
         del members[change.node]
     elif change.kind is ChangeKind.MOVE:
-        members[change.node] = replace(
-            members[change.node], client=change.client, peer=change.peer
-        )
+        members[change.node] = replace(members[change.node], client=change.client, peer=change.peer)
     else:
         voter = change.kind is ChangeKind.PROMOTE
         members[change.node] = replace(members[change.node], voter=voter)

@@ -53,10 +53,13 @@ class Stopped:
     Attributes:
         exit_code: As design and CLI reference list them.
         reason: For people; one or more lines.
+        orderly: Nothing is wrong with this node: it may answer, sync and say
+            goodbye as at any other end.
     """
 
     exit_code: int
     reason: str
+    orderly: bool = False
 
 
 def stopped_by(error: BaseException) -> Stopped:

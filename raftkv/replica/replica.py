@@ -38,10 +38,7 @@ from raftkv.engine.ready import (
     SnapshotTaken,
     Synced,
 )
-from raftkv.errors import (
-    ProtocolError,
-    StorageError,
-)
+from raftkv.errors import ProtocolError, StorageError
 from raftkv.kv.codec import encode_batch
 from raftkv.kv.store import KvStore
 from raftkv.replica import transfer
@@ -52,6 +49,7 @@ from raftkv.replica.compaction import Compactor
 from raftkv.replica.disk_space import DiskSpaceGuard
 from raftkv.replica.durability import Durability
 from raftkv.replica.handover import Handover
+from raftkv.replica.membership import Membership, PendingChange
 from raftkv.replica.outbox import Outbox
 from raftkv.replica.ports import Listener, RandomSource, Stopped, stopped_by
 from raftkv.replica.reads import Read, Reads
@@ -59,6 +57,7 @@ from raftkv.replica.recovery import Recovered
 from raftkv.replica.slices import Slices
 from raftkv.replica.standing import Standing
 from raftkv.replica.status import build_status
+from raftkv.replica.views import ReplicaViews
 from raftkv.seams import (
     NOT_LEADER,
     OVERLOADED,
@@ -73,7 +72,16 @@ from raftkv.seams import (
     Slot,
     Worker,
 )
-from raftkv.types import Configuration, Index, Member, NodeId, SnapshotMeta, Status, WriteSequence
+from raftkv.transport.handshake import RefusalReason
+from raftkv.types import (
+    Configuration,
+    Index,
+    MembershipChange,
+    NodeId,
+    SnapshotMeta,
+    Status,
+    WriteSequence,
+)
 
 Command = tuple[Any, ...]
 
@@ -81,7 +89,7 @@ Command = tuple[Any, ...]
 _FRAME_SLACK_BYTES = 64 * 1024
 
 
-class Replica:
+class Replica(ReplicaViews):
     """One node's share of the cluster, without sockets, threads or clocks of its own."""
 
     def __init__(
@@ -112,7 +120,7 @@ class Replica:
             random: For seeds; the engine has its own reference to it.
             wake: Asks for a turn soon.
             on_stop: Hears once that this replica has stopped itself.
-            on_configuration: Hears of each configuration put in force.
+            on_configuration: Hears whom to have links with, whenever that changes.
         """
         self._config = config
         self._clock = clock
@@ -136,6 +144,7 @@ class Replica:
         self._reads = Reads(timeout)
         self._slices = Slices()
         self._handover = Handover(recovered.core)
+        self._membership = Membership(recovered.core, observer, timeout)
         self._agreement = Agreement(
             node_id=config.node.id,
             disk=recovered.disk,
@@ -186,7 +195,6 @@ class Replica:
             fail=self.fail,
         )
         self._loaded: tuple[SnapshotMeta, KvStore] | None = None
-        self._last_leader: NodeId | None = None
         self._was_accepting = True
         self._draining = False
         self.stopped: Stopped | None = None
@@ -195,49 +203,9 @@ class Replica:
     # -------------------------------------------------------------------- views
 
     @property
-    def node_id(self) -> NodeId:
-        """Name of this node."""
-        return self._config.node.id
-
-    @property
-    def is_leader(self) -> bool:
-        """Whether this node leads."""
-        return self._core.is_leader
-
-    @property
-    def has_leader(self) -> bool:
-        """Whether a leader is known."""
-        return self._core.leader_id is not None
-
-    @property
-    def leader(self) -> Member | None:
-        """The last known leader, which may be gone."""
-        leader_id = self._core.leader_id or self._last_leader
-        return self.configuration.member(leader_id) if leader_id else None
-
-    @property
     def accepting(self) -> bool:
         """False while uncommitted writes fill their limit: stop reading from clients."""
         return self._batches.uncommitted_bytes < self._config.limits.uncommitted_bytes_max // 2
-
-    @property
-    def configuration(self) -> Configuration:
-        """Members in force."""
-        return self._core.configuration
-
-    @property
-    def cluster_id(self) -> str:
-        """Name of the cluster, once a first configuration is committed."""
-        return self._standing.identity.cluster_id
-
-    @property
-    def disk_id(self) -> str:
-        """Name of this node's data directory."""
-        return self._standing.identity.disk_id
-
-    def hello(self) -> PeerHello:
-        """What to tell a peer when a link comes up."""
-        return self._core.hello()
 
     def status(self) -> Status:
         """Frozen view of this node."""
@@ -300,6 +268,17 @@ class Replica:
         self._handover.begin(target, slot)
         self._wake()
 
+    def change_membership(self, change: MembershipChange, slot: Slot) -> None:
+        """Change one member; resolves with `["OK"]` when the change is committed.
+
+        Refused definitely, in words, where the engine's rules forbid it now.
+        """
+        if self._draining or self.stopped is not None:
+            slot.fail(SHUTTING_DOWN)
+            return
+        self._membership.add(change, slot)
+        self._wake()
+
     def _add_read(self, read: Read) -> None:
         if not self._core.is_leader:
             read.slot.fail(NOT_LEADER)
@@ -313,6 +292,7 @@ class Replica:
 
     def peer_up(self, node: NodeId, hello: PeerHello) -> None:
         """A link to a member is established."""
+        self._membership.linked(node)
         self._inbox.append(PeerUp(node, hello))
         self._wake()
 
@@ -321,6 +301,12 @@ class Replica:
         self._outbox.forget(node)
         self._inbox.append(PeerDown(node))
         self._wake()
+
+    def peer_refused(self, node: NodeId, reason: RefusalReason) -> None:
+        """A node that proved who it is refuses to link with this one."""
+        error = self._membership.refused(node, reason)
+        if error is not None:
+            self.fail(error)
 
     def receive(self, node: NodeId, kind: int, body: bytes) -> None:
         """Take one frame of a member.
@@ -367,7 +353,12 @@ class Replica:
         inbox = self._take_inbox(proposals)
         has_reads = self._reads.has_new
         ready = self._core.step(
-            now_ms, inbox, proposals, reads=has_reads, wall_ms=self._clock.wall_ms()
+            now_ms,
+            inbox,
+            proposals,
+            changes=self._membership.take(now_ms),
+            reads=has_reads,
+            wall_ms=self._clock.wall_ms(),
         )
         if has_reads and ready.read_ticket:
             self._reads.begin(ready.read_ticket, now_ms)
@@ -382,6 +373,10 @@ class Replica:
             self._tell_listener(ready)
         if self._core.has_backlog() or self._slices.pending:
             self._wake()
+        retirement = self._membership.retirement()
+        if retirement is not None:
+            self._observer.event("removed", reason=retirement.reason)
+            self._on_stop(retirement)
 
     def _take_proposals(self, now_ms: int) -> list[Proposal]:
         if self._core.is_leader:
@@ -442,8 +437,8 @@ class Replica:
         self._wake()
 
     def _note_changes(self, ready: Ready) -> None:
-        if ready.configuration is not None:
-            self._on_configuration(ready.configuration)
+        if ready.contacts is not None:
+            self._on_configuration(Configuration(self.cluster_id, ready.contacts))
         for node, reason in ready.violators:
             self._observer.event("peer_protocol_error", peer=node, reason=reason)
         if ready.leader_changed:
@@ -481,6 +476,8 @@ class Replica:
                 store.skip(entry.index)
                 if entry.kind == KIND_CONFIGURATION:
                     self._standing.note_committed(self._core.committed_configuration)
+                if type(entry.token) is PendingChange:
+                    entry.token.resolve()
             agreement.note_applied(entry.index, store.state_hash)
         for detail in batches.take_errors():
             self._observer.event("answer_failed", detail=detail)
@@ -491,11 +488,13 @@ class Replica:
 
     def _answer(self, ready: Ready, now_ms: int) -> None:
         for outcome in ready.outcomes:
+            failure = Failure(outcome.reason, definite=outcome.definite)
+            if outcome.definite and outcome.reason == NOT_LEADER.reason:
+                failure = NOT_LEADER
             if type(outcome.token) is Batch:
-                failure = Failure(outcome.reason, definite=outcome.definite)
-                if outcome.definite and outcome.reason == NOT_LEADER.reason:
-                    failure = NOT_LEADER
                 self._batches.fail(outcome.token, failure)
+            elif type(outcome.token) is PendingChange:
+                outcome.token.fail(failure)
         if ready.reads_failed:
             self._reads.fail_all()
         if ready.reads is not None:
@@ -503,6 +502,7 @@ class Replica:
         self._reads.serve(Index(self.store.applied_index), self._execute)
         self._batches.expire(now_ms)
         self._reads.expire(now_ms)
+        self._membership.expire(now_ms)
 
     def _execute(self, read: Read) -> None:
         if read.sliced:
@@ -557,6 +557,7 @@ class Replica:
             self._core.next_deadline_ms(),
             self._batches.next_deadline_ms(),
             self._reads.next_deadline_ms(),
+            self._membership.next_deadline_ms(),
             self._space.retry_ms(),
         ]
         if self._core.is_leader:
@@ -588,6 +589,7 @@ class Replica:
         self._compactor.close(SHUTTING_DOWN)
         self._slices.close(SHUTTING_DOWN)
         self._handover.close(SHUTTING_DOWN)
+        self._membership.close(SHUTTING_DOWN)
         self._sender.stop()
         self._wal.close()
 

@@ -147,6 +147,8 @@ class LocalIdentity(NamedTuple):
         incarnation: 16 random bytes, made when the process starts.
         hello: Asked at the last moment, so that term and index are fresh.
         is_member: Whether a node id may link with this node.
+        is_news: Whether another one may after all, since it knows more than this
+            node and may be a member that this node missed.
     """
 
     node_id: NodeId
@@ -154,6 +156,7 @@ class LocalIdentity(NamedTuple):
     incarnation: bytes
     hello: Callable[[], LocalHello]
     is_member: Callable[[NodeId], bool]
+    is_news: Callable[[PeerHello], bool] = lambda _hello: False
 
 
 class Handshake:
@@ -277,7 +280,10 @@ class Handshake:
         if own_cluster_id and theirs and own_cluster_id != theirs:
             return RefusalReason.OTHER_CLUSTER
         if not self._local.is_member(node_id):
-            return RefusalReason.UNKNOWN_NODE
+            # One that is news may dial in either direction: its address is not
+            # known here.
+            known_better = self._local.is_news(hello.identity.hello)
+            return None if known_better else RefusalReason.UNKNOWN_NODE
         if self.side is Side.ACCEPTOR and node_id < own_id:
             return RefusalReason.WRONG_DIRECTION
         return None

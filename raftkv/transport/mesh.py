@@ -4,7 +4,8 @@ Owns who is linked, which of two links of the same peer stays, and the bounds on
 connections that have proven nothing. Implements `seams.Network`. Does not know
 what a frame means. Invariants:
 
-* the node with the greater id dials, so two nodes never dial each other;
+* the node with the greater id dials; the other one only knocks where nobody
+  came for long, to learn why;
 * only a connection whose handshake is proven can touch an existing link, and
   one from another process of the same id only if the existing link is dead;
 * `on_up`, then any number of `on_frames`, then `on_down`, for each link once;
@@ -70,6 +71,9 @@ class MeshTiming:
             kernel only after its own, ever longer pauses. Longer than a probe.
         probe_ticks: How long an existing link may take to prove that it lives
             when another process of the same id asks for its place.
+        knock_ticks: Time without a link after which a node is dialed although
+            it should dial: it then says whether this node is still a member, or
+            has another address of this node in mind.
         connect_timeout_s: Longest wait for a TCP connection.
     """
 
@@ -79,6 +83,7 @@ class MeshTiming:
     accept_ticks: int = 20
     dial_ticks: int = 8
     probe_ticks: int = 4
+    knock_ticks: int = 20
     connect_timeout_s: float = 1.5
 
 
@@ -127,6 +132,7 @@ class PeerMesh:
         random_source: random.Random,
         tls: TlsContexts | None = None,
         timing: MeshTiming | None = None,
+        is_news: Callable[[PeerHello], bool] = lambda _hello: False,
     ) -> None:
         """Prepare; nothing is bound or dialed before `start`.
 
@@ -145,6 +151,8 @@ class PeerMesh:
             random_source: Jitter of the back-off; nonces do not come from it.
             tls: Both sides' contexts, or None for plain TCP.
             timing: Patience of the links; the defaults suit production.
+            is_news: Whether a node that is none of the members may be one that
+                this node has not heard of; such a one may link, too.
 
         Raises:
             ConfigError: No secret although the address can be reached from
@@ -160,6 +168,7 @@ class PeerMesh:
             incarnation=secrets.token_bytes(INCARNATION_SIZE),
             hello=hello,
             is_member=lambda peer: peer in self._members,
+            is_news=is_news,
         )
         self._on_up = on_up
         self._on_down = on_down
@@ -184,6 +193,7 @@ class PeerMesh:
         self._up: dict[NodeId, PeerLink] = {}
         self._dirty: list[PeerLink] = []
         self._waiting: dict[NodeId, _Waiting] = {}
+        self._missing_ticks: dict[NodeId, int] = {}
         # Refused links whose last words the peer has not taken yet.
         self._lingering: set[PeerLink] = set()
         self._all_gone = asyncio.Event()
@@ -339,7 +349,8 @@ class PeerMesh:
         peer = link.handshake.peer
         assert peer is not None
         node_id = peer.node_id
-        if node_id not in self._members or not self._running:
+        known = node_id in self._members or self._local.is_news(peer.hello)
+        if not known or not self._running:
             self._close_soon(link, "no longer a member")
         old = self._up.get(node_id)
         if old is not None:
@@ -349,6 +360,8 @@ class PeerMesh:
         dialer = self._dialers.get(node_id)
         if dialer is not None:
             dialer.link_up(link)
+            if link.side is Side.ACCEPTOR and node_id > self._local.node_id:
+                self._stop_knocking(node_id)
         self._observer.event(
             "peer_link_up", node=node_id, side=link.side.value, address=link.address
         )
@@ -444,13 +457,33 @@ class PeerMesh:
                 del self._dialers[node_id]
         for node_id, member in self._members.items():
             if node_id < self._local.node_id and node_id not in self._dialers:
-                self._dialers[node_id] = Dialer(
-                    member.peer,
-                    lambda target=node_id: self._make_link(target),  # type: ignore[misc]
-                    self._random,
-                    connect_timeout_s=self._timing.connect_timeout_s,
-                    tls=None if self._tls is None else self._tls.dialing,
-                )
+                self._make_dialer(member)
+
+    def _make_dialer(self, member: Member) -> None:
+        self._dialers[member.id] = Dialer(
+            member.peer,
+            lambda: self._make_link(member.id),
+            self._random,
+            connect_timeout_s=self._timing.connect_timeout_s,
+            tls=None if self._tls is None else self._tls.dialing,
+        )
+
+    def _knock(self) -> None:
+        """Dial whoever should have dialed long ago."""
+        for node_id, member in self._members.items():
+            if node_id < self._local.node_id or node_id in self._dialers:
+                continue
+            missing = 0 if node_id in self._up else self._missing_ticks.get(node_id, 0) + 1
+            self._missing_ticks[node_id] = missing
+            if missing >= self._timing.knock_ticks:
+                self._missing_ticks[node_id] = 0
+                self._make_dialer(member)
+
+    def _stop_knocking(self, node_id: NodeId) -> None:
+        """The other side came: the dialer of this side is not needed any more."""
+        dialer = self._dialers.pop(node_id, None)
+        if dialer is not None and self._loop is not None:
+            self._loop.call_soon(dialer.stop)
 
     def _close_soon(self, link: PeerLink, reason: str) -> None:
         """Close a link after the current call has returned to the event loop."""
@@ -462,6 +495,7 @@ class PeerMesh:
         if not self._running or self._loop is None:
             return
         self._loop.call_later(self._timing.tick_s, self._tick)
+        self._knock()
         for link in list(self._open):
             link.tick()
         for link in list(self._lingering):

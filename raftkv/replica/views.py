@@ -1,0 +1,72 @@
+"""What a replica lets others see of it: who leads, who belongs to the cluster, who it is.
+
+Reads only; everything here is answered at once from what the replica owns.
+
+Base of replica.replica.Replica. Tests: tests/unit/replica, tests/sim.
+"""
+
+from __future__ import annotations
+
+from raftkv.config import Config
+from raftkv.engine.core import RaftCore
+from raftkv.engine.ready import PeerHello
+from raftkv.replica.standing import Standing
+from raftkv.types import Configuration, Member, NodeId
+
+
+class ReplicaViews:
+    """Names for what the core and the identity hold."""
+
+    _config: Config
+    _core: RaftCore
+    _standing: Standing
+    _last_leader: NodeId | None = None
+
+    @property
+    def node_id(self) -> NodeId:
+        """Name of this node."""
+        return self._config.node.id
+
+    @property
+    def is_leader(self) -> bool:
+        """Whether this node leads."""
+        return self._core.is_leader
+
+    @property
+    def has_leader(self) -> bool:
+        """Whether a leader is known."""
+        return self._core.leader_id is not None
+
+    @property
+    def leader(self) -> Member | None:
+        """The last known leader, which may be gone."""
+        leader_id = self._core.leader_id or self._last_leader
+        return self.configuration.member(leader_id) if leader_id else None
+
+    @property
+    def configuration(self) -> Configuration:
+        """Members in force."""
+        return self._core.configuration
+
+    @property
+    def contacts(self) -> tuple[Member, ...]:
+        """Every node to have a link with: members, and some that were or may become it."""
+        return self._core.contacts
+
+    @property
+    def cluster_id(self) -> str:
+        """Name of the cluster, once a first configuration is committed."""
+        return self._standing.identity.cluster_id
+
+    @property
+    def disk_id(self) -> str:
+        """Name of this node's data directory."""
+        return self._standing.identity.disk_id
+
+    def hello(self) -> PeerHello:
+        """What to tell a peer when a link comes up."""
+        return self._core.hello()
+
+    def is_news(self, hello: PeerHello) -> bool:
+        """Whether a node that is not known here may be a member that this node missed."""
+        return self._core.is_news(hello)
