@@ -56,7 +56,6 @@ from raftkv.replica.reads import Read, Reads
 from raftkv.replica.recovery import Recovered
 from raftkv.replica.slices import Slices
 from raftkv.replica.standing import Standing
-from raftkv.replica.status import build_status
 from raftkv.replica.views import ReplicaViews
 from raftkv.seams import (
     NOT_LEADER,
@@ -79,7 +78,6 @@ from raftkv.types import (
     MembershipChange,
     NodeId,
     SnapshotMeta,
-    Status,
     WriteSequence,
 )
 
@@ -206,16 +204,6 @@ class Replica(ReplicaViews):
     def accepting(self) -> bool:
         """False while uncommitted writes fill their limit: stop reading from clients."""
         return self._batches.uncommitted_bytes < self._config.limits.uncommitted_bytes_max // 2
-
-    def status(self) -> Status:
-        """Frozen view of this node."""
-        return build_status(
-            node_id=self.node_id,
-            core=self._core,
-            store=self.store,
-            snapshot_index=self._compactor.snapshot_index,
-            disk_full=self._space.full,
-        )
 
     # ------------------------------------------------------- input from clients
 

@@ -10,8 +10,12 @@ from __future__ import annotations
 from raftkv.config import Config
 from raftkv.engine.core import RaftCore
 from raftkv.engine.ready import PeerHello
+from raftkv.kv.store import KvStore
+from raftkv.replica.compaction import Compactor
+from raftkv.replica.disk_space import DiskSpaceGuard
 from raftkv.replica.standing import Standing
-from raftkv.types import Configuration, Member, NodeId
+from raftkv.replica.status import build_status
+from raftkv.types import Configuration, Member, NodeId, Status
 
 
 class ReplicaViews:
@@ -20,6 +24,9 @@ class ReplicaViews:
     _config: Config
     _core: RaftCore
     _standing: Standing
+    _compactor: Compactor
+    _space: DiskSpaceGuard
+    store: KvStore
     _last_leader: NodeId | None = None
 
     @property
@@ -70,3 +77,13 @@ class ReplicaViews:
     def is_news(self, hello: PeerHello) -> bool:
         """Whether a node that is not known here may be a member that this node missed."""
         return self._core.is_news(hello)
+
+    def status(self) -> Status:
+        """Frozen view of this node."""
+        return build_status(
+            node_id=self.node_id,
+            core=self._core,
+            store=self.store,
+            snapshot_index=self._compactor.snapshot_index,
+            disk_full=self._space.full,
+        )
