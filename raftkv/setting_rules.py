@@ -89,6 +89,14 @@ def _shown(value: object) -> str:
     return text if len(text) <= 80 else text[:77] + "..."
 
 
+def one_line(problem: str) -> str:
+    """Write a problem so that a terminal shows it as it is, whatever name it quotes."""
+    return "".join(
+        letter if letter.isprintable() else letter.encode("unicode_escape").decode()
+        for letter in problem
+    )
+
+
 def type_name(value: object) -> str:
     """Name the type of a TOML value, for people."""
     names = {bool: "true or false", dict: "a table", list: "an array", str: "text"}

@@ -50,6 +50,7 @@ from raftkv.setting_rules import (
     did_you_mean,
     find_warnings,
     judge,
+    one_line,
     type_name,
 )
 from raftkv.types import Member, NodeId
@@ -192,7 +193,7 @@ def parse_config(
     try:
         document = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
-        raise ConfigError([f"{source}: is not TOML: {error}"]) from None
+        raise ConfigError([one_line(f"{source}: is not TOML: {error}")]) from None
     reader = _Reader()
     reader.take_file(document, source)
     reader.take_environment(environment or {})
@@ -200,7 +201,7 @@ def parse_config(
     reader.fill_defaults()
     reader.problems += check_relations(reader.values)
     if reader.problems:
-        raise ConfigError(reader.problems)
+        raise ConfigError([one_line(problem) for problem in reader.problems])
     return reader.finish()
 
 

@@ -118,11 +118,21 @@ def _decode(disk: Disk, data: bytes) -> Identity:
     body = data[HEADER_SIZE:]
     if header is None or header.kind != KIND_IDENTITY or not verify_frame(header, body):
         raise damaged(disk, IDENTITY_NAME, 0, "the identity frame is damaged")
-    version, flags, *lengths, _zero = _FIXED.unpack_from(body)
+    version = int.from_bytes(body[:2], "little")
     if version > VERSION:
         raise too_new(disk, IDENTITY_NAME, version=version, supported=VERSION)
+    try:
+        return _decode_body(body)
+    except (struct.error, ValueError) as error:
+        detail = f"the identity does not add up: {error}"
+        raise damaged(disk, IDENTITY_NAME, HEADER_SIZE, detail) from error
+
+
+def _decode_body(body: bytes) -> Identity:
+    """Read what a verified frame holds; struct.error or ValueError if it does not add up."""
+    _version, flags, *lengths, _zero = _FIXED.unpack_from(body)
     if len(body) != _FIXED.size + sum(lengths):
-        raise damaged(disk, IDENTITY_NAME, HEADER_SIZE, "the identity's lengths do not add up")
+        raise ValueError("its lengths differ")
     texts = []
     position = _FIXED.size
     for length in lengths:

@@ -194,6 +194,14 @@ def decode_segment_header(data: bytes) -> tuple[SegmentHeader, int] | None:
     version = int.from_bytes(body[:2], "little")
     if version > VERSION:
         raise UnknownVersionError(version)
+    try:
+        return _decode_header_body(body), end
+    except (struct.error, ValueError):
+        return None
+
+
+def _decode_header_body(body: bytes) -> SegmentHeader:
+    """Read what a verified header frame holds; struct.error or ValueError if it does not add up."""
     fields = _SEGMENT.unpack_from(body)
     number, size, sequence, base_index, base_term, commit_hint, term = fields[2:9]
     synced_segment, synced_position, previous_end, previous_digest = fields[9:13]
@@ -201,9 +209,9 @@ def decode_segment_header(data: bytes) -> tuple[SegmentHeader, int] | None:
     first = _SEGMENT.size
     cluster_end, disk_end = first + cluster_size, first + cluster_size + disk_size
     if len(body) != disk_end + vote_size:
-        return None
+        raise ValueError("the lengths do not add up")
     vote = NodeId(body[disk_end:].decode()) if has_vote else None
-    header = SegmentHeader(
+    return SegmentHeader(
         number=number,
         size=size,
         sequence=sequence,
@@ -217,7 +225,6 @@ def decode_segment_header(data: bytes) -> tuple[SegmentHeader, int] | None:
         cluster_id=body[first:cluster_end].decode(),
         disk_id=body[cluster_end:disk_end].decode(),
     )
-    return header, end
 
 
 def segment_tag(header_frame: bytes) -> bytes:

@@ -1,0 +1,7 @@
+"""All fuzz targets by name."""
+
+from __future__ import annotations
+
+from tests.fuzz import file_targets, store_targets, wire_targets
+
+TARGETS = {**wire_targets.TARGETS, **file_targets.TARGETS, **store_targets.TARGETS}
