@@ -9,16 +9,18 @@ from __future__ import annotations
 
 import random as random_module
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from raftkv.config import Config, Limits, ListenConfig, NodeConfig, TimingConfig
 from raftkv.engine.core import RaftCore
 from raftkv.errors import DiskFullError
 from raftkv.kv.commands import Command
-from raftkv.replica.recovery import recover
 from raftkv.replica.ports import Stopped
+from raftkv.replica.recovery import recover
 from raftkv.replica.replica import Replica
 from raftkv.seams import Failure
+from raftkv.transport.handshake import RefusalReason
 from raftkv.types import Index, Member, NodeId
 from tests.sim.disk import SimDisk
 from tests.sim.network import NodeNetwork, SimNetwork
@@ -108,6 +110,8 @@ class SimNode:
         self.crash_probability = 0.0
         self.power_cut_on_crash = False
         self.paused_until_ms = 0.0
+        self.retired = False
+        self.outside_since_ms = float("inf")
         self.replica: Replica
         self.syncer: SimWorker
         self._turn_scheduled = False
@@ -129,6 +133,10 @@ class SimNode:
         self.life += 1
         self._turn_scheduled = False
         self._timer_at = 0.0
+        self.retired = False
+        if self.disk.is_blank:
+            # The operator lists the members of today for a node that starts afresh.
+            self.config = replace(self.config, members=self.cluster.members_with(self.name))
         self.syncer = SimWorker(self, (0.2, 4.0))
         observer = SimObserver(self)
         source = random_module.Random(self.world.random.getrandbits(64))
@@ -151,11 +159,11 @@ class SimNode:
             random=source,
             wake=self.wake,
             on_stop=self._stopped,
-            on_configuration=lambda _: None,
+            on_configuration=lambda _: self.world.after(0.1, self._drop_strangers),
         )
         self.alive = True
         self.disk.effect = self.effect
-        for other in sorted(self.cluster.nodes):
+        for other in sorted(self.cluster.network.nodes):
             if other != self.name:
                 self.cluster.network.connect_soon(self.name, other)
         self.wake()
@@ -173,6 +181,7 @@ class SimNode:
         self.cluster.network.node_gone(self.name)
 
     def _stopped(self, stopped: Stopped) -> None:
+        self.retired = stopped.orderly or "was removed" in stopped.reason
         self.cluster.note_stop(self, stopped)
 
     def effect(self) -> None:
@@ -187,12 +196,30 @@ class SimNode:
         except _Crash:
             self.crash(power_cut=self.power_cut_on_crash)
             return
-        if self.alive and self.replica.stopped is not None:
+        if self.alive and (self.replica.stopped is not None or self.retired):
             self.crash(power_cut=False)
+            if self.retired:
+                self.cluster.retire(self)
 
     def accepts(self, other: SimNode) -> bool:
         mine, its = self.replica.cluster_id, other.replica.cluster_id
         return not mine or not its or mine == its
+
+    def knows(self, other: SimNode) -> bool:
+        """Whether that node is one to have a link with."""
+        return any(member.id == other.name for member in self.replica.contacts) or (
+            self.replica.is_news(other.replica.hello())
+        )
+
+    def refused(self, by: SimNode) -> None:
+        """Another node proved who it is and says that this one is no member."""
+        self.guarded(lambda: self.replica.peer_refused(NodeId(by.name), RefusalReason.UNKNOWN_NODE))
+
+    def _drop_strangers(self) -> None:
+        if self.alive:
+            for other in self.cluster.network.linked(self.name):
+                if self.alive and not self.knows(self.cluster.network.nodes[other]):
+                    self.cluster.network.disconnect(self.name, other)
 
     # -------------------------------------------------------------------- turns
 
@@ -265,6 +292,7 @@ class Cluster:
         seed: int,
         *,
         size: int = 3,
+        spares: int = 0,
         limits: Limits | None = None,
         core_class: type[RaftCore] = RaftCore,
         verbose: bool = False,
@@ -286,10 +314,12 @@ class Cluster:
             snapshot_log_bytes=24 * 1024,
             snapshot_keep_log_bytes=4 * 1024,
             snapshot_chunk_bytes=8 * 1024,
-            append_bytes_max=8 * 1024,
+            append_bytes_max=1024,
         )
         self.nodes: dict[str, SimNode] = {}
-        for name in names:
+        self._members = members
+        self._members_index = 0
+        for name in [*names, *(f"n{size + number}" for number in range(1, spares + 1))]:
             config = Config(
                 node=NodeConfig(id=NodeId(name), data_dir=name),
                 listen=ListenConfig(client="", peer="", admin=""),
@@ -299,7 +329,9 @@ class Cluster:
             )
             self.nodes[name] = SimNode(self, config)
             self.nodes[name].core_class = core_class
-        self.network.nodes = self.nodes
+        self.network.nodes = dict(self.nodes)
+        for name in list(self.nodes)[size:]:
+            del self.nodes[name]
         self._leaders: dict[int, str] = {}
         self._hashes: dict[int, tuple[bytes, str]] = {}
         self.elections = 0
@@ -307,6 +339,61 @@ class Cluster:
     def start(self) -> None:
         for node in self.nodes.values():
             node.start()
+
+    # ---------------------------------------------------------------- membership
+
+    def members_with(self, name: str) -> tuple[Member, ...]:
+        """The members of today and one more, as a config file would list them."""
+        members = {member.id: replace(member, disk_id="", voter=True) for member in self._members}
+        node_id = NodeId(name)
+        members.setdefault(node_id, Member(id=node_id, client=f"{name}:1", peer=f"{name}:2"))
+        return tuple(members[node_id] for node_id in sorted(members))
+
+    def spares(self) -> list[str]:
+        """Nodes that take no part and may be added."""
+        return sorted(set(self.network.nodes) - set(self.nodes))
+
+    def join(self, name: str) -> None:
+        """Start a spare node on an empty directory."""
+        node = self.network.nodes[name]
+        self.nodes[name] = node
+        node.disk.wipe()
+        node.outside_since_ms = self.world.now_ms
+        node.start()
+
+    def join_missing(self) -> None:
+        """Start members that were added after all, though nobody answered."""
+        for member in self._members:
+            if member.id not in self.nodes:
+                self.join(member.id)
+
+    def retire(self, node: SimNode) -> None:
+        """A node that was removed has ended: it is a spare one now."""
+        self.nodes.pop(node.name, None)
+        node.disk.wipe()
+
+    def insiders(self) -> list[SimNode]:
+        """Nodes that are members by the newest committed configuration."""
+        return [self.nodes[one.id] for one in self._members if one.id in self.nodes]
+
+    def outsiders(self) -> list[str]:
+        """Nodes that run and are not members."""
+        return sorted(set(self.nodes) - {member.id for member in self._members})
+
+    def _note_members(self, replica: Replica) -> None:
+        core = replica._core
+        if core.commit_index <= self._members_index:
+            return
+        self._members_index = core.commit_index
+        members = core.committed_configuration.members
+        if members is not self._members:
+            for node in self.nodes.values():
+                inside = any(member.id == node.name for member in members)
+                if inside:
+                    node.outside_since_ms = float("inf")
+                elif node.outside_since_ms == float("inf"):
+                    node.outside_since_ms = self.world.now_ms
+            self._members = members
 
     def run(self, duration_ms: float) -> None:
         self.world.run_until(self.world.now_ms + duration_ms, lambda: None)
@@ -326,9 +413,10 @@ class Cluster:
 
     def converged(self) -> bool:
         """Whether all nodes live, agree on a leader, and have applied the same."""
-        statuses = [node.replica.status() for node in self.nodes.values() if node.alive]
+        insiders = self.insiders()
+        statuses = [node.replica.status() for node in insiders if node.alive]
         return (
-            len(statuses) == len(self.nodes)
+            len(statuses) == len(self._members)
             and len({status.leader_id for status in statuses}) == 1
             and statuses[0].leader_id is not None
             and len({status.applied_index for status in statuses}) == 1
@@ -357,6 +445,7 @@ class Cluster:
         if not node.alive:
             return
         replica = node.replica
+        self._note_members(replica)
         if replica.is_leader:
             term = replica._core.term
             leader = self._leaders.setdefault(term, node.name)
@@ -374,7 +463,12 @@ class Cluster:
 
     def note_stop(self, node: SimNode, stopped: Stopped) -> None:
         """A replica stopped itself; only the reasons that a test plants are fine."""
-        self.stops.append((node.name, stopped))
+        if node.retired:
+            self.events["retired"] = self.events.get("retired", 0) + 1
+            if any(member.id == node.name for member in self._members):
+                raise Violation(f"{node.name} is a member and ends: {stopped.reason}")
+        else:
+            self.stops.append((node.name, stopped))
         if self.verbose:
             print(f"{self.world.now_ms:10.2f} {node.name} STOPPED {stopped}")
 

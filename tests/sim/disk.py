@@ -49,6 +49,7 @@ class SimFile:
         self._disk.effect()
         self._disk.take(max(0, position + len(data) - len(self._inode.data)))
         self._change(_Write(self._disk.next_number(), position, bytes(data)))
+        self._disk.note(data)
 
     def _change(self, write: _Write) -> None:
         _apply(self._inode.data, write)
@@ -105,6 +106,9 @@ class SimDisk:
     def next_number(self) -> int:
         self._number += 1
         return self._number
+
+    def note(self, data: bytes | bytearray | memoryview) -> None:
+        self._world.note(bytes(data))
 
     @property
     def number(self) -> int:
@@ -216,6 +220,11 @@ class SimDisk:
                     )
                 _apply(data, write)
             inode.data, inode.durable, inode.pending = data, bytearray(data), []
+
+    @property
+    def is_blank(self) -> bool:
+        """Whether there is nothing on it."""
+        return not self._files
 
     def wipe(self) -> None:
         """Everything is gone."""

@@ -54,6 +54,12 @@ class SimNetwork:
         if not first.accepts(second) or not second.accepts(first):
             self.connect_soon(one, other)
             return
+        if not self._know_each_other(first, second):
+            # After a refusal a dialer waits for long.
+            self.world.after(
+                self.world.random.uniform(200, 1000), lambda: self._connect(one, other)
+            )
+            return
         self._generation += 1
         link = _Link(self._generation)
         self._links[pair] = link
@@ -63,6 +69,18 @@ class SimNetwork:
         first_hello, second_hello = first.replica.hello(), second.replica.hello()
         self._announce(link, one, other, second_hello)
         self._announce(link, other, one, first_hello)
+
+    def _know_each_other(self, first: SimNode, second: SimNode) -> bool:
+        known = first.knows(second), second.knows(first)
+        if not known[0]:
+            second.refused(first)
+        if not known[1]:
+            first.refused(second)
+        return all(known)
+
+    def linked(self, name: str) -> list[str]:
+        """Nodes that a node has a link with."""
+        return sorted(other for pair in self._links if name in pair for other in pair - {name})
 
     def _announce(self, link: _Link, here: str, there: str, hello: PeerHello) -> None:
         def up() -> None:
@@ -96,6 +114,7 @@ class SimNetwork:
         if link is None:
             return
         self.sent += 1
+        self.world.note(body)
         link.queues[source, target].append((kind, body))
         low, high = self.delay_ms
         at = max(
@@ -116,9 +135,9 @@ class SimNetwork:
             kind, body = queue.popleft()
             node.receive(NodeId(source), kind, body)
 
-    def heal(self) -> None:
-        """Let everything flow again."""
-        self.stalled.clear()
+    def heal(self, *, keep: frozenset[tuple[str, str]] | set[tuple[str, str]] = frozenset()) -> None:
+        """Let everything flow again, apart from the directions in `keep`."""
+        self.stalled &= keep
         for pair, link in list(self._links.items()):
             one, other = sorted(pair)
             for source, target in ((one, other), (other, one)):

@@ -9,7 +9,9 @@ import traceback
 from collections import Counter
 from dataclasses import dataclass
 
+from raftkv.engine.core import RaftCore
 from tests.sim.cluster import Cluster, Violation
+from tests.sim.membership import MembershipNemesis
 from tests.sim.nemesis import Nemesis
 from tests.sim.workload import Workload
 
@@ -31,13 +33,21 @@ class Report:
     trace_hash: int
 
 
-def run_seed(seed: int, *, duration_ms: float = 15_000, verbose: bool = False) -> Report:
+def run_seed(
+    seed: int,
+    *,
+    duration_ms: float = 15_000,
+    verbose: bool = False,
+    core_class: type[RaftCore] = RaftCore,
+) -> Report:
     """Run one cluster under faults and judge it.
 
     Raises:
         Violation: A promise was broken; the message names the seed.
     """
-    cluster = Cluster(seed, size=3 if seed % 4 else 5, verbose=verbose)
+    cluster = Cluster(
+        seed, size=3 if seed % 4 else 5, spares=2, core_class=core_class, verbose=verbose
+    )
     try:
         return _run(cluster, seed, duration_ms)
     except Violation as error:
@@ -52,7 +62,9 @@ def _run(cluster: Cluster, seed: int, duration_ms: float) -> Report:
     cluster.run_until(lambda: cluster.leader() is not None)
     workload = Workload(cluster)
     nemesis = Nemesis(cluster)
+    changes = MembershipNemesis(cluster)
     cluster.run(duration_ms)
+    changes.stop()
     nemesis.stop()
     cluster.run(3000)
     nemesis.stop()
@@ -74,7 +86,7 @@ def _run(cluster: Cluster, seed: int, duration_ms: float) -> Report:
         unknown=workload.history.count("unknown"),
         elections=cluster.elections,
         crashes=cluster.crashes,
-        faults=nemesis.fired,
+        faults=nemesis.fired + changes.fired,
         events=dict(cluster.events),
         trace_hash=cluster.world.trace_hash,
     )

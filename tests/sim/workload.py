@@ -96,8 +96,8 @@ class Workload:
         """Compare the history with the final state of every node."""
         for key in self._keys:
             values = {
-                name: node.replica.store.execute((Opcode.GET, key)) or b""
-                for name, node in self._cluster.nodes.items()
+                node.name: node.replica.store.execute((Opcode.GET, key)) or b""
+                for node in self._cluster.insiders()
             }
             final = next(iter(values.values()))
             if any(value != final for value in values.values()):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import heapq
 import random
+import zlib
 from collections.abc import Callable
 
 WALL_START_MS = 1_700_000_000_000
@@ -33,10 +34,15 @@ class World:
         """Let everything happen up to a time, with a check after each event."""
         while self._events and self._events[0][0] <= end_ms:
             self.now_ms, number, action = heapq.heappop(self._events)
-            self.trace_hash = hash((self.trace_hash, round(self.now_ms * 1000), number))
+            self.note(b"%d %d" % (round(self.now_ms * 1000), number))
             action()
             check()
         self.now_ms = end_ms
+
+    def note(self, data: bytes) -> None:
+        """Make something part of the trace: two runs of a seed must note the same."""
+        # Why not hash(): it is salted for bytes, and differs between versions.
+        self.trace_hash = zlib.crc32(data, self.trace_hash)
 
     def chance(self, probability: float) -> bool:
         """Throw the dice."""
