@@ -78,7 +78,12 @@ def run(config: Config) -> int:
     """
     logger = configure_logging(config.log.level, config.log.format)
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-        return runner.run(Node(config, LogObserver(logger)).run())
+        try:
+            return runner.run(Node(config, LogObserver(logger)).run())
+        except Exception:
+            # A defect of ours. What is durable stays so; the code says that it was no stop.
+            logger.critical("internal_error", exc_info=True)
+            return EXIT_INTERNAL
 
 
 async def _open(key: str, address: str, start: Callable[[], Awaitable[None]]) -> None:
