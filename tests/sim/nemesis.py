@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 
+from raftkv.types import NodeId
 from tests.sim.cluster import Cluster, SimNode, SimSlot
 
 
@@ -29,6 +30,9 @@ class Nemesis:
             self._fill_disk,
             self._wipe,
             self._transfer,
+            self._power_cut_with_slow_disks,
+            self._forgetful_leader,
+            self._minority_leader,
         ]
         self._next()
 
@@ -44,14 +48,16 @@ class Nemesis:
     def _any(self) -> SimNode:
         return self._cluster.nodes[self._cluster.world.random.choice(sorted(self._cluster.nodes))]
 
-    def _restart_later(self, node: SimNode) -> None:
+    def _restart_later(
+        self, node: SimNode, within_ms: tuple[float, float] = (50, 1500)
+    ) -> None:
         world = self._cluster.world
 
         def restart() -> None:
             if not node.alive:
                 node.start()
 
-        world.after(world.random.uniform(50, 1500), restart)
+        world.after(world.random.uniform(*within_ms), restart)
 
     def _kill(self) -> None:
         self.fired["kill"] += 1
@@ -83,6 +89,78 @@ class Nemesis:
                 node.start()
 
         self._cluster.world.after(self._cluster.world.random.uniform(300, 1500), over)
+
+    def _power_cut_with_slow_disks(self) -> None:
+        """All lose power while much is written and nothing synced: who answered too early?"""
+        self.fired["power_cut_with_slow_disks"] += 1
+        for node in self._cluster.nodes.values():
+            node.slow_disk = 100.0
+
+        def cut() -> None:
+            for node in self._cluster.nodes.values():
+                node.slow_disk = 1.0
+                node.crash(power_cut=True)
+                self._restart_later(node)
+
+        self._cluster.world.after(self._cluster.world.random.uniform(20, 200), cut)
+
+    def _forgetful_leader(self) -> None:
+        """The leader forgets what it has not synced, and who has it is away.
+
+        One other node follows a leader with a slow disk, the rest hears nothing. Then the
+        leader loses power, and comes back to the rest while the follower is down.
+        """
+        cluster, world = self._cluster, self._cluster.world
+        leader = cluster.leader()
+        if leader is None:
+            return
+        self.fired["forgetful_leader"] += 1
+        others = sorted(name for name in cluster.nodes if name != leader.name)
+        keepers = world.random.sample(others, len(cluster.nodes) // 2)
+        rest = [name for name in others if name not in keepers]
+        cluster.network.stalled |= {(leader.name, name) for name in rest}
+        leader.slow_disk = 1000.0
+
+        def forget() -> None:
+            leader.slow_disk = 1.0
+            leader.crash(power_cut=True)
+            for name in keepers:
+                cluster.nodes[name].crash(power_cut=False)
+                self._restart_later(cluster.nodes[name], (1200, 2000))
+            cluster.network.heal()
+            self._restart_later(leader, (5, 50))
+
+        world.after(world.random.uniform(50, 250), forget)
+
+    def _minority_leader(self) -> None:
+        """A leader and one follower write on alone; its answers arrive terms later."""
+        cluster, world = self._cluster, self._cluster.world
+        leader = cluster.leader()
+        if leader is None:
+            return
+        self.fired["minority_leader"] += 1
+        others = sorted(name for name in cluster.nodes if name != leader.name)
+        friend = world.random.choice(others)
+        rest = [name for name in others if name != friend]
+        here = {leader.name, friend}
+        apart = {(one, two) for one in here for two in rest}
+        late = {(friend, leader.name)}
+        cluster.network.stalled |= apart | {(two, one) for one, two in apart} | late
+
+        def rejoin() -> None:
+            for name in rest:
+                cluster.network.disconnect(leader.name, name)
+            cluster.network.heal(keep={(friend, name) for name in cluster.nodes})
+
+        def return_to_office() -> None:
+            now = cluster.leader()
+            if now is not None and leader.alive and now is not leader:
+                slot = SimSlot(lambda _results, _failure: None)
+                now.guarded(lambda: now.replica.transfer_leadership(NodeId(leader.name), slot))
+
+        world.after(700, rejoin)
+        world.after(world.random.uniform(900, 1300), return_to_office)
+        world.after(world.random.uniform(1100, 1800), cluster.network.heal)
 
     def _isolate(self) -> None:
         self.fired["isolate"] += 1
