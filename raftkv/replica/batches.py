@@ -29,38 +29,52 @@ Encode = Callable[[Sequence[Command]], bytes]
 class _PartedRun:
     """Answers of a run that was spread over several entries."""
 
-    __slots__ = ("_results", "_slot", "_waiting")
+    __slots__ = ("_failure", "_results", "_slot", "_waiting")
 
     def __init__(self, slot: Slot, parts: int) -> None:
         self._slot: Slot | None = slot
         self._waiting = parts
         self._results: list[object] = []
+        self._failure: Failure | None = None
 
     def resolve(self, results: Sequence[object]) -> None:
         """Take the results of the next part; entries are applied in order."""
         self._results.extend(results)
-        self._waiting -= 1
-        if self._waiting == 0 and self._slot is not None:
-            self._slot.resolve(self._results)
+        self._part_ended()
 
     def fail(self, failure: Failure) -> None:
-        """Fail the whole run; what was applied before makes it indefinite."""
-        if self._slot is not None:
+        """Fail the whole run, definitely only if no part of it was applied."""
+        self._failure = self._failure or failure
+        if failure.definite:
+            # Another part may be committed and not handed out yet.
+            self._part_ended()
+        elif self._slot is not None:
             slot, self._slot = self._slot, None
-            partly = bool(self._results) and failure.definite
-            slot.fail(Failure(failure.reason, definite=False) if partly else failure)
+            slot.fail(failure)
+
+    def _part_ended(self) -> None:
+        self._waiting -= 1
+        if self._waiting > 0 or self._slot is None:
+            return
+        slot, self._slot = self._slot, None
+        failure = self._failure
+        if failure is None:
+            slot.resolve(self._results)
+        else:
+            slot.fail(Failure(failure.reason, definite=False) if self._results else failure)
 
 
 class Batch:
     """The runs of one proposed entry; travels through the engine as its token."""
 
-    __slots__ = ("answered", "deadline_ms", "runs", "size")
+    __slots__ = ("answered", "deadline_ms", "ended", "runs", "size")
 
     def __init__(self, runs: list[tuple[Slot, int]], size: int, deadline_ms: int) -> None:
         self.runs = runs
         self.size = size
         self.deadline_ms = deadline_ms
         self.answered = False
+        self.ended = False
 
 
 class Batches:
@@ -131,6 +145,7 @@ class Batches:
 
     def resolve(self, batch: Batch, results: Sequence[object]) -> None:
         """Answer the runs of an applied batch."""
+        self._end(batch)
         if not self._close(batch):
             return
         position = 0
@@ -151,10 +166,9 @@ class Batches:
         return errors
 
     def fail(self, batch: Batch, failure: Failure) -> None:
-        """Answer the runs of a batch that has no result."""
-        if self._close(batch):
-            for slot, _ in batch.runs:
-                slot.fail(failure)
+        """Answer the runs of a batch that will have no result here."""
+        self._end(batch)
+        self._answer(batch, failure)
 
     def fail_new(self, failure: Failure) -> None:
         """Answer the runs that were not proposed."""
@@ -165,17 +179,28 @@ class Batches:
     def expire(self, now_ms: int) -> None:
         """Answer batches whose time is over; they may still be applied."""
         while self._pending and self._pending[0].deadline_ms <= now_ms:
-            self.fail(self._pending[0], TIMEOUT)
+            self._answer(self._pending[0], TIMEOUT)
 
     def next_deadline_ms(self) -> int | None:
         """Return when `expire` has something to do."""
         return self._pending[0].deadline_ms if self._pending else None
 
+    def _answer(self, batch: Batch, failure: Failure) -> None:
+        if self._close(batch):
+            for slot, _ in batch.runs:
+                slot.fail(failure)
+
+    def _end(self, batch: Batch) -> None:
+        # Why not when it is answered: what timed out is in the log all the same,
+        # and the limit is on the log.
+        if not batch.ended:
+            batch.ended = True
+            self.uncommitted_bytes -= batch.size
+
     def _close(self, batch: Batch) -> bool:
         if batch.answered:
             return False
         batch.answered = True
-        self.uncommitted_bytes -= batch.size
         while self._pending and self._pending[0].answered:
             self._pending.popleft()
         return True
