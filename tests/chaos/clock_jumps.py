@@ -1,0 +1,39 @@
+#!/usr/bin/env python3
+"""Clocks that jump: the wall clock by up to a day, the boot clock ahead by up to an hour.
+
+    python tests/chaos/clock_jumps.py --duration 60 --seed 1
+
+Through the clock seam of the node's test entry point. Keys without a deadline must not
+care; elections and leaders must survive a clock that says the election timeout passed.
+
+Every operation of every client is recorded and the history judged; at the end all nodes
+must have the same state hash. Needs root or user namespaces (see tests/chaos/world.py).
+
+Exit code 0: all promises held. 1: one was broken; data, logs, history and timeline are
+kept. 2: wrong options, or such a network cannot be made here.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from tests.chaos import world
+from tests.chaos.trial import trial_main
+
+NAMES = (
+    "wall-clock-jump",
+    "suspended",
+)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    return trial_main(__doc__, NAMES, arguments, duration_s=60.0, nodes=3)
+
+
+if __name__ == "__main__":
+    world.enter()
+    sys.exit(main())

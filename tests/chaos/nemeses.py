@@ -1,0 +1,531 @@
+"""Everything that is done to a cluster under load, one context manager each.
+
+Entering one hurts, leaving it heals: the caller decides how long it lasts, and one may
+be entered within another. A nemesis calls `field.strikes()` at the moment it hurts,
+which waits for operations in flight and counts. It never takes the disks of more than a
+minority, and wipes none before the last wiped one is admitted again, because beyond
+that nothing is promised.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import random
+import signal
+import socket
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+
+from tests.chaos.hurt_cluster import HurtCluster, HurtNode
+from tests.chaos.load import Load
+from tests.chaos.world import Direction
+
+EXIT_DAMAGED = 3
+EXIT_DISK_FAILED = 6
+# Longer than a request may take, so that silence is noticed.
+_PROBE_PATIENCE_S = 8.0
+
+
+@dataclass
+class Field:
+    """What a nemesis works on, and what it met.
+
+    Attributes:
+        strikes_by_name: How often each hurt.
+        in_flight_by_name: How often with operations in flight.
+        facts: Whatever else is worth a figure.
+        unhealthy: Wiped nodes that may not be admitted yet.
+    """
+
+    cluster: HurtCluster
+    load: Load
+    dice: random.Random
+    say: Callable[[str], None]
+    strikes_by_name: Counter[str] = field(default_factory=Counter)
+    in_flight_by_name: Counter[str] = field(default_factory=Counter)
+    facts: Counter[str] = field(default_factory=Counter)
+    name: str = ""
+
+    def strikes(self) -> None:
+        """Wait for operations in flight and count: the next statement hurts."""
+        self.strikes_by_name[self.name] += 1
+        if self.load.wait_for_flight():
+            self.in_flight_by_name[self.name] += 1
+
+    @property
+    def leader(self) -> HurtNode:
+        return self.cluster.leader_or_any(self.dice)
+
+    def minority(self) -> list[HurtNode]:
+        """Return at least one node and fewer than half."""
+        return self.dice.sample(
+            self.cluster.nodes, self.dice.randint(1, len(self.cluster.nodes) - self.cluster.majority)
+        )
+
+    def leader_or_random(self) -> HurtNode:
+        """Return the leader half of the time."""
+        return self.leader if self.dice.random() < 0.5 else self.dice.choice(self.cluster.nodes)
+
+    def pause(self, least_s: float, most_s: float) -> None:
+        time.sleep(self.dice.uniform(least_s, most_s))
+
+
+Nemesis = Callable[[Field], AbstractContextManager[None]]
+NEMESES: dict[str, Nemesis] = {}
+
+
+def nemesis(function: Callable[[Field], Iterator[None]]) -> Nemesis:
+    """Register a nemesis under the name of its function."""
+    made = contextlib.contextmanager(function)
+    NEMESES[function.__name__.replace("_", "-")] = made
+    return made
+
+
+def start_again(field: Field, nodes: list[HurtNode]) -> None:
+    """Start what does not run; a node that ended in a way nobody planned fails the run."""
+    for node in nodes:
+        node.resume()
+        if not node.is_running:
+            node.spawn()
+
+
+# ------------------------------------------------------------------------- partitions
+
+
+@contextlib.contextmanager
+def _cut(field: Field, directions: set[Direction]) -> Iterator[None]:
+    field.strikes()
+    field.cluster.links.cut(directions)
+    try:
+        yield
+    finally:
+        field.cluster.links.mend(directions)
+
+
+def _all_of(field: Field, node: HurtNode) -> set[Direction]:
+    return {one for one in field.cluster.links.directions if node.number in one}
+
+
+@nemesis
+def leader_alone(field: Field) -> Iterator[None]:
+    """Nobody but clients reach the leader."""
+    with _cut(field, _all_of(field, field.leader)):
+        yield
+
+
+@nemesis
+def one_way(field: Field) -> Iterator[None]:
+    """A node, mostly the leader, hears the others but is not heard, or the reverse."""
+    node = field.leader_or_random()
+    side = field.dice.randrange(2)
+    with _cut(field, {one for one in _all_of(field, node) if one[side] == node.number}):
+        yield
+
+
+@nemesis
+def bridge(field: Field) -> Iterator[None]:
+    """Two halves that only one node reaches, in both directions."""
+    nodes = [node.number for node in field.cluster.nodes]
+    field.dice.shuffle(nodes)
+    half = len(nodes) // 2
+    left, right = set(nodes[:half]), set(nodes[half + 1 :])
+    with _cut(
+        field,
+        {
+            (source, target)
+            for source, target in field.cluster.links.directions
+            if (source in left and target in right) or (source in right and target in left)
+        },
+    ):
+        yield
+
+
+@nemesis
+def majority_ring(field: Field) -> Iterator[None]:
+    """Every node sees a majority, but no two the same one.
+
+    Five nodes sit in a ring and reach two neighbours each. Of three, where a majority is
+    one neighbour, each hears only the one before it.
+    """
+    nodes = [node.number for node in field.cluster.nodes]
+    field.dice.shuffle(nodes)
+    count = len(nodes)
+    places = {number: place for place, number in enumerate(nodes)}
+    near = {1} if count <= 3 else {step for one in range(1, count // 4 + 1) for step in (one, -one)}
+    steps = {step % count for step in near}
+    with _cut(
+        field,
+        {
+            (source, target)
+            for source, target in field.cluster.links.directions
+            if (places[target] - places[source]) % count not in steps
+        },
+    ):
+        yield
+
+
+@nemesis
+def flapping(field: Field) -> Iterator[None]:
+    """The cables of a node, mostly the leader's, come and go several times a second."""
+    node = field.leader_or_random()
+    ended = threading.Event()
+
+    def flap() -> None:
+        dice = random.Random(node.number)
+        directions = _all_of(field, node)
+        while not ended.is_set():
+            links.cut(directions)
+            ended.wait(dice.uniform(0.05, 0.4))
+            links.mend(directions)
+            ended.wait(dice.uniform(0.05, 0.4))
+
+    links = field.cluster.links
+    thread = threading.Thread(target=flap, daemon=True)
+    field.strikes()
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+
+
+@nemesis
+def bad_links(field: Field) -> Iterator[None]:
+    """Packets are late, lost, doubled and out of order, around one node or everywhere."""
+    directions = set(field.cluster.links.directions)
+    if field.dice.random() < 0.6:
+        directions = _all_of(field, field.leader_or_random())
+    field.strikes()
+    field.cluster.links.shape(
+        directions,
+        delay_ms=field.dice.choice((0, 5, 30, 80)),
+        jitter_ms=field.dice.choice((1, 20, 60)),
+        loss=field.dice.choice((0, 0.02, 0.1)),
+        duplicates=field.dice.choice((0, 0.05)),
+    )
+    try:
+        yield
+    finally:
+        field.cluster.links.unshape()
+
+
+# -------------------------------------------------------------------------- processes
+
+
+@contextlib.contextmanager
+def _down(field: Field, nodes: list[HurtNode]) -> Iterator[None]:
+    field.strikes()
+    for node in nodes:
+        if node.is_running:
+            node.signal(signal.SIGKILL)
+    for node in nodes:
+        node.kill()
+    try:
+        yield
+    finally:
+        start_again(field, nodes)
+
+
+@nemesis
+def kill_one(field: Field) -> Iterator[None]:
+    """kill -9 of the leader, or of any node."""
+    with _down(field, [field.leader_or_random()]):
+        yield
+
+
+@nemesis
+def kill_majority(field: Field) -> Iterator[None]:
+    """kill -9 of a majority at once."""
+    with _down(field, field.dice.sample(field.cluster.nodes, field.cluster.majority)):
+        yield
+
+
+@nemesis
+def kill_all(field: Field) -> Iterator[None]:
+    """kill -9 of every node at once."""
+    with _down(field, list(field.cluster.nodes)):
+        field.pause(0.0, 0.2)
+    yield
+
+
+@nemesis
+def restart_storm(field: Field) -> Iterator[None]:
+    """Nodes are killed and started again before they have come up."""
+    field.strikes()
+    for _ in range(field.dice.randint(4, 8)):
+        node = field.leader_or_random()
+        node.kill()
+        start_again(field, [node])
+        field.pause(0.0, 0.4)
+    yield
+
+
+@nemesis
+def clean_restart(field: Field) -> Iterator[None]:
+    """SIGTERM of a node, mostly the leader: it hands over, syncs, exits 0."""
+    node = field.leader_or_random()
+    node.resume()
+    if node.is_running:
+        field.strikes()
+        code = node.stop()
+        assert code == 0, f"{node.id} ended with {code} when asked to stop"
+    yield
+    start_again(field, [node])
+
+
+@nemesis
+def pause_leader(field: Field) -> Iterator[None]:
+    """SIGSTOP of the leader; reads wait in its sockets until it wakes.
+
+    When it wakes it must not answer them with what was true when it fell asleep. The
+    reads are in the history, so the checker judges them.
+    """
+    leader = field.leader
+    number = field.strikes_by_name.total()
+    probes = [field.load.probe(f"probe{number}.{part}", leader.client) for part in (1, 2)]
+    early, late = (probe if probe.connect() else None for probe in probes)
+    field.strikes()
+    if leader.is_running:
+        leader.pause()
+    asked = [early.ask(_PROBE_PATIENCE_S)] if early else []
+    try:
+        yield
+    finally:
+        # By now the others have elected and written, unless they are hurt as well.
+        asked += [late.ask(_PROBE_PATIENCE_S)] if late else []
+        time.sleep(0.01)
+        leader.resume()
+        for answers in asked:
+            for outcome, count in answers.result().items():
+                field.facts[f"reads asked of a paused leader: {outcome}"] += count
+        for probe in probes:
+            probe.close()
+
+
+@nemesis
+def pause_some(field: Field) -> Iterator[None]:
+    """SIGSTOP of a minority or of a majority, and back."""
+    count = field.dice.randint(1, field.cluster.majority)
+    nodes = [
+        node for node in field.dice.sample(field.cluster.nodes, count) if node.is_running
+    ]
+    field.strikes()
+    for node in nodes:
+        node.pause()
+    try:
+        yield
+    finally:
+        for node in nodes:
+            node.resume()
+
+
+# ------------------------------------------------------------------------------- disks
+
+
+@nemesis
+def slow_sync(field: Field) -> Iterator[None]:
+    """Every sync of some nodes takes up to half a second longer."""
+    nodes = field.minority() if field.dice.random() < 0.7 else list(field.cluster.nodes)
+    if field.dice.random() < 0.5 and field.leader not in nodes:
+        nodes.append(field.leader)
+    before = {node: node.faults.sync_delay_us for node in nodes}
+    field.strikes()
+    for node in nodes:
+        node.faults.sync_delay_us = field.dice.choice((5_000, 50_000, 200_000, 500_000))
+    try:
+        yield
+    finally:
+        for node in nodes:
+            node.faults.sync_delay_us = before[node]
+
+
+@nemesis
+def failing_sync(field: Field) -> Iterator[None]:
+    """Every sync of a node fails; it must stop with 6, and what it wrote is lost."""
+    node = field.leader_or_random()
+    failed = node.faults.syncs_failed
+    field.strikes()
+    node.faults.sync_fails = 1
+    try:
+        yield
+    finally:
+        if node.faults.syncs_failed > failed:
+            code = node.wait_for_exit(10.0)
+            assert code == EXIT_DISK_FAILED, f"{node.id} ended with {code} after a failed sync"
+            field.facts["nodes that stopped at a failed sync"] += 1
+            node.faults.sync_fails = 0
+            # Nobody can say what is on such a disk: the worst is that nothing is.
+            field.facts["bytes lost at failed syncs"] += node.cut_power(None)
+        node.faults.sync_fails = 0
+        start_again(field, [node])
+
+
+@nemesis
+def failing_write(field: Field) -> Iterator[None]:
+    """Every write of a node fails; it must stop with 6."""
+    node = field.leader_or_random()
+    failed = node.faults.writes_failed
+    field.strikes()
+    node.faults.write_fails = 1
+    try:
+        yield
+    finally:
+        if node.faults.writes_failed > failed:
+            code = node.wait_for_exit(10.0)
+            assert code == EXIT_DISK_FAILED, f"{node.id} ended with {code} after a failed write"
+            field.facts["nodes that stopped at a failed write"] += 1
+        node.faults.write_fails = 0
+        start_again(field, [node])
+
+
+@nemesis
+def full_disk(field: Field) -> Iterator[None]:
+    """The file systems of a minority, of the leader or of all are full."""
+    nodes = field.dice.choice((field.minority(), [field.leader], list(field.cluster.nodes)))
+    field.strikes()
+    for node in nodes:
+        node.fill_disk()
+    try:
+        yield
+    finally:
+        for node in nodes:
+            node.free_disk()
+            assert node.is_running or node.process is None or node.process.returncode == -9, (
+                f"{node.id} ended with a full disk: {node.log_since_start()[-2000:]}"
+            )
+
+
+@contextlib.contextmanager
+def _without_power(field: Field, nodes: list[HurtNode]) -> Iterator[None]:
+    field.strikes()
+    for node in nodes:
+        if node.is_running:
+            node.signal(signal.SIGKILL)
+    for node in nodes:
+        torn = field.dice if field.dice.random() < 0.5 else None
+        field.facts["bytes lost at power cuts"] += node.cut_power(torn)
+    try:
+        yield
+    finally:
+        start_again(field, nodes)
+
+
+@nemesis
+def power_cut_one(field: Field) -> Iterator[None]:
+    """A node, mostly the leader, loses the power and every byte that was not synced."""
+    with _without_power(field, [field.leader_or_random()]):
+        yield
+
+
+@nemesis
+def power_cut_all(field: Field) -> Iterator[None]:
+    """Every node loses the power at once."""
+    with _without_power(field, list(field.cluster.nodes)):
+        field.pause(0.0, 0.2)
+    yield
+
+
+@nemesis
+def wiped_disk(field: Field) -> Iterator[None]:
+    """A node is killed, loses its disk, and comes back empty: it is filled by a snapshot."""
+    everybody = field.cluster.nodes
+    statuses = [node.status() for node in everybody]
+    if any(status is None or status["admitted"] != 1 for status in statuses):
+        # Only while everybody else counts: this node's data is about to be gone.
+        field.facts["wipes that had to wait"] += 1
+        yield
+        return
+    node = field.leader_or_random()
+    field.strikes()
+    node.kill()
+    node.wipe()
+    node.spawn()
+    yield
+
+
+@nemesis
+def rotten_disk(field: Field) -> Iterator[None]:
+    """A bit of a node's older files flips while it is down: it must refuse with 3.
+
+    Then it is wiped, as it advises. The newest segment is left alone: damage behind its
+    last mark cannot be told from a torn write (see the guarantees).
+    """
+    statuses = [node.status() for node in field.cluster.nodes]
+    if any(status is None or status["admitted"] != 1 for status in statuses):
+        field.facts["wipes that had to wait"] += 1
+        yield
+        return
+    node = field.dice.choice(field.cluster.nodes)
+    field.strikes()
+    node.kill()
+    segments = sorted((node.data_dir / "wal").glob("*.segment"))[:-1]
+    files = [*segments, *sorted((node.data_dir / "snapshots").glob("*.snapshot"))[-1:]]
+    files = [path for path in files if path.stat().st_size]
+    if files:
+        path = field.dice.choice(files)
+        data = bytearray(path.read_bytes())
+        data[field.dice.randrange(len(data))] ^= 1 << field.dice.randrange(8)
+        path.write_bytes(data)
+    node.expected_exits = (EXIT_DAMAGED,)
+    node.spawn()
+    yield
+
+
+# ----------------------------------------------------------------- clocks and clients
+
+
+@nemesis
+def wall_clock_jump(field: Field) -> Iterator[None]:
+    """The wall clocks of some nodes jump by up to a day, either way."""
+    nodes = field.minority() if field.dice.random() < 0.5 else [field.leader]
+    field.strikes()
+    for node in nodes:
+        node.faults.wall_offset_ms = field.dice.choice((-1, 1)) * field.dice.choice(
+            (500, 60_000, 86_400_000)
+        )
+    try:
+        yield
+    finally:
+        for node in nodes:
+            node.faults.wall_offset_ms = 0
+
+
+@nemesis
+def suspended(field: Field) -> Iterator[None]:
+    """The boot clock of a node jumps ahead, as after the suspend of a machine."""
+    node = field.leader_or_random()
+    field.strikes()
+    node.faults.boot_offset_ms += field.dice.choice((200, 1_000, 30_000, 3_600_000))
+    yield
+
+
+@nemesis
+def connection_flood(field: Field) -> Iterator[None]:
+    """Hundreds of connections to the ports of a node: idle, half a request, junk."""
+    node = field.leader_or_random()
+    pieces = (b"", b"*3\r\n$3\r\nSET\r\n$5\r\nhal", b"\x00\xff" * 600, b"GET " + b"x" * 500)
+    opened: list[socket.socket] = []
+    field.strikes()
+    for number in range(400):
+        address, _, port = (node.peer if number % 4 == 3 else node.client).rpartition(":")
+        one = socket.socket()
+        one.setblocking(False)
+        with contextlib.suppress(BlockingIOError, OSError):
+            one.connect((address, int(port)))
+        opened.append(one)
+        if number % 50 == 49:
+            time.sleep(0.01)
+    for one in opened:
+        with contextlib.suppress(OSError):
+            one.send(field.dice.choice(pieces))
+    field.facts["connections of floods"] += len(opened)
+    try:
+        yield
+    finally:
+        for one in opened:
+            one.close()

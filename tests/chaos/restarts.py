@@ -1,0 +1,42 @@
+#!/usr/bin/env python3
+"""Processes that end: kill -9 of one, of a majority, of all; storms; clean restarts; lost disks.
+
+    python tests/chaos/restarts.py --duration 60 --seed 1
+
+Unlike kill_storm.py the history of every operation is judged, and clients share keys.
+
+Every operation of every client is recorded and the history judged; at the end all nodes
+must have the same state hash. Needs root or user namespaces (see tests/chaos/world.py).
+
+Exit code 0: all promises held. 1: one was broken; data, logs, history and timeline are
+kept. 2: wrong options, or such a network cannot be made here.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from tests.chaos import world
+from tests.chaos.trial import trial_main
+
+NAMES = (
+    "kill-one",
+    "kill-majority",
+    "kill-all",
+    "restart-storm",
+    "clean-restart",
+    "wiped-disk",
+)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    return trial_main(__doc__, NAMES, arguments, duration_s=60.0, nodes=3)
+
+
+if __name__ == "__main__":
+    world.enter()
+    sys.exit(main())

@@ -1,0 +1,369 @@
+"""One run of nemeses against a cluster under recorded load, its judgement and its report.
+
+The run is: start, load, one nemesis after the other (now and then two at once), each
+followed by a bounded wait for writes to flow again; then heal, let all nodes agree,
+read every key once more, compare the state hashes, and judge the history.
+
+It fails when a part of the history is not linearizable or was not decided, when state
+hashes differ, when a node ended in a way that nobody caused, or when a healed cluster
+acknowledges nothing for 30 seconds.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import json
+import random
+import shutil
+import statistics
+import sys
+import time
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import hiredis
+
+from tests.chaos.hurt_cluster import HurtCluster
+from tests.chaos.load import PLANTS, READS, Load, now_us, request
+from tests.chaos.nemeses import EXIT_DAMAGED, NEMESES, Field
+from tests.chaos.script import Script
+from tests.integration.cluster import SMALL_LOG, SMALL_SEGMENTS
+from tests.integration.wire import Wire
+from tests.linearizability import timeline
+from tests.linearizability.checker import CheckResult, check
+from tests.linearizability.history import History, Outcome, value_of
+
+# A healed cluster elects within a second or two; the machine may be busy.
+FLOW_LIMIT_S = 30.0
+# A disk that takes no time hides what may happen while a sync is in flight.
+SYNC_DELAY_US = 500
+WRITERS_A_KEY_MIN = 5
+_READ_AT_ONCE = 200
+
+
+@dataclass
+class Figures:
+    """What a run is measured by.
+
+    Attributes:
+        gap_s: Longest time without an acknowledged write.
+        progress: Share of the seconds of load with an acknowledged write.
+        writers_a_key: Median of the different clients that wrote to a full key.
+    """
+
+    seconds: float = 0.0
+    operations: int = 0
+    acknowledged: int = 0
+    acknowledged_writes: int = 0
+    unknown: int = 0
+    refused: int = 0
+    keys: int = 0
+    writers_a_key: float = 0.0
+    progress: float = 0.0
+    gap_s: float = 0.0
+    strikes: dict[str, int] = field(default_factory=dict)
+    strikes_in_flight: dict[str, int] = field(default_factory=dict)
+    facts: dict[str, int] = field(default_factory=dict)
+    refusals: dict[str, int] = field(default_factory=dict)
+    planted: int = 0
+    state_hash: str = ""
+    index: int = 0
+    verdict: str = ""
+
+    def measure(self, load: Load) -> None:
+        """Take what the clients recorded."""
+        recorder = load.recorder
+        counts = Counter(one.outcome for one in recorder.operations)
+        self.operations = len(recorder.operations)
+        self.acknowledged = counts[Outcome.OK]
+        self.unknown = counts[Outcome.UNKNOWN]
+        self.refused = counts[Outcome.REFUSED]
+        self.refusals = dict(recorder.refusals.most_common())
+        self.planted = load.planted
+        self._measure_time(load)
+        writers: dict[str, set[str]] = {}
+        operations: Counter[str] = Counter()
+        for one in recorder.operations:
+            operations[one.keys[0]] += 1
+            if one.kind not in READS and one.outcome is Outcome.OK:
+                writers.setdefault(one.keys[0], set()).add(one.client)
+        self.keys = len(operations)
+        full = [len(writers.get(key, ())) for key, count in operations.items() if count >= 100]
+        self.writers_a_key = statistics.median(full) if full else 0.0
+
+    def _measure_time(self, load: Load) -> None:
+        times_us = load.recorder.acknowledged_us
+        self.acknowledged_writes = len(times_us)
+        self.seconds = (load.ended_us - load.started_us) / 1e6
+        whole = max(1, int(self.seconds))
+        live = {(one - load.started_us) // 1_000_000 for one in times_us}
+        self.progress = len([second for second in live if second < whole]) / whole
+        moments = [load.started_us, *times_us, load.ended_us]
+        self.gap_s = max(b - a for a, b in zip(moments, moments[1:], strict=False)) / 1e6
+
+    def __str__(self) -> str:
+        strikes = ", ".join(
+            f"{count} x {name} ({self.strikes_in_flight.get(name, 0)} in flight)"
+            for name, count in sorted(self.strikes.items())
+        )
+        facts = "".join(f", {count} {name}" for name, count in sorted(self.facts.items()))
+        return (
+            f"{self.seconds:.0f} s of load, {self.operations} operations, {self.acknowledged} "
+            f"acknowledged ({self.acknowledged_writes} writes), {self.unknown} unknown, "
+            f"{self.refused} refused; progress in {100 * self.progress:.0f} % of the seconds, "
+            f"longest gap {self.gap_s:.2f} s; {self.keys} keys, {self.writers_a_key:g} writers a "
+            f"key; {strikes}{facts}; state hash {self.state_hash or '?'} at index {self.index} on "
+            f"all nodes; {self.verdict}"
+        )
+
+
+def add_options(script: Script, *, clients: int = 10, think_ms: float = 10.0) -> None:
+    """Add the options of every trial."""
+    parser = script.parser
+    parser.add_argument("--clients", type=int, default=clients, metavar="N",
+                        help=f"clients at once ({clients})")  # fmt: skip
+    parser.add_argument("--think-ms", type=float, default=think_ms, metavar="MS",
+                        help=f"pause of a client after an operation ({think_ms:g})")  # fmt: skip
+    parser.add_argument("--overlap", type=float, default=0.2, metavar="SHARE",
+                        help="share of the rounds with two nemeses at once (0.2)")  # fmt: skip
+    parser.add_argument("--hold", type=float, nargs=2, default=(0.7, 2.0), metavar="S",
+                        help="how long a nemesis lasts, in seconds (0.7 2.0)")  # fmt: skip
+    parser.add_argument("--plant", choices=PLANTS, default=None,
+                        help="let the clients tell this lie; the verdict must be illegal")
+    parser.add_argument("--report", type=Path, default=None, metavar="DIR",
+                        help="where figures, history and timeline go; else only on failure")
+    parser.add_argument("--set", dest="overrides", action="append", default=[],
+                        metavar="SECTION.KEY=VALUE", help="a setting of every node")  # fmt: skip
+
+
+class Trial:
+    """One run.
+
+    Args:
+        script: Parsed.
+        names: Nemeses to choose from; every one comes up before one comes up again.
+    """
+
+    def __init__(self, script: Script, names: Sequence[str]) -> None:
+        self._script = script
+        self._names = list(names)
+        self._bag: list[str] = []
+        self.figures = Figures()
+        self.result: CheckResult | None = None
+
+    def run(self) -> str:
+        """Run, judge, report; returns the summary.
+
+        Raises:
+            AssertionError: See the module.
+        """
+        # The history only grows: the collector would walk it again and again.
+        gc.freeze()
+        gc.set_threshold(200_000, 50, 1000)
+        script = self._script
+        arguments = script.arguments
+        directory = script._directory
+        overrides = (*SMALL_LOG, *SMALL_SEGMENTS, *arguments.overrides)
+        with HurtCluster(directory, size=arguments.nodes, overrides=overrides) as cluster:
+            self._set_sync_delay(cluster)
+            cluster.start()
+            load = Load(
+                cluster.addresses, clients=arguments.clients, dice=script.random,
+                think_s=arguments.think_ms / 1000, plant=arguments.plant,
+            )  # fmt: skip
+            field = Field(cluster, load, script.random, script.say)
+            try:
+                self._hurt(cluster, load, field)
+                self._agree(cluster, load)
+            except BaseException:
+                cluster.keep_data(directory / "kept")
+                raise
+            finally:
+                load.stop()
+                self._measure(load, field)
+                self._report(load)
+        self._judge(load)
+        return str(self.figures)
+
+    def _set_sync_delay(self, cluster: HurtCluster) -> None:
+        for node in cluster.nodes:
+            node.faults.sync_delay_us = SYNC_DELAY_US
+
+    # --------------------------------------------------------------------- hurting
+
+    def _hurt(self, cluster: HurtCluster, load: Load, field: Field) -> None:
+        started_s = time.monotonic()
+        end_s = started_s + self._script.arguments.duration
+        with load:
+            self._wait_for_flow(cluster, load)
+            rounds = 0
+            while time.monotonic() < end_s:
+                rounds += 1
+                self._round(field)
+                load.check()
+                self._restore(cluster, load)
+            self._wait_for_flow(cluster, load)
+
+    def _round(self, field: Field) -> None:
+        arguments = self._script.arguments
+        name = self._next_name()
+        field.say(name)
+        field.name = name
+        with NEMESES[name](field):
+            field.pause(*arguments.hold)
+            if self._script.random.random() < arguments.overlap and len(self._names) > 1:
+                other = self._next_name()
+                field.say(f"  with {other}")
+                field.name = other
+                with NEMESES[other](field):
+                    field.pause(*arguments.hold)
+
+    def _next_name(self) -> str:
+        self._bag = self._bag or self._script.random.sample(self._names, len(self._names))
+        return self._bag.pop()
+
+    def _restore(self, cluster: HurtCluster, load: Load) -> None:
+        """Take every fault away and wait until writes are acknowledged."""
+        cluster.relieve()
+        self._set_sync_delay(cluster)
+        self._wait_for_flow(cluster, load)
+
+    def _wait_for_flow(self, cluster: HurtCluster, load: Load) -> None:
+        started_s = time.monotonic()
+        goal = load.acknowledged + 10
+
+        def flowing() -> bool:
+            load.check()
+            self._keep_running(cluster)
+            return load.acknowledged >= goal
+
+        cluster.wait_until(flowing, "writes are acknowledged again", FLOW_LIMIT_S)
+        waited_s = time.monotonic() - started_s
+        if waited_s > 3:
+            self._script.say(f"  writes flow again after {waited_s:.1f} s")
+
+    def _keep_running(self, cluster: HurtCluster) -> None:
+        """Start who is down; an end that nobody caused fails the run."""
+        for node in cluster.nodes:
+            if node.is_running:
+                continue
+            code = node.process.returncode if node.process is not None else None
+            if code == EXIT_DAMAGED and code in node.expected_exits:
+                self.figures.facts["nodes that refused rotten files"] = (
+                    self.figures.facts.get("nodes that refused rotten files", 0) + 1
+                )
+                node.wipe()
+                node.expected_exits = ()
+            elif code != -9:
+                raise AssertionError(
+                    f"{node.id} ended with {code}, which nobody caused:\n"
+                    f"{node.log_since_start()[-3000:]}"
+                )
+            node.spawn()
+
+    # --------------------------------------------------------------------- the end
+
+    def _agree(self, cluster: HurtCluster, load: Load) -> None:
+        """Heal, compare state hashes, read every key once more."""
+        cluster.relieve()
+
+        def agreed() -> bool:
+            self._keep_running(cluster)
+            cluster.check_hashes()
+            return len(cluster.running) == len(cluster.nodes) and bool(cluster.converged_status())
+
+        cluster.wait_until(agreed, "all nodes agree", 60.0)
+        status = cluster.converged_status() or {}
+        self.figures.state_hash = str(status.get("state_hash"))
+        self.figures.index = int(status.get("applied_index", 0))
+        self._read_everything(cluster, load)
+
+    def _read_everything(self, cluster: HurtCluster, load: Load) -> None:
+        keys = list(load.keys.keys())
+        leader = cluster.wait_for_leader()
+        with Wire(leader.client) as wire:
+            for first in range(0, len(keys), _READ_AT_ONCE):
+                part = keys[first : first + _READ_AT_ONCE]
+                called_us = now_us()
+                wire.send(b"".join(request("get", key, ()) for key in part))
+                for key in part:
+                    reply = wire.read()
+                    if isinstance(reply, hiredis.ReplyError):
+                        raise AssertionError(f"a read of an idle cluster failed: {reply}")
+                    load.recorder.add(
+                        "final", "get", key, (), called_us, Outcome.OK, value_of(reply)
+                    )
+
+    def _measure(self, load: Load, field: Field) -> None:
+        self.figures.measure(load)
+        self.figures.strikes = dict(field.strikes_by_name)
+        self.figures.strikes_in_flight = dict(field.in_flight_by_name)
+        self.figures.facts |= field.facts
+
+    def _history(self, load: Load) -> History:
+        seed = self._script.arguments.seed
+        return History(
+            operations=tuple(load.recorder.operations), model="store",
+            comment=f"{Path(sys.argv[0]).stem} --seed {seed}",
+        )  # fmt: skip
+
+    def _judge(self, load: Load) -> None:
+        started_s = time.monotonic()
+        self.result = check(self._history(load))
+        self.figures.verdict = (
+            f"history {str(self.result).splitlines()[0]}, judged in "
+            f"{time.monotonic() - started_s:.0f} s"
+        )
+        self._report(load)
+        if self.result.failing is not None:
+            html = self._report_directory / "timeline.html"
+            timeline.write(html, [self.result.failing], comment=self._history(load).comment)
+        if not self.result.is_ok:
+            raise AssertionError(
+                f"the history is {self.result.verdict}: "
+                f"{' '.join(str(self.result).splitlines()[1:])} "
+                f"(report: {self._report_directory}); {self.figures}"
+            )
+
+    @property
+    def _report_directory(self) -> Path:
+        return self._script.arguments.report or self._script._directory / "report"
+
+    def _report(self, load: Load) -> None:
+        """Write figures and history; the timeline comes with the judgement."""
+        directory = self._report_directory
+        directory.mkdir(parents=True, exist_ok=True)
+        text = json.dumps(vars(self.figures), indent=2)
+        (directory / "figures.json").write_text(text + "\n", encoding="utf-8")
+        (directory / "summary.txt").write_text(f"{self.figures}\n", encoding="utf-8")
+        with contextlib.suppress(FileNotFoundError):
+            shutil.copy(self._script._directory / "shaper.log", directory)
+        self._history(load).save(directory / "history.jsonl")
+
+
+def trial_main(
+    description: str | None,
+    names: Sequence[str],
+    arguments: Sequence[str] | None = None,
+    *,
+    duration_s: float = 60.0,
+    nodes: int = 3,
+) -> int:
+    """Be the `main` of a script of these nemeses."""
+    script = Script(description, default_duration_s=duration_s)
+    seed = random.SystemRandom().getrandbits(32)
+    script.parser.set_defaults(nodes=nodes, seed=seed)
+    add_options(script)
+    script.parser.add_argument(
+        "--only", action="append", choices=list(names), default=None, metavar="NAME",
+        help=f"only this nemesis; may be given again: {', '.join(names)}",
+    )  # fmt: skip
+
+    def run(script: Script) -> str:
+        return Trial(script, script.arguments.only or names).run()
+
+    run.__module__ = "__main__"
+    return script.main(run, arguments)
