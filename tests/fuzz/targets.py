@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
-from tests.fuzz import file_targets, store_targets, wire_targets
+from tests.fuzz import core_target, file_targets, store_targets, wire_targets
 
-TARGETS = {**wire_targets.TARGETS, **file_targets.TARGETS, **store_targets.TARGETS}
+TARGETS = {
+    **wire_targets.TARGETS,
+    **core_target.TARGETS,
+    **file_targets.TARGETS,
+    **store_targets.TARGETS,
+}
