@@ -216,11 +216,19 @@ class CommittedEntry(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """The fate of a proposal that did not become a committed entry here."""
+    """The fate of a proposal that did not become a committed entry here.
+
+    Attributes:
+        token: That of the proposal.
+        definite: Certainly not executed, now or later.
+        reason: For people.
+        lasting: Asking again does not help.
+    """
 
     token: object
     definite: bool
     reason: str
+    lasting: bool = False
 
 
 class OutgoingMessage(NamedTuple):

@@ -55,16 +55,36 @@ class ChangeMends(TransferMends):
 
     def propose_change(self, request: ChangeRequest) -> None:
         """Append the resulting configuration, or refuse the change definitely."""
-        refusal = self.change_refusal(request.change)
+        change = request.change
+        lasting = self.lasting_refusal(change) if self.is_leader else ""
+        refusal = lasting or self.passing_refusal(change)
         if refusal:
-            self.outcomes.append(Outcome(request.token, True, refusal))
+            self.outcomes.append(Outcome(request.token, True, refusal, bool(lasting)))
             return
-        self._append_configuration(changed(self.configurations.in_force, request.change))
+        self._append_configuration(changed(self.configurations.in_force, change))
         waiting = self._SyncObj__commandsWaitingCommit
         waiting[self.log.last_index].append((self.term, request.token))
 
-    def change_refusal(self, change: MembershipChange) -> str:
-        """Say why a change cannot be made now; empty if it can."""
+    def lasting_refusal(self, change: MembershipChange) -> str:
+        """Say why a change makes no sense with the members in force; empty if it does."""
+        configuration = self.configurations.in_force
+        member = configuration.member(change.node)
+        if change.kind is ChangeKind.ADD:
+            if member is not None:
+                return f"{change.node} is a member already"
+            return _address_refusal(configuration, change)
+        if member is None:
+            return f"{change.node} is not a member"
+        if change.kind is ChangeKind.MOVE:
+            return _address_refusal(configuration, change)
+        if change.kind is ChangeKind.PROMOTE and member.voter:
+            return f"{change.node} votes already"
+        if change.kind is ChangeKind.DEMOTE and not member.voter:
+            return f"{change.node} is a learner already"
+        return "" if changed(configuration, change).voters else "it would leave no voter"
+
+    def passing_refusal(self, change: MembershipChange) -> str:
+        """Say why a change cannot be made yet; empty if it can."""
         if not self.is_leader:
             return "not leader"
         if self.transfer_target is not None:
@@ -72,37 +92,21 @@ class ChangeMends(TransferMends):
         if not self.quorum_takes_entries():
             return "disk full"
         if self.commit_index < self.noop_index:
-            return "the leader is new; nothing of its term is committed yet"
+            return "the leader is new and has not committed anything yet"
         if self.configurations.last_index > self.commit_index:
             return "another membership change is not committed yet"
-        refusal = self._refusal_of_kind(change)
-        return refusal or self._refusal_of_quorum(change)
-
-    def _refusal_of_kind(self, change: MembershipChange) -> str:
-        configuration = self.configurations.in_force
-        member = configuration.member(change.node)
-        if change.kind is ChangeKind.ADD:
-            if member is not None:
-                return f"{change.node} is a member already"
-        elif member is None:
-            return f"{change.node} is not a member"
-        if change.kind in (ChangeKind.ADD, ChangeKind.MOVE):
-            return _address_refusal(configuration, change)
         if change.kind is ChangeKind.PROMOTE:
-            return self._promotion_refusal(change.node)
-        assert member is not None
-        if change.kind is ChangeKind.DEMOTE and not member.voter:
-            return f"{change.node} is a learner already"
-        return ""
+            refusal = self._promotion_refusal(change.node)
+            if refusal:
+                return refusal
+        return self._quorum_refusal(change)
 
     def _promotion_refusal(self, node_id: NodeId) -> str:
         member = self.configurations.in_force.member(node_id)
-        if member is None or member.voter:
-            return f"{node_id} votes already"
         state = self.peers.get(node_id)
-        if state is None or not state.connected or state.hello is None:
+        if member is None or state is None or not state.connected or state.hello is None:
             return f"{node_id} is not connected"
-        # Configurations are committed one by one, so what is in force here is.
+        # What is in force here is committed, so this disk is, too (ADR 13).
         if member.disk_id != state.hello.disk_id:
             return f"{node_id} has not been let in with its disk yet"
         lap = self._laps.get(node_id)
@@ -111,12 +115,10 @@ class ChangeMends(TransferMends):
             return f"{node_id} has not caught up yet: {behind} entries to go"
         return ""
 
-    def _refusal_of_quorum(self, change: MembershipChange) -> str:
-        """Refuse what would leave no voter, or no quorum that answers."""
+    def _quorum_refusal(self, change: MembershipChange) -> str:
+        """Refuse what would leave no quorum that answers."""
         configuration = changed(self.configurations.in_force, change)
         voters = configuration.voters
-        if not voters:
-            return "it would leave no voter"
         if len(voters) == len(self.configurations.in_force.voters):
             return ""
         silent = [voter.id for voter in voters if not self._answers(voter.id, change.node)]

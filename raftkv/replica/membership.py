@@ -18,6 +18,7 @@ from collections import deque
 from raftkv.engine.core import RaftCore
 from raftkv.engine.ready import ChangeRequest
 from raftkv.errors import IdentityRefusedError
+from raftkv.kv.commands import ErrorReply
 from raftkv.replica.ports import EXIT_REFUSED, Stopped
 from raftkv.seams import NOT_LEADER, TIMEOUT, Failure, Observer, Slot
 from raftkv.transport.handshake import RefusalReason
@@ -41,10 +42,14 @@ class PendingChange:
             slot, self.slot = self.slot, None
             slot.resolve(["OK"])
 
-    def fail(self, failure: Failure) -> None:
-        """It is refused, or nobody will know."""
-        if self.slot is not None:
-            slot, self.slot = self.slot, None
+    def fail(self, failure: Failure, *, lasting: bool = False) -> None:
+        """It is refused, for now or because it makes no sense, or nobody will know."""
+        if self.slot is None:
+            return
+        slot, self.slot = self.slot, None
+        if lasting:
+            slot.resolve([ErrorReply(f"ERR {failure.reason}")])
+        else:
             slot.fail(failure)
 
 

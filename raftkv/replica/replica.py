@@ -259,7 +259,8 @@ class Replica(ReplicaViews):
     def change_membership(self, change: MembershipChange, slot: Slot) -> None:
         """Change one member; resolves with `["OK"]` when the change is committed.
 
-        Refused definitely, in words, where the engine's rules forbid it now.
+        What makes no sense resolves with an `ErrorReply`; what cannot be done yet
+        fails definitely.
         """
         if self._draining or self.stopped is not None:
             slot.fail(SHUTTING_DOWN)
@@ -482,7 +483,7 @@ class Replica(ReplicaViews):
             if type(outcome.token) is Batch:
                 self._batches.fail(outcome.token, failure)
             elif type(outcome.token) is PendingChange:
-                outcome.token.fail(failure)
+                outcome.token.fail(failure, lasting=outcome.lasting)
         if ready.reads_failed:
             self._reads.fail_all()
         if ready.reads is not None:

@@ -222,8 +222,10 @@ raft/reads|-2|loading stale fast|0 0 0|raft|0.1.0|O(1)|
     Return or choose the read level of this connection
 raft/snapshot|2|admin loading stale|0 0 0|raft|0.1.0|O(N)|
     Write a snapshot of this node and return its index
+raft/member|-4|admin loading stale|0 0 0|raft|0.1.0|O(N)|
+    Add, promote, demote, remove or move a member
 raft/transfer|-2|admin loading stale|0 0 0|raft|0.1.0|O(1)|
-    Refused: moving the leadership is not available in this version
+    Hand leadership over to another voter
 raft/help|2|loading stale|0 0 0|raft|0.1.0|O(1)|
     List the subcommands
 sentinel|-2|loading stale|0 0 0|sentinel|2.8.4|-|

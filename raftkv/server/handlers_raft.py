@@ -1,16 +1,22 @@
 """RAFT: the replicated log, its members, and what this connection does with them.
 
 `RAFT STATUS` and the `raft` section of INFO are the same facts under the same
-names. The levels `lease` and `bounded` and the transfer of leadership are
-refused: they are not available in this version.
+names. Changes of the membership and a transfer of leadership are the leader's;
+another node answers MOVED, also in proxy routing, since they are for operators.
+The levels `lease` and `bounded` are refused: they are not available in this
+version.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
+from raftkv.config import is_node_id, split_address
 from raftkv.errors import CommandError
+from raftkv.seams import Slot
 from raftkv.server.connection import ClientConnection
 from raftkv.server.runs import Later
-from raftkv.types import Status
+from raftkv.types import ChangeKind, MembershipChange, NodeId, Status
 
 HELP = """RAFT <subcommand> [<arg>]. Subcommands are:
 STATUS
@@ -21,6 +27,14 @@ ROUTING [REDIRECT|PROXY]
     Return or choose what a follower does with requests of this connection.
 READS [LINEARIZABLE|STALE]
     Return or choose the read level of this connection.
+MEMBER ADD <id> <client address> <peer address>
+    Add a node as a learner; it gets the log and does not vote.
+MEMBER PROMOTE|DEMOTE|REMOVE <id>
+    Let a learner that has caught up vote, make a voter a learner, or remove a node.
+MEMBER MOVE <id> <client address> <peer address>
+    Change the addresses of a member.
+TRANSFER [<id>]
+    Hand leadership over, to a certain voter or the most advanced one.
 SNAPSHOT
     Write a snapshot of this node and return the index that it covers.
 HELP
@@ -119,9 +133,64 @@ def handle_snapshot(connection: ClientConnection, arguments: list[bytes]) -> obj
     return Later(connection.service.replica.take_snapshot)
 
 
+def _by_leader(connection: ClientConnection, start: Callable[[Slot], None]) -> Later:
+    """Let this node do it if it leads, or say who does."""
+    if connection.service.replica.is_leader:
+        return Later(start)
+    leader = connection.service.leader
+    if leader is None:
+        raise CommandError("CLUSTERDOWN no leader elected")
+    raise CommandError(f"MOVED 0 {leader.client}")
+
+
 def handle_transfer(connection: ClientConnection, arguments: list[bytes]) -> object:
     """RAFT TRANSFER [node]"""
-    raise CommandError("ERR RAFT TRANSFER is not available in this version")
+    if len(arguments) > 3:
+        raise CommandError("ERR wrong number of arguments for 'raft|transfer' command")
+    replica = connection.service.replica
+    target = _node_id(arguments[2]) if len(arguments) == 3 else None
+    if target is not None:
+        member = replica.configuration.member(target)
+        if member is None or not member.voter:
+            raise CommandError(f"ERR {target} is not a voter")
+        if replica.is_leader and target == replica.node_id:
+            raise CommandError(f"ERR {target} leads already")
+    return _by_leader(connection, lambda slot: replica.transfer_leadership(target, slot))
+
+
+_CHANGES = {kind.value.encode(): kind for kind in ChangeKind}
+_WITH_ADDRESSES = (ChangeKind.ADD, ChangeKind.MOVE)
+
+
+def handle_member(connection: ClientConnection, arguments: list[bytes]) -> object:
+    """RAFT MEMBER ADD|PROMOTE|DEMOTE|REMOVE|MOVE node [client peer]"""
+    kind = _CHANGES.get(arguments[2].lower())
+    if kind is None:
+        raise CommandError("ERR a member change is one of add, promote, demote, remove, move")
+    if len(arguments) != (6 if kind in _WITH_ADDRESSES else 4):
+        raise CommandError("ERR wrong number of arguments for 'raft|member' command")
+    addresses = [_address(word) for word in arguments[4:]] or ["", ""]
+    change = MembershipChange(
+        kind=kind, node=_node_id(arguments[3]), client=addresses[0], peer=addresses[1]
+    )
+    replica = connection.service.replica
+    return _by_leader(connection, lambda slot: replica.change_membership(change, slot))
+
+
+def _node_id(word: bytes) -> NodeId:
+    text = word.decode("utf-8", "replace")
+    if not is_node_id(text):
+        raise CommandError("ERR the name of a node is letters, digits, '-', '_' and '.'")
+    return NodeId(text)
+
+
+def _address(word: bytes) -> str:
+    text = word.decode("utf-8", "replace")
+    try:
+        split_address(text)
+    except ValueError as error:
+        raise CommandError(f"ERR address {error}") from None
+    return text
 
 
 def handle_help(connection: ClientConnection, arguments: list[bytes]) -> object:
@@ -135,6 +204,7 @@ HANDLERS = {
     "raft|routing": handle_routing,
     "raft|reads": handle_reads,
     "raft|snapshot": handle_snapshot,
+    "raft|member": handle_member,
     "raft|transfer": handle_transfer,
     "raft|help": handle_help,
 }

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from typing import Any, Protocol
 
 from raftkv.seams import Slot
-from raftkv.types import Configuration, Member, NodeId, Status
+from raftkv.types import Configuration, Member, MembershipChange, NodeId, Status
 
 # A command of the store, as kv.commands defines it: (opcode, *arguments).
 Command = tuple[Any, ...]
@@ -87,6 +87,14 @@ class Replica(Protocol):
 
     def take_snapshot(self, slot: Slot) -> None:
         """Write a snapshot; resolves with its index."""
+        ...
+
+    def transfer_leadership(self, target: NodeId | None, slot: Slot) -> None:
+        """Hand leadership over; resolves with the id of who leads then."""
+        ...
+
+    def change_membership(self, change: MembershipChange, slot: Slot) -> None:
+        """Change one member; resolves with one result when that is committed."""
         ...
 
     def status(self) -> Status:

@@ -105,8 +105,8 @@ class MembershipNemesis:
         self.fired[f"member_{kind}"] += 1
 
         def answered(results: list[object] | None, failure: Failure | None) -> None:
-            if results is None:
-                word = "refused" if failure is not None and failure.definite else "unknown"
+            if results != ["OK"]:
+                word = "refused" if failure is None or failure.definite else "unknown"
                 self.fired[f"member_{kind}_{word}"] += 1
                 return
             self.fired[f"member_{kind}_ok"] += 1

@@ -17,7 +17,17 @@ from raftkv.kv.codec import encode_batch
 from raftkv.kv.store import KvStore
 from raftkv.seams import Failure, Slot
 from raftkv.server.ports import Command, ReplicaListener
-from raftkv.types import Configuration, Index, Member, NodeId, PeerStatus, Role, Status, Term
+from raftkv.types import (
+    Configuration,
+    Index,
+    Member,
+    MembershipChange,
+    NodeId,
+    PeerStatus,
+    Role,
+    Status,
+    Term,
+)
 
 
 def members(ports: Sequence[int]) -> tuple[Member, ...]:
@@ -126,6 +136,8 @@ class FakeReplica:
         self.reading: list[tuple[list[Command], Slot]] = []
         self.sliced: list[tuple[Command, Slot, bool]] = []
         self.snapshots: list[Slot] = []
+        self.transfers: list[tuple[NodeId | None, Slot]] = []
+        self.changes: list[tuple[MembershipChange, Slot]] = []
         self.asked: list[tuple[str, list[Command]]] = []
         self._scheduled = False
 
@@ -152,6 +164,12 @@ class FakeReplica:
     def take_snapshot(self, slot: Slot) -> None:
         self.snapshots.append(slot)
         self._schedule()
+
+    def transfer_leadership(self, target: NodeId | None, slot: Slot) -> None:
+        self.transfers.append((target, slot))
+
+    def change_membership(self, change: MembershipChange, slot: Slot) -> None:
+        self.changes.append((change, slot))
 
     def status(self) -> Status:
         store = self.shared.store

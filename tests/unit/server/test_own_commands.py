@@ -384,8 +384,55 @@ class TestRaft:
 
     def test_what_is_not_available_says_so(self) -> None:
         client = Node().client()
-        for line in ("RAFT TRANSFER", "RAFT TRANSFER n2", "RAFT READS lease", "RAFT READS bounded"):
+        for line in ("RAFT READS lease", "RAFT READS bounded"):
             assert "is not available in this version" in client.ask(line)
+
+    def test_transfer_is_handed_to_the_replica(self) -> None:
+        node = Node()
+        client = node.client()
+        client.send(b"RAFT TRANSFER n2\r\n")
+        target, slot = node.replica.transfers.pop()
+        assert target == "n2"
+        slot.resolve([b"n2"])
+        node.replica.turn()
+        assert client.replies() == [b"n2"]
+        assert client.ask("RAFT TRANSFER n9") == "ERR n9 is not a voter"
+        assert client.ask("RAFT TRANSFER n1") == "ERR n1 leads already"
+        expected = "ERR wrong number of arguments for 'raft|transfer' command"
+        assert client.ask("RAFT TRANSFER a b") == expected
+
+    def test_a_member_change_is_handed_to_the_replica(self) -> None:
+        node = Node()
+        client = node.client()
+        client.send(b"RAFT MEMBER add n4 h4:7001 h4:7101\r\n")
+        change, slot = node.replica.changes.pop()
+        assert (change.kind, change.node, change.client, change.peer) == (
+            "add", "n4", "h4:7001", "h4:7101",
+        )  # fmt: skip
+        slot.resolve(["OK"])
+        node.replica.turn()
+        assert client.replies() == [b"OK"]
+
+    @pytest.mark.parametrize(
+        ("line", "error"),
+        [
+            ("RAFT MEMBER x n4", "ERR a member change is one of add, promote, demote, remove, move"),
+            ("RAFT MEMBER ADD n4", "ERR wrong number of arguments for 'raft|member' command"),
+            ("RAFT MEMBER REMOVE", "ERR wrong number of arguments for 'raft|member' command"),
+            ("RAFT MEMBER REMOVE n4 x", "ERR wrong number of arguments for 'raft|member' command"),
+            ("RAFT MEMBER ADD n4 h4 h4:1", "ERR address has no port"),
+            ("RAFT MEMBER ADD n4 h4:1 h4:0", "ERR address has the port '0' outside 1..65535"),
+        ],
+    )
+    def test_a_member_change_with_wrong_words(self, line: str, error: str) -> None:
+        assert Node().client().ask(line) == error
+
+    def test_changes_and_transfers_are_the_leaders(self) -> None:
+        client = Node("n2").client()
+        for line in ("RAFT MEMBER REMOVE n3", "RAFT TRANSFER", "RAFT TRANSFER n2"):
+            assert client.ask(line) == "MOVED 0 127.0.0.1:7001"
+        client.ask("RAFT ROUTING proxy")
+        assert client.ask("RAFT MEMBER REMOVE n3") == "MOVED 0 127.0.0.1:7001"
 
     def test_reads(self) -> None:
         client = Node().client()
