@@ -99,6 +99,8 @@ class Keyspace:
         lease_time_ms: Lease time after the last batch.
         orders: Hashes and keys of recently scanned buckets, sorted; kept by `scan`.
         expired: Keys removed by expiry since the batch began.
+        copied_bytes: Bytes of values copied into results since the batch, or the
+            run of reads, began.
         undo: Changes of the command being executed, oldest first.
         garbage: What flushes left behind, freed by `free_slice`.
         views: The open ones.
@@ -106,6 +108,7 @@ class Keyspace:
 
     __slots__ = (
         "buckets",
+        "copied_bytes",
         "deadlines",
         "expired",
         "garbage",
@@ -125,6 +128,7 @@ class Keyspace:
         self.lease_time_ms = 0
         self.orders: dict[int, tuple[list[int], list[bytes]]] = {}
         self.expired: list[bytes] = []
+        self.copied_bytes = 0
         self.undo: list[_Undo] = []
         self.garbage: list[tuple[list[Bucket], Deadlines]] = []
         self.views: list[View] = []

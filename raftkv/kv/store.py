@@ -49,6 +49,11 @@ ALARMS_MAX: Final = 100
 # costs more than the hash where another thread is busy.
 _DIGEST_SLICE_BYTES: Final = 2047
 
+# Limit: bytes of one value among the results that the state hash looks at, at either
+# end. A few words can ask for gigabytes of results (MGET of one large key again and
+# again), and every node would hash them, also whenever it replays its log.
+HASHED_VALUE_BYTES: Final = 256
+
 _HASH_PREFIX: Final = struct.Struct("<QQQQI")
 _SKIP_PREFIX: Final = struct.Struct("<Q4s")
 _RESULTS: Final = msgspec.msgpack.Encoder()
@@ -192,6 +197,7 @@ class KvStore:
         if batch.lease_time_ms > keyspace.lease_time_ms:
             keyspace.lease_time_ms = batch.lease_time_ms
         self._failed = True
+        keyspace.copied_bytes = 0
         keyspace.expire_due(EXPIRE_SLICE_KEYS + len(batch.commands))
         results = self._run(index, batch.commands)
         self._seal(index, payload, results)
@@ -254,7 +260,7 @@ class KvStore:
         view = memoryview(payload)
         for position in range(0, len(view), _DIGEST_SLICE_BYTES):
             digest.update(view[position : position + _DIGEST_SLICE_BYTES])
-        digest.update(_RESULTS.encode((results, keyspace.expired)))
+        digest.update(_RESULTS.encode((_outline(results), keyspace.expired)))
         keyspace.expired.clear()
         self.state_hash = digest.digest()
         self.applied_index = index
@@ -291,6 +297,7 @@ class KvStore:
     def execute_all(self, commands: Sequence[Command]) -> list[object]:
         """Answer commands that only read; one result each, in order."""
         keyspace, readers = self._keyspace, self._readers
+        keyspace.copied_bytes = 0
         results: list[object] = []
         for command in commands:
             try:
@@ -361,3 +368,21 @@ class KvStore:
         self._failed = True
         self._keyspace.flush()
         self._keyspace.undo.clear()
+
+
+def _outline(results: list[Any]) -> list[Any]:
+    """Return results for the hash, with a large value's length and ends in its place.
+
+    The value itself came from a payload, and is in an earlier hash as a whole.
+    """
+    kinds = set(map(type, results))
+    if bytes not in kinds and list not in kinds:
+        return results
+    return [
+        (len(one), one[:HASHED_VALUE_BYTES], one[-HASHED_VALUE_BYTES:])
+        if type(one) is bytes and len(one) > 2 * HASHED_VALUE_BYTES
+        else _outline(one)
+        if type(one) is list
+        else one
+        for one in results
+    ]

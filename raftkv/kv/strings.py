@@ -36,6 +36,11 @@ NOT_A_FLOAT: Final = "ERR value is not a valid float"
 INFINITE_SUM: Final = "ERR increment would produce NaN or Infinity"
 SUM_OVERFLOW: Final = "ERR increment or decrement would overflow"
 STRING_TOO_LONG: Final = "ERR string exceeds maximum allowed size (limits.value_bytes_max)"
+TOO_MUCH_COPIED: Final = "ERR pieces of values asked for in one pipeline exceed 64 MiB"
+
+# Limit: bytes copied into the results of one batch or run of reads, besides one
+# piece of any size. Whole values are in the results without a copy.
+COPIED_BYTES_MAX: Final = 64 * 1024 * 1024
 
 _NX: Final = int(SetFlag.NX)
 _XX: Final = int(SetFlag.XX)
@@ -233,6 +238,12 @@ def getrange(keyspace: Keyspace, command: Command) -> object:
         return b""
     first = max(first + size, 0) if first < 0 else first
     last = max(last + size, 0) if last < 0 else last
+    length = min(last + 1, size) - first
+    if 0 < length < size:
+        copied = keyspace.copied_bytes
+        if copied and copied + length > COPIED_BYTES_MAX:
+            raise CommandError(TOO_MUCH_COPIED)
+        keyspace.copied_bytes = copied + length
     return value[first : last + 1]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from collections.abc import Callable
 from typing import Any, NoReturn
 
@@ -12,6 +13,7 @@ from raftkv.kv.codec import encode_batch
 from raftkv.kv.commands import INTERNAL_ERROR, OK, Command, ErrorReply, Opcode, SetFlag
 from raftkv.kv.keyspace import Keyspace
 from raftkv.kv.store import ALARMS_MAX, EXPIRE_SLICE_KEYS, KvStore
+from raftkv.kv.strings import TOO_MUCH_COPIED
 from tests.unit.kv.driver import apply, check_invariants, reload
 
 SET, GET, DEL = int(Opcode.SET), int(Opcode.GET), int(Opcode.DEL)
@@ -575,3 +577,43 @@ def test_the_error_of_a_handler_is_not_lost_in_the_run() -> None:
 
     store._handlers[GET] = handler
     assert apply(store, [(GET, b"k")]) == [ErrorReply("OOM no room")]
+
+
+def test_results_that_repeat_a_large_value_cost_the_hash_next_to_nothing() -> None:
+    """A few kilobytes of the log must not make every node encode gigabytes."""
+    store = KvStore()
+    apply(store, [(SET, b"k", bytes(1 << 20))])
+    tracemalloc.start()
+    try:
+        results = apply(store, [(int(Opcode.MGET), *[b"k"] * 500), *[(GET, b"k")] * 500])
+        assert tracemalloc.get_traced_memory()[1] < 8 << 20
+    finally:
+        tracemalloc.stop()
+    assert [len(value) for value in results[0]] == [1 << 20] * 500
+
+
+@pytest.mark.parametrize("position", [0, -1])
+def test_another_large_result_gives_another_hash(position: int) -> None:
+    usual, other = filled_store(), filled_store()
+    value = bytearray(1 << 20)
+    usual._handlers[GET] = lambda _keyspace, _command: bytes(value)
+    value[position] = 1
+    wrong = bytes(value)
+    other._handlers[GET] = lambda _keyspace, _command: wrong
+    value[position] = 0
+    for store in (usual, other):
+        apply(store, [(GET, b"plain")])
+    assert usual.state_hash != other.state_hash
+
+
+def test_pieces_of_a_large_value_are_copied_up_to_a_limit() -> None:
+    store = KvStore()
+    apply(store, [(SET, b"k", bytes(1 << 20))])
+    piece = (int(Opcode.GETRANGE), b"k", 0, -2)
+    whole = (int(Opcode.GETRANGE), b"k", 0, -1)
+    for results in (apply(store, [piece] * 100), store.execute_all([piece] * 100)):
+        pieces = [result for result in results if isinstance(result, bytes)]
+        assert len(pieces) == 64
+        assert results[64:] == [ErrorReply(TOO_MUCH_COPIED)] * 36
+    assert store.execute_all([whole] * 100) == [bytes(1 << 20)] * 100
+    assert store.execute_all([piece]) == [bytes((1 << 20) - 1)]

@@ -53,9 +53,7 @@ def test_the_results_of_a_run_in_several_entries_come_together() -> None:
     assert answer.got == [["a", "b", "c", "d"]]
 
 
-def test_a_discarded_part_says_nothing_definite_of_a_run_whose_first_part_is_still_to_come() -> (
-    None
-):
+def test_a_discarded_part_is_not_definite_while_another_part_may_be_applied() -> None:
     batches = Batches(LIMITS, TIMEOUT_MS)
     answer, parts = propose(batches, 4)
     # The first part is committed and waits to be handed out; the second is known
