@@ -109,7 +109,8 @@ def cli(lines: tuple[str, ...], typed: bool, target: Target) -> None:
     raftkv cli --eval "SET a 1" --eval "GET a"   some commands
     raftkv cli < commands.txt                    a line each
 
-    Exit code 1 if a command failed, 5 if the outcome of one is unknown.
+    Exit code, except from a prompt: 1 if a command failed, 5 if the outcome of
+    one is unknown.
     """
     with target.open(keep_state=True) as client:
         shell = Shell(client, target, typed=typed or terminal.is_terminal())
@@ -119,6 +120,7 @@ def cli(lines: tuple[str, ...], typed: bool, target: Target) -> None:
             from raftkv.cli.prompt import prompt_loop
 
             prompt_loop(shell, client)
+            return  # Who typed it has seen what failed.
         else:
             source = sys.stdin.buffer
             shell.run_lines(decode_text(line) for line in source)

@@ -2,6 +2,9 @@ from __future__ import annotations
 
 import json
 import os
+import select
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -9,6 +12,7 @@ from prompt_toolkit.document import Document
 from prompt_toolkit.input import create_pipe_input
 from prompt_toolkit.output import DummyOutput
 
+import raftkv
 from raftkv.cli.command_book import CommandBook, load_book
 from raftkv.cli.options import Target
 from raftkv.cli.prompt import CommandCompleter, open_history, prompt_loop
@@ -142,6 +146,38 @@ def test_a_prompt_runs_lines_until_the_end(
     assert 'OK\n"1"\nGET key\nSays it\nType any command' in printed
     assert "(error) ERR unknown command" in printed
     assert shell.exit_code == 1
+
+
+@pytest.mark.slow
+def test_leaving_a_prompt_is_no_failure_whatever_was_typed(
+    cluster: FakeCluster, tmp_path: Path
+) -> None:
+    ours, theirs = os.openpty()
+    environment = {
+        **os.environ,
+        "RAFTKV_NODES": ",".join(cluster.addresses),
+        "RAFTKV_HISTORY": str(tmp_path / "history"),
+        "TERM": "dumb",
+    }
+    with subprocess.Popen(
+        [sys.executable, "-m", "raftkv", "cli"],
+        stdin=theirs, stdout=theirs, stderr=theirs, env=environment,
+        cwd=Path(raftkv.__file__).parents[1],
+    ) as shell:  # fmt: skip
+        os.close(theirs)
+        os.write(ours, b"nonsense\rexit\r")
+        shown = b""
+        while select.select([ours], [], [], 20)[0]:
+            try:
+                piece = os.read(ours, 4096)
+            except OSError:
+                break  # Linux: the other end is closed.
+            if not piece:
+                break
+            shown += piece
+        assert shell.wait(20) == 0
+    os.close(ours)
+    assert b"ERR unknown command" in shown
 
 
 def test_an_error_object_is_json() -> None:
