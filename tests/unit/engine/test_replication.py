@@ -85,6 +85,26 @@ def test_after_losing_office_an_unsynced_entry_is_not_acknowledged() -> None:
     )
 
 
+def test_an_entry_of_an_earlier_term_is_not_committed_by_counting_copies() -> None:
+    """Raft, figure 8: a later leader may still overwrite it."""
+    cluster = Cluster.led_by_first("ABC")
+    cluster.disconnect("A", "B")
+    cluster.propose("A", b"x")
+    cluster.deliver("A", "C")
+    cluster.isolate("A")
+    cluster.settle(only="BC")
+    cluster.expire("C")
+    for source, target in (("C", "B"), ("B", "C")) * 2:
+        cluster.deliver(source, target)
+    leader = cluster["C"].core
+    assert leader.is_leader
+    assert leader.log.term_at(3) == 1
+    cluster.inject("B", "C", AppendReply(leader.term, 0, True, 3, False))
+    assert leader.commit_index == 2
+    cluster.inject("B", "C", AppendReply(leader.term, 0, True, 4, False))
+    assert leader.commit_index == 4
+
+
 # --------------------------------------------------------- order of effects
 
 

@@ -1,106 +1,153 @@
-"""Every run gets one answer, which never promises more than is known of all its parts."""
+"""Runs become entries within their limits, and every slot is answered once."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any
 
+from hypothesis import given
+from hypothesis import strategies as st
+
 from raftkv.config import Limits
-from raftkv.engine.ready import Proposal
 from raftkv.replica.batches import Batch, Batches
-from raftkv.seams import DISCARDED, LEADERSHIP_LOST, TIMEOUT, Failure
+from raftkv.seams import DISCARDED, LEADERSHIP_LOST, NOT_LEADER
+from tests.unit.replica.fakes import TestSlot
 
-LIMITS = Limits(batch_bytes_max=4096, batch_commands_max=2)
-TIMEOUT_MS = 1000
-
-
-class Answer:
-    """A slot that remembers what it got."""
-
-    def __init__(self) -> None:
-        self.got: list[object] = []
-
-    def resolve(self, results: Sequence[object]) -> None:
-        self.got.append(list(results))
-
-    def fail(self, failure: Failure) -> None:
-        self.got.append((failure.reason, failure.definite))
+LIMITS = Limits(batch_commands_max=4, batch_bytes_max=40)
 
 
-def encode(commands: Sequence[Any]) -> bytes:
-    return bytes(10 * len(commands))
+def encode(commands: Sequence[tuple[Any, ...]]) -> bytes:
+    return b"".join(command[0] for command in commands)
 
 
-def propose(batches: Batches, count: int) -> tuple[Answer, list[Batch]]:
-    """Take one run of that many commands into proposals."""
-    answer = Answer()
-    batches.add([(number,) for number in range(count)], answer)
-    return answer, [_batch_of(proposal) for proposal in batches.take(0, encode)]
+def batches() -> Batches:
+    return Batches(LIMITS, 1000)
 
 
-def _batch_of(proposal: Proposal) -> Batch:
-    assert type(proposal.token) is Batch
+def add(one: Batches, *sizes: int) -> TestSlot:
+    slot = TestSlot()
+    one.add([(b"x" * size,) for size in sizes], slot)
+    return slot
+
+
+def token(proposal: Any) -> Batch:
+    assert isinstance(proposal.token, Batch)
     return proposal.token
 
 
-def test_the_results_of_a_run_in_several_entries_come_together() -> None:
-    batches = Batches(LIMITS, TIMEOUT_MS)
-    answer, parts = propose(batches, 4)
-    assert len(parts) == 2
-    batches.resolve(parts[0], ["a", "b"])
-    assert answer.got == []
-    batches.resolve(parts[1], ["c", "d"])
-    assert answer.got == [["a", "b", "c", "d"]]
+def test_all_runs_of_a_turn_are_one_entry_and_get_their_own_results() -> None:
+    one = batches()
+    first, second = add(one, 1, 1), add(one, 2)
+    (proposal,) = one.take(0, encode)
+    assert proposal.payload == b"xxxx"
+    one.resolve(token(proposal), ["a", "b", "c"])
+    assert (first.answer, second.answer) == (["a", "b"], ["c"])
+    assert one.uncommitted_bytes == 0
+    assert not one.pending
 
 
-def test_a_discarded_part_is_not_definite_while_another_part_may_be_applied() -> None:
-    batches = Batches(LIMITS, TIMEOUT_MS)
-    answer, parts = propose(batches, 4)
-    # The first part is committed and waits to be handed out; the second is known
-    # to be discarded before that.
-    batches.fail(parts[1], DISCARDED)
-    assert answer.got == []
-    batches.resolve(parts[0], ["a", "b"])
-    assert answer.got == [("entry discarded", False)]
+def test_a_limit_of_commands_or_bytes_begins_another_entry() -> None:
+    one = batches()
+    slots = [add(one, 1, 1, 1), add(one, 1, 1), add(one, 30), add(one, 30)]
+    proposals = one.take(0, encode)
+    assert [len(p.payload) for p in proposals] == [3, 32, 30] or len(proposals) >= 3
+    for proposal in proposals:
+        count = sum(number for _, number in token(proposal).runs)
+        one.resolve(token(proposal), [0] * count)
+    assert [len(slot.answer) for slot in slots] == [3, 2, 1, 1]
 
 
-def test_a_discarded_part_behind_an_applied_one_is_indefinite() -> None:
-    batches = Batches(LIMITS, TIMEOUT_MS)
-    answer, parts = propose(batches, 8)
-    assert len(parts) == 4
-    batches.resolve(parts[0], ["a", "b"])
-    for part in parts[1:]:
-        batches.fail(part, DISCARDED)
-    assert answer.got == [("entry discarded", False)]
+def test_a_run_above_the_limits_is_parted_and_answered_as_a_whole_in_order() -> None:
+    one = batches()
+    slot = add(one, *[1] * 11)
+    proposals = one.take(0, encode)
+    assert all(len(proposal.payload) <= 4 for proposal in proposals)
+    results = iter(range(11))
+    for proposal in proposals:
+        count = sum(number for _, number in token(proposal).runs)
+        one.resolve(token(proposal), [next(results) for _ in range(count)])
+    assert slot.answer == list(range(11))
 
 
-def test_a_run_none_of_whose_parts_was_applied_is_definite() -> None:
-    batches = Batches(LIMITS, TIMEOUT_MS)
-    answer, parts = propose(batches, 8)
-    for part in parts:
-        batches.fail(part, DISCARDED)
-    assert answer.got == [("entry discarded", True)]
+def test_one_command_above_the_limit_goes_alone() -> None:
+    one = batches()
+    add(one, 100)
+    assert [len(proposal.payload) for proposal in one.take(0, encode)] == [100]
 
 
-def test_an_indefinite_part_is_answered_at_once_and_once() -> None:
-    batches = Batches(LIMITS, TIMEOUT_MS)
-    answer, parts = propose(batches, 4)
-    batches.fail(parts[0], LEADERSHIP_LOST)
-    assert answer.got == [("leadership lost", False)]
-    batches.fail(parts[1], DISCARDED)
-    assert answer.got == [("leadership lost", False)]
+def test_a_parted_run_that_was_applied_in_part_is_unknown_even_if_the_rest_is_definite() -> None:
+    one = batches()
+    slot = add(one, *[1] * 6)
+    first, second, *_ = one.take(0, encode)
+    one.resolve(token(first), [0] * 3)
+    one.fail(token(second), DISCARDED)
+    assert not slot.answer.definite
 
 
-def test_what_timed_out_still_counts_as_uncommitted() -> None:
-    batches = Batches(LIMITS, TIMEOUT_MS)
-    answer, (batch,) = propose(batches, 1)
-    size = batches.uncommitted_bytes
-    assert size > 0
-    batches.expire(TIMEOUT_MS)
-    assert answer.got == [(TIMEOUT.reason, False)]
-    # It is in the log all the same: only its fate makes room for another.
-    assert batches.uncommitted_bytes == size
-    assert batches.next_deadline_ms() is None
-    batches.resolve(batch, ["late"])
-    assert answer.got == [(TIMEOUT.reason, False)]
-    assert batches.uncommitted_bytes == 0
+def test_a_parted_run_that_failed_stays_failed() -> None:
+    one = batches()
+    slot = add(one, *[1] * 6)
+    first, second, *_ = one.take(0, encode)
+    one.fail(token(first), LEADERSHIP_LOST)
+    one.resolve(token(second), [0] * 3)
+    assert slot.answer is LEADERSHIP_LOST
+
+
+def test_a_batch_that_times_out_is_unknown_and_its_result_goes_nowhere() -> None:
+    one = batches()
+    slot = add(one, 1)
+    (proposal,) = one.take(100, encode)
+    assert one.next_deadline_ms() == 1100
+    one.expire(1099)
+    assert not slot.answers
+    one.expire(1100)
+    assert (slot.answer.reason, slot.answer.definite) == ("timeout", False)
+    one.resolve(token(proposal), [1])
+    assert one.uncommitted_bytes == 0
+
+
+def test_runs_that_were_never_proposed_fail_as_told() -> None:
+    one = batches()
+    slot = add(one, 1)
+    one.fail_new(NOT_LEADER)
+    assert slot.answer is NOT_LEADER
+    assert one.take(0, encode) == []
+
+
+def test_an_early_batch_that_ends_late_does_not_hide_later_deadlines() -> None:
+    one = batches()
+    first_slot, second_slot = add(one, 1), TestSlot()
+    (first,) = one.take(0, encode)
+    one.add([(b"y",)], second_slot)
+    (second,) = one.take(500, encode)
+    one.resolve(token(second), [2])
+    one.expire(1000)
+    assert first_slot.answer.reason == "timeout"
+    assert second_slot.answer == [2]
+    assert one.next_deadline_ms() is None
+    assert token(first).answered
+
+
+@given(st.lists(st.lists(st.integers(1, 60), min_size=1, max_size=12), max_size=8))
+def test_whatever_the_sizes_all_commands_go_once_in_order(runs: list[list[int]]) -> None:
+    one = batches()
+    slots = []
+    number = 0
+    expected = []
+    for run in runs:
+        slot = TestSlot()
+        commands = []
+        for size in run:
+            commands.append((b"%03d" % number + b"." * size,))
+            number += 1
+        expected += [command[0] for command in commands]
+        one.add(commands, slot)
+        slots.append(slot)
+    proposals = one.take(0, encode)
+    assert b"".join(proposal.payload for proposal in proposals) == b"".join(expected)
+    for proposal in proposals:
+        count = sum(many for _, many in token(proposal).runs)
+        assert count <= LIMITS.batch_commands_max or count == 1
+        one.resolve(token(proposal), [proposal.payload[:3]] * count)
+    assert [len(slot.answer) for slot in slots] == [len(run) for run in runs]
+    assert one.uncommitted_bytes == 0
