@@ -1,7 +1,9 @@
-"""Commands about the cluster: status, members, INFO, PING.
+"""Commands about the cluster: status, members and their changes, INFO, PING.
 
 Owns the columns of their tables. `status` asks every node by itself and at the
-same time, so that one that hangs does not hide the others.
+same time, so that one that hangs does not hide the others. A change of the
+members that cannot be made yet (a learner still catches up, another change is
+under way) is asked for again until the deadline.
 """
 
 from __future__ import annotations
@@ -145,7 +147,7 @@ def status_panel(statuses: list[NodeStatus]) -> Any:
 
 @click.group()
 def member() -> None:
-    """Commands about the members of the cluster."""
+    """List and change the members of the cluster."""
 
 
 @member.command("list")
@@ -160,6 +162,78 @@ def list_members(target: Target) -> None:
     columns = list(dict.fromkeys(name for one in members for name in one if name != "disk_id"))
     rows = [[_member_cell(name, one.get(name)) for name in columns] for one in members]
     terminal.echo_table([name.replace("_", " ") for name in columns], rows)
+
+
+def _change(target: Target, kind: str, node: str, *addresses: str, done: str) -> None:
+    """Ask the leader for one change and say what it came to."""
+    with target.open() as client:
+        client.execute("RAFT", "MEMBER", kind, node, *addresses)
+    if target.json:
+        terminal.echo_json({"member": node, "change": kind, "done": True})
+    else:
+        click.echo(done)
+
+
+@member.command("add")
+@click.argument("node")
+@click.argument("client")
+@click.argument("peer")
+@target_options
+def add_member(node: str, client: str, peer: str, target: Target) -> None:
+    """Add NODE as a learner: it gets the data and does not vote.
+
+    CLIENT and PEER are its advertised HOST:PORT for clients and for other nodes.
+    """
+    done = f"{node} is a learner now; let it vote with `raftkv member promote {node}`"
+    _change(target, "add", node, client, peer, done=done)
+
+
+@member.command("promote")
+@click.argument("node")
+@target_options
+def promote_member(node: str, target: Target) -> None:
+    """Let the learner NODE vote; waits until it has caught up, or the deadline."""
+    _change(target, "promote", node, done=f"{node} votes now")
+
+
+@member.command("demote")
+@click.argument("node")
+@target_options
+def demote_member(node: str, target: Target) -> None:
+    """Make the voter NODE a learner."""
+    _change(target, "demote", node, done=f"{node} is a learner now")
+
+
+@member.command("remove")
+@click.argument("node")
+@target_options
+def remove_member(node: str, target: Target) -> None:
+    """Remove NODE; its process ends with exit code 7."""
+    _change(target, "remove", node, done=f"{node} is no member any more")
+
+
+@member.command("move")
+@click.argument("node")
+@click.argument("client")
+@click.argument("peer")
+@target_options
+def move_member(node: str, client: str, peer: str, target: Target) -> None:
+    """Change the advertised addresses of NODE to CLIENT and PEER."""
+    _change(target, "move", node, client, peer, done=f"{node} has new addresses")
+
+
+@click.command()
+@click.argument("node", required=False)
+@target_options
+def transfer(node: str | None, target: Target) -> None:
+    """Hand leadership over to NODE, or to the most advanced voter."""
+    with target.open() as client:
+        leader = client.execute("RAFT", "TRANSFER", *([node] if node else []))
+    name = leader.decode() if isinstance(leader, bytes) else str(leader)
+    if target.json:
+        terminal.echo_json({"leader": name})
+    else:
+        click.echo(f"{name} leads now")
 
 
 def _member_cell(name: str, value: Any) -> Cell:

@@ -106,7 +106,7 @@ class ChangeMends(TransferMends):
         state = self.peers.get(node_id)
         if member is None or state is None or not state.connected or state.hello is None:
             return f"{node_id} is not connected"
-        # What is in force here is committed, so this disk is, too (ADR 13).
+        # What is in force here is committed, so this disk is, too.
         if member.disk_id != state.hello.disk_id:
             return f"{node_id} has not been let in with its disk yet"
         lap = self._laps.get(node_id)

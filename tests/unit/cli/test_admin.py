@@ -5,7 +5,7 @@ import json
 from raftkv.cli import admin
 from raftkv.client.status import NodeStatus, lag_entries, merge_statuses, status_from_reply
 from tests.unit.cli.conftest import Run
-from tests.unit.client.fake_cluster import FakeCluster
+from tests.unit.client.fake_cluster import Failing, FakeCluster
 
 
 def test_status_is_a_table_of_every_node(run: Run, cluster: FakeCluster) -> None:
@@ -77,3 +77,39 @@ def test_a_node_under_two_addresses_is_shown_once() -> None:
     silent = NodeStatus(address="b:1", error="refused")
     assert merge_statuses([silent, first, again]) == [first, silent]
     assert lag_entries(silent, [first, silent]) is None
+
+
+def test_a_change_of_the_members_goes_to_the_leader(run: Run, cluster: FakeCluster) -> None:
+    cluster.canned[b"RAFT"] = "OK"
+    result = run("member", "add", "n4", "h4:7001", "h4:7101")
+    assert (result.exit_code, result.stdout) == (
+        0, "n4 is a learner now; let it vote with `raftkv member promote n4`\n",
+    )  # fmt: skip
+    for words, said in (
+        (("promote", "n4"), "n4 votes now"),
+        (("demote", "n4"), "n4 is a learner now"),
+        (("move", "n4", "h5:7001", "h5:7101"), "n4 has new addresses"),
+        (("remove", "n4"), "n4 is no member any more"),
+    ):
+        assert run("member", *words).stdout == f"{said}\n"
+    said = json.loads(run("member", "remove", "n4", "--json").stdout)
+    assert said == {"member": "n4", "change": "remove", "done": True}
+
+
+def test_a_refused_change_fails_definitely(run: Run, cluster: FakeCluster) -> None:
+    cluster.canned[b"RAFT"] = Failing("ERR n4 is not a member")
+    result = run("member", "remove", "n4")
+    assert result.exit_code == 1
+    assert "n4 is not a member" in result.stderr
+    cluster.canned[b"RAFT"] = Failing("NOTAPPLIED n4 has not caught up yet: 7 entries to go")
+    result = run("member", "promote", "n4", "--deadline", "0.2")
+    assert result.exit_code == 1
+    assert "7 entries to go" in result.stderr
+    cluster.canned[b"RAFT"] = Failing("UNKNOWN leadership lost")
+    assert run("member", "promote", "n4").exit_code == 5
+
+
+def test_transfer(run: Run, cluster: FakeCluster) -> None:
+    cluster.canned[b"RAFT"] = b"n2"
+    assert run("transfer").stdout == "n2 leads now\n"
+    assert json.loads(run("transfer", "n2", "--json").stdout) == {"leader": "n2"}
