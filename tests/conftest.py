@@ -2,7 +2,7 @@
 
 Owns the hypothesis profiles (`HYPOTHESIS_PROFILE=dev|ci|nightly`, 50, 500 and
 20,000 examples) and the fixtures that hand out foreign programs. Fakes and
-helpers live next to the tests that use them, or in tests/support.
+helpers live next to the tests that use them.
 """
 
 from __future__ import annotations
