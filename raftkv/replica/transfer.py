@@ -222,7 +222,11 @@ class SnapshotInbox:
         self._loaded_id = ""
 
     def received(self, node: NodeId, chunk: SnapshotChunk) -> None:
-        """Take one chunk from the leader of this term."""
+        """Take one chunk from the leader of this term.
+
+        Raises:
+            ProtocolError: It cannot be a part of what it names.
+        """
         if self._busy or chunk.content_id == self._loaded_id:
             self._answer(node, chunk, chunk.size if self._loaded_id else self._queued)
             return
@@ -235,8 +239,12 @@ class SnapshotInbox:
                 return
             self._receiver = receiver
             self._queued = receiver.offset
+        if chunk.offset + len(chunk.data) > receiver.size:
+            raise ProtocolError("a snapshot chunk beyond the announced size")
         if chunk.offset != self._queued or not chunk.data:
             self._answer(node, chunk, receiver.offset)
+            # A crash may have come between the last byte and the verification.
+            self._finish_if_whole(node, receiver)
             return
         self._queued += len(chunk.data)
         self._background.submit(
@@ -260,7 +268,10 @@ class SnapshotInbox:
                 self._fail(outcome)
             return
         self._answer(node, chunk, receiver.offset)
-        if receiver.offset == chunk.size and not self._busy:
+        self._finish_if_whole(node, receiver)
+
+    def _finish_if_whole(self, node: NodeId, receiver: SnapshotReceiver) -> None:
+        if receiver.offset == receiver.size and not self._busy:
             self._busy = True
             self._background.submit(receiver.finish, partial(self._verified, node, receiver))
 

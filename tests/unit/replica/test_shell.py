@@ -1,0 +1,114 @@
+"""One turn a pass of the loop, timers that are not late, and a thread that reports back."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from typing import Any
+
+import pytest
+
+from raftkv.replica.shell import SystemClock, ThreadWorker, TurnScheduler
+
+
+class FakeReplica:
+    """Counts turns; says when the next one is due."""
+
+    def __init__(self, clock: SystemClock, due_in_ms: int = 10_000) -> None:
+        self._clock = clock
+        self.due_in_ms = due_in_ms
+        self.stopped: object = None
+        self.turns: list[int] = []
+        self.turned = asyncio.Event()
+
+    def turn(self) -> None:
+        self.turns.append(self._clock.now_ms())
+        self.turned.set()
+
+    def next_deadline_ms(self) -> int:
+        return self._clock.now_ms() + self.due_in_ms
+
+
+async def until_turn(replica: FakeReplica) -> None:
+    replica.turned.clear()
+    await asyncio.wait_for(replica.turned.wait(), 5)
+
+
+def scheduler(due_in_ms: int = 10_000) -> tuple[TurnScheduler, FakeReplica]:
+    clock = SystemClock()
+    replica = FakeReplica(clock, due_in_ms)
+    return TurnScheduler(asyncio.get_running_loop(), clock), replica
+
+
+@pytest.mark.asyncio
+async def test_many_wakes_of_a_pass_are_one_turn() -> None:
+    one, replica = scheduler()
+    one.start(replica)  # type: ignore[arg-type]
+    for _ in range(10):
+        one.wake()
+    await until_turn(replica)
+    await asyncio.sleep(0)
+    assert len(replica.turns) == 1
+    one.stop()
+
+
+@pytest.mark.asyncio
+async def test_a_deadline_brings_a_turn_without_a_wake() -> None:
+    one, replica = scheduler(due_in_ms=5)
+    one.start(replica)  # type: ignore[arg-type]
+    await until_turn(replica)
+    await until_turn(replica)
+    assert replica.turns[1] - replica.turns[0] >= 4
+    one.stop()
+
+
+@pytest.mark.asyncio
+async def test_after_stop_there_are_no_more_turns() -> None:
+    one, replica = scheduler(due_in_ms=1)
+    one.start(replica)  # type: ignore[arg-type]
+    await until_turn(replica)
+    one.stop()
+    one.wake()
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    assert len(replica.turns) == 1
+
+
+@pytest.mark.asyncio
+async def test_jobs_run_in_order_on_another_thread_and_report_on_this_one() -> None:
+    worker = ThreadWorker(asyncio.get_running_loop(), "test-worker")
+    done: list[tuple[Any, int]] = []
+    finished = asyncio.Event()
+    here = threading.get_ident()
+
+    def note(outcome: Any) -> None:
+        done.append((outcome, threading.get_ident()))
+        if len(done) == 3:
+            finished.set()
+
+    worker.submit(threading.get_ident, note)
+    worker.submit(lambda: 1 // 0, note)
+    worker.submit(lambda: "third", note)
+    await asyncio.wait_for(finished.wait(), 5)
+    assert done[0][0] != here
+    assert isinstance(done[1][0], ZeroDivisionError)
+    assert done[2][0] == "third"
+    assert {thread for _, thread in done} == {here}
+    worker.stop()
+
+
+@pytest.mark.asyncio
+async def test_stopping_finishes_what_was_submitted() -> None:
+    worker = ThreadWorker(asyncio.get_running_loop(), "test-worker")
+    ran: list[int] = []
+    for number in range(20):
+        worker.submit(lambda number=number: ran.append(number), lambda _: None)  # type: ignore[misc]
+    worker.stop()
+    assert ran == list(range(20))
+
+
+def test_the_boot_clock_never_goes_back() -> None:
+    clock = SystemClock()
+    readings = [clock.now_ms() for _ in range(1000)]
+    assert readings == sorted(readings)
+    assert clock.wall_ms() > 1_600_000_000_000
