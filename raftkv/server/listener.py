@@ -100,6 +100,7 @@ class ClientListener:
             lambda: ClientConnection(service), host.strip("[]") or None, int(port), backlog=_BACKLOG
         )
         service.port = self.addresses[0][1]
+        service.call_soon = loop.call_soon
         self._timer = loop.call_later(TICK_S, self._tick)
 
     def _tick(self) -> None:

@@ -41,6 +41,11 @@ _WRITE = int(Kind.WRITE)
 _READS_LOGGED_MAX = 64
 # Local replies that may wait for an earlier run, besides the count of commands.
 _WAITING_BYTES_MAX = 1024 * 1024
+# Limit: replies made at once, without waiting for anything, before others get their
+# turn and the client has to take some: a few bytes of request can ask for megabytes.
+_OUTPUT_BYTES_MAX = 1024 * 1024
+# What a reply counts for besides its bytes, because making it takes time.
+_OUTPUT_REPLY_BYTES = 1024
 
 NO_LEADER_REPLY = encode_error("CLUSTERDOWN no leader elected")
 NOT_LEADER_REPLY = encode_error("NOTAPPLIED not leader")
@@ -70,6 +75,7 @@ class CommandPipeline:
         "_fifo",
         "_limits",
         "_output",
+        "_output_bytes",
         "_pipeline_max",
         "_poisoned",
         "_reads_pending",
@@ -110,6 +116,7 @@ class CommandPipeline:
         # union type: the casts it needs are calls, once a reply.
         self._fifo: deque[Any] = deque()
         self._output: list[bytes] = []
+        self._output_bytes = 0  # what the replies in it count for that were made at once
         self._backlog: list[list[bytes]] = []
         self._blocked = False  # the backlog waits for an answer of this stream
         self._unanswered = 0  # commands in the FIFO
@@ -265,10 +272,10 @@ class CommandPipeline:
         return not self.quitting
 
     def _is_full(self) -> bool:
-        """Whether replies that wait for an earlier one have reached their limits."""
-        return bool(self._fifo) and (
-            self._unanswered >= self._pipeline_max or self._waiting_bytes > _WAITING_BYTES_MAX
-        )
+        """Whether replies, or those that wait for an earlier one, have reached their limits."""
+        if not self._fifo:
+            return self._output_bytes > _OUTPUT_BYTES_MAX
+        return self._unanswered >= self._pipeline_max or self._waiting_bytes > _WAITING_BYTES_MAX
 
     def _block(self, requests: list[list[bytes]], position: int) -> None:
         """Keep what begins at `position` until an answer of this stream comes."""
@@ -299,6 +306,7 @@ class CommandPipeline:
             self._waiting_bytes += len(reply)
         else:
             self._output.append(reply)
+            self._output_bytes += len(reply) + _OUTPUT_REPLY_BYTES
 
     def _reply_refused(self, error: CommandError, arguments: list[bytes]) -> None:
         """Answer a request whose words are wrong."""
@@ -340,9 +348,13 @@ class CommandPipeline:
         """Write every reply that is due, at once, and go on with what waited for it."""
         self.dirty = False
         try:
+            enough = self._output_bytes > _OUTPUT_BYTES_MAX
             self._drain()
             if self._blocked:
-                self._resume_all()
+                if enough:
+                    self._flush_later()
+                else:
+                    self._resume_all()
             if self.ending or self._poisoned:
                 self._end_if_done()
         except Exception as error:
@@ -359,8 +371,11 @@ class CommandPipeline:
         """Carry out what can be of the backlog."""
         while self._blocked and self._may_resume():
             self._resume()
+            enough = self._output_bytes > _OUTPUT_BYTES_MAX
             self._drain()
-            if self._fifo:
+            if enough:
+                self._flush_later()
+            if enough or self._fifo:
                 break
 
     def _end_if_done(self) -> None:
@@ -399,6 +414,7 @@ class CommandPipeline:
             fifo.popleft()
         if output:
             self._output = []
+            self._output_bytes = 0
             self._send(output)
 
     def _answer_failure(self, run: Run, failure: Failure) -> bool:
@@ -455,6 +471,13 @@ class CommandPipeline:
 
     def _send(self, parts: Sequence[bytes]) -> None:
         """Hand replies on."""
+
+    def _flush_later(self) -> None:
+        """Flush again once others had their turn."""
+        if not self.dirty:
+            self.dirty = True
+            self.service.dirty.append(self)
+        self.service.call_soon(self.service.turn_ended)
 
     def _end(self) -> None:
         """Everything is answered and nothing more is taken."""

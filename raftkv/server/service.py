@@ -11,6 +11,7 @@ Called only on the thread that owns the state.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from raftkv.config import Config
@@ -41,6 +42,8 @@ class Service:
         started_ms: Clock time of the start.
         port: Port of the clients' socket, once it is open.
         run_id: 40 hex digits, new with every start.
+        call_soon: Calls back in the next pass of the event loop; before the listener
+            has started the next tick does it.
     """
 
     forwarder: Forwarder
@@ -74,6 +77,7 @@ class Service:
         # What CONFIG SET may change while the node runs.
         self.clients_max = config.limits.clients_max
         self.idle_seconds_max = config.limits.idle_seconds_max
+        self.call_soon: Callable[[Callable[[], None]], object] = _leave_to_the_tick
         self._connection_number = 0
         self._was_leader = False
 
@@ -149,3 +153,7 @@ class Service:
             if connection.active_second < active_since and connection.is_idle:
                 self.statistics.connections_closed_idle += 1
                 connection.close()
+
+
+def _leave_to_the_tick(_callback: Callable[[], None]) -> None:
+    """Stand in for an event loop."""

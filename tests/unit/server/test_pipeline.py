@@ -498,3 +498,54 @@ def test_opcodes_arrive_as_the_store_defines_them() -> None:
     client: Client = node.client()
     client.send(pipeline("SET a 1", "GET a"))
     assert node.replica.asked == [("propose", [(Opcode.SET, b"a", b"1"), (Opcode.GET, b"a")])]
+
+
+# -------------------------------------------------------- small requests, large replies
+
+
+def test_replies_made_at_once_leave_a_piece_at_a_time() -> None:
+    """A chunk of a few kilobytes may ask for gigabytes; others get their turn meanwhile."""
+    node = Node()
+    client, other = node.client(), node.client()
+    client.send(pipeline(*["COMMAND DOCS"] * 1000))
+    first = len(client.transport.written)
+    assert 0 < first < 2 * 1024 * 1024
+    assert not client.transport.reading
+    other.send("PING")
+    assert other.replies() == [b"PONG"]
+    passes = 0
+    while not client.transport.reading:
+        before = len(client.transport.written)
+        node.service.turn_ended()
+        passes += 1
+        assert len(client.transport.written) - before < 2 * 1024 * 1024
+    assert passes > 5
+    assert len(client.replies()) == 1000
+
+
+def test_a_client_that_takes_nothing_gets_no_more_stale_values() -> None:
+    node = Node("n2", level="stale")
+    client = node.client()
+    node.shared.apply([(int(Opcode.SET), b"k", bytes(1 << 16))])
+    client.send(pipeline(*["GET k"] * 1000))
+    client.connection.pause_writing()
+    for _ in range(10):
+        node.wait(50)
+    assert len(client.transport.written) < 3 << 20
+    client.connection.resume_writing()
+    while not client.transport.reading:
+        node.wait(50)
+    assert len(client.transport.written) > 1000 << 16
+
+
+def test_many_cheap_requests_are_answered_in_passes() -> None:
+    node = Node()
+    client = node.client()
+    client.send(pipeline(*["PING"] * 5000, "ECHO end"))
+    replies = client.replies()
+    assert len(replies) >= 1000
+    for _ in range(10):
+        node.wait(50)
+    replies += client.replies()
+    assert replies == [b"PONG"] * 5000 + [b"end"]
+    assert client.transport.reading
