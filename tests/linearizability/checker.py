@@ -5,7 +5,7 @@ other one precedes in time, let the model make its step, go on; where nothing fi
 back. What was tried is remembered as (operations taken, states), and never tried
 again. Operations of unknown outcome never return, so they may be taken at any later
 place or left out; refused ones are not here. The search is exponential in what is
-open at once, so three arguments make it smaller, none of which changes the answer:
+open at once, so four arguments make it smaller, none of which changes the answer:
 
 * Left out is never worse. If the same required operations led to the same states with
   fewer optional ones taken, this attempt is dropped: whatever it could still explain,
@@ -13,6 +13,9 @@ open at once, so three arguments make it smaller, none of which changes the answ
 * A result that shows no change, and fits, is taken at once: later it could only fit
   less. Where keys expire that holds only if it does not move time forward.
 * Of unknown operations that are alike the one called first is taken first.
+* A blind write of a value that no result shows can only be followed by another write.
+  So it is taken together with the next one, just before it; and if its outcome is
+  unknown it is left out.
 
 Three answers: ok, illegal, or unknown when time or memory ran out; and unknown is a
 failure, because nothing was shown. Of an illegal history the smallest part is told:
@@ -32,6 +35,7 @@ from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import NamedTuple
 
 from tests.linearizability.history import History, Operation, Outcome
 from tests.linearizability.models import ANYTIME, FOREVER, MODELS, Model, State, Window
@@ -65,7 +69,7 @@ class PartResult:
         states: After each operation of `order`, as text; several if time decides.
         offender: The first operation by its return that nothing explains.
         configurations: How many the search visited; the measure of its work.
-        elapsed_s: How long it took.
+        elapsed_s: Of processor time.
     """
 
     keys: tuple[str, ...]
@@ -143,12 +147,12 @@ class Budget:
     Args:
         seconds: By the clock.
         configurations: Visited at most.
-        clock: In seconds, monotone.
+        clock: In seconds, monotone. That of the processor: a busy machine decides as much.
     """
 
     seconds: float = PART_SECONDS_MAX
     configurations: int = PART_CONFIGURATIONS_MAX
-    clock: Callable[[], float] = time.monotonic
+    clock: Callable[[], float] = time.process_time
     visited: int = 0
     _started_s: float = field(default=0.0, init=False)
 
@@ -174,7 +178,7 @@ def check(
     model: Model | None = None,
     seconds_a_part: float = PART_SECONDS_MAX,
     configurations_a_part: int = PART_CONFIGURATIONS_MAX,
-    clock: Callable[[], float] = time.monotonic,
+    clock: Callable[[], float] = time.process_time,
 ) -> CheckResult:
     """Judge a history.
 
@@ -183,7 +187,7 @@ def check(
         model: Instead of the one which the history names.
         seconds_a_part: Then the part is unknown.
         configurations_a_part: Likewise.
-        clock: For the time limit.
+        clock: For the time limit; see `Budget`.
 
     Raises:
         HistoryError: The model does not know an operation.
@@ -216,8 +220,8 @@ def _size(part: PartResult) -> int:
 def _check_part(model: Model, operations: Sequence[Operation], budget: Budget) -> PartResult:
     search = _Search(model, operations, budget)
     verdict = search.run()
-    # A search that holds every state against a beacon ends long before the offence.
-    if verdict is Verdict.ILLEGAL and search.beacon >= 0:
+    # A search that holds every state against later reads ends long before the offence.
+    if verdict is Verdict.ILLEGAL and search.beacons:
         search = _first_offence(model, operations, budget) or search
     offender = search.offender if verdict is Verdict.ILLEGAL else None
     return _part_result(model, search, verdict, offender, budget)
@@ -313,6 +317,18 @@ def _return_us(operation: Operation) -> int:
     return operation.returned_us
 
 
+class _Frame(NamedTuple):
+    """One configuration on the way, with what is still to be tried from it."""
+
+    taken: int
+    number: int
+    limit_us: int
+    choices: list[int]
+    unseen: list[int]
+    # Of the path before the operations that led here.
+    length: int
+
+
 class _Search:
     """One search for an order.
 
@@ -329,7 +345,7 @@ class _Search:
         operations: Those which can matter, in the order of the calls.
         order: Positions in `operations`: the linearization, or the longest prefix.
         offender: The operation that bounds this prefix; None if all is explained.
-        beacon: Position of the beacon, or -1.
+        beacons: Positions of the reads which every state before them is held against.
     """
 
     def __init__(
@@ -362,13 +378,18 @@ class _Search:
             for position, one in enumerate(self.operations)
             if model.is_observation(one)
         )
+        self._unseen = self._required & sum(
+            1 << position
+            for position, is_unseen in enumerate(model.unseen(self.operations))
+            if is_unseen
+        )
         self._is_timeless = model.is_timeless(self.operations)
         self._elder = self._elders()
-        self.beacon = self._find_beacon()
+        self.beacons = self._find_beacons()
         self._sets: list[frozenset[State]] = []
         self._numbers: dict[frozenset[State], int] = {}
-        self._steps: dict[tuple[int, int], int] = {}
-        self._hopeful: dict[int, int] = {}
+        self._steps: dict[tuple[int, int, Window], int] = {}
+        self._hopeful: dict[tuple[int, int], int] = {}
         # By number of states, then by required operations taken: the sets of optional
         # ones taken, none of which contains another.
         self._seen: list[dict[int, tuple[int, ...]]] = []
@@ -386,16 +407,11 @@ class _Search:
                 last[likeness] = 1 << position
         return elders
 
-    def _find_beacon(self) -> int:
-        """Return the position of the beacon among what must be explained."""
-        beacon = self._model.beacon(
-            one
-            for position, one in enumerate(self.operations)
-            if self._required >> position & 1 or one.kind != "get"
-        )
-        if beacon is None:
-            return -1
-        return next(number for number, one in enumerate(self.operations) if one is beacon)
+    def _find_beacons(self) -> list[int]:
+        """Return the positions of the beacons among what must be explained."""
+        places = {id(one): position for position, one in enumerate(self.operations)}
+        positions = [places[id(one)] for one in self._model.beacons(self.operations)]
+        return [position for position in positions if self._required >> position & 1]
 
     # ------------------------------------------------------------------------ states
 
@@ -409,32 +425,34 @@ class _Search:
 
     def _step(self, number: int, position: int, window: Window) -> int:
         """Return the number of the set of states after an operation; 0 is the empty set."""
-        if self._is_timeless:
-            known = self._steps.get((number, position))
-            if known is not None:
-                return known
+        known = self._steps.get((number, position, window))
+        if known is not None:
+            return known
         operation = self.operations[position]
         states: set[State] = set()
         for state in self._sets[number]:
             states |= self._model.step(state, operation, window)
         after = self._number(frozenset(states))
-        if self._is_timeless:
-            self._steps[number, position] = after
+        self._steps[number, position, window] = after
         return after
 
     def _keep_hopeful(self, number: int, taken: int) -> int:
-        """Drop the states that the beacon proves wrong, while it is to come."""
-        if self.beacon < 0 or taken >> self.beacon & 1:
-            return number
-        hopeful = self._hopeful.get(number)
+        """Drop the states that a read to come proves wrong; the shortest tells most."""
+        for read in self.beacons:
+            if not taken >> read & 1:
+                return self._leading_to(self._leading_to(number, read), self.beacons[-1])
+        return number
+
+    def _leading_to(self, number: int, read: int) -> int:
+        """Return the number of the states which can come before a read."""
+        hopeful = self._hopeful.get((number, read))
         if hopeful is None:
-            beacon = self.operations[self.beacon]
-            hopeful = self._number(
+            beacon = self.operations[read]
+            hopeful = self._hopeful[number, read] = self._number(
                 frozenset(
                     state for state in self._sets[number] if self._model.can_lead_to(state, beacon)
                 )
             )
-            self._hopeful[number] = hopeful
         return hopeful
 
     def _window(self, taken: int, limit_us: int) -> Window:
@@ -449,15 +467,19 @@ class _Search:
 
     def states_along(self, order: Sequence[int]) -> list[frozenset[State]]:
         """Return the states after each operation of an order."""
-        states = []
+        along = []
         taken = 0
-        number = self._number(frozenset({self._model.initial()}))
+        states = frozenset({self._model.initial()})
         for position in order:
             _, limit_us = self._candidates(taken)
             taken |= 1 << position
-            number = self._step(number, position, self._window(taken, limit_us))
-            states.append(self._sets[number])
-        return states
+            window = self._window(taken, limit_us)
+            operation = self.operations[position]
+            states = frozenset().union(
+                *(self._model.step(state, operation, window) for state in states)
+            )
+            along.append(states)
+        return along
 
     # ------------------------------------------------------------------------ search
 
@@ -465,47 +487,54 @@ class _Search:
         """Search to the end, or to the end of the budget."""
         self._number(frozenset())
         first = self._number(frozenset({self._model.initial()}))
-        stack: list[tuple[int, int, int, list[int], int]] = []
-        entered = (0, first)
-        while True:
+        stack: list[_Frame] = []
+        entered: tuple[int, int, int] | None = (0, first, 0)
+        while entered is not None:
             if not self._budget.visit():
                 return Verdict.UNKNOWN
-            length = len(self._path)
-            taken, number = entered
+            taken, number, length = entered
             taken, choices, limit_us = self._take_observations(taken, number)
             self._note_progress(limit_us, taken)
             if limit_us == FOREVER:
                 return Verdict.OK
+            unseen = [one for one in choices if self._unseen >> one & 1]
             if self._is_dominated(taken, number):
                 choices = []
+            # All unseen values are alike, so one of them stands for all.
+            choices = [one for one in choices if not self._unseen >> one & 1] + unseen[:1]
             choices.sort(key=self._returns.__getitem__, reverse=True)
-            stack.append((taken, number, limit_us, choices, length))
-            next_entered = self._next(stack)
-            if next_entered is None:
-                return Verdict.ILLEGAL
-            entered = next_entered
+            stack.append(_Frame(taken, number, limit_us, choices, unseen, length))
+            entered = self._next(stack)
+        return Verdict.ILLEGAL
 
-    def _next(self, stack: list[tuple[int, int, int, list[int], int]]) -> tuple[int, int] | None:
-        """Take the next choice that fits, going back as far as needed."""
+    def _next(self, stack: list[_Frame]) -> tuple[int, int, int] | None:
+        """Take the next choice that fits, going back as far as needed.
+
+        Returns what is taken then, the number of the states, and how long the path was.
+        """
         while stack:
-            taken, number, limit_us, choices, length = stack[-1]
-            while choices:
-                position = choices.pop()
-                bit = 1 << position
+            frame = stack[-1]
+            while frame.choices:
+                position = frame.choices.pop()
                 elder = self._elder[position]
-                if elder and not taken & elder:
+                if elder and not frame.taken & elder:
                     continue
-                after = self._step(number, position, self._window(taken | bit, limit_us))
+                bit = 1 << position
+                taken = frame.taken | bit
+                after = self._step(frame.number, position, self._window(taken, frame.limit_us))
                 # An optional operation that changes nothing is not worth its place.
-                if after == number and not self._required & bit:
+                if after == frame.number and not self._required & bit:
                     continue
-                after = self._keep_hopeful(after, taken | bit)
+                after = self._keep_hopeful(after, taken)
                 if after:
+                    length = len(self._path)
+                    if self._model.is_blind(self.operations[position]):
+                        self._path += [one for one in frame.unseen if one != position]
+                        taken |= sum(1 << one for one in frame.unseen if one != position)
                     self._path.append(position)
-                    return taken | bit, after
+                    return taken, after, length
             stack.pop()
-            # The operation that led here lies just before those taken at once.
-            del self._path[max(0, length - 1) :]
+            del self._path[frame.length :]
         return None
 
     def _candidates(self, taken: int) -> tuple[list[int], int]:

@@ -226,6 +226,8 @@ _KINDS = {
 _ONE_KEY = frozenset(_KINDS) - {"check"}
 _MAY_EXPIRE = frozenset({"pexpire", "pexpireat"})
 _MAY_HAVE_TTL = frozenset({"set", "setnx", "setxx"})
+# Where a value is only ever overwritten, or told to the letter.
+_EXACT = frozenset({"get", "set", "getset", "getdel"})
 _APPEND_ONLY = frozenset({"append", "get", "strlen", "exists"})
 
 
@@ -380,25 +382,37 @@ class Model:
             for kind, arguments in _commands_of(operation)
         )
 
-    def beacon(self, operations: Iterable[Operation]) -> Operation | None:
-        """Return a read which every state before it can be held against, if there is one.
+    def beacons(self, operations: Sequence[Operation]) -> list[Operation]:
+        """Return the reads which every state before them can be held against.
 
         Where nothing but appends change a key, each state is the beginning of every
-        later one; so the longest value that was read shows the order of the writes.
+        later one; so what is read at last shows the order of the writes from the first.
+        The one that read least comes first.
         """
-        longest = None
-        for operation in operations:
-            if operation.kind not in _APPEND_ONLY:
-                return None
-            if operation.kind == "get" and operation.outcome is Outcome.OK:
-                if longest is None or _length(operation.result) >= _length(longest.result):
-                    longest = operation
-        return longest
+        if not all(one.kind in _APPEND_ONLY for one in operations):
+            return []
+        reads = [one for one in operations if one.kind == "get" and one.outcome is Outcome.OK]
+        return sorted(reads, key=lambda one: _length(one.result))
 
     def can_lead_to(self, state: State, beacon: Operation) -> bool:
         """Tell whether a state can come before a beacon."""
         value = state[0][1].value if state else ""
         return isinstance(beacon.result, str | None) and (beacon.result or "").startswith(value)
+
+    def unseen(self, operations: Sequence[Operation]) -> list[bool]:
+        """Tell by operation whether it does nothing but write a value that no result shows.
+
+        Between such a write and the next one nothing else can have been, if every other
+        operation either writes blindly or tells the value it found.
+        """
+        if not all(one.kind in _EXACT for one in operations) or not self.is_timeless(operations):
+            return [False] * len(operations)
+        seen = {one.result for one in operations if one.outcome is Outcome.OK and one.kind != "set"}
+        return [one.kind == "set" and str(one.arguments[0]) not in seen for one in operations]
+
+    def is_blind(self, operation: Operation) -> bool:
+        """Tell whether an operation leaves nothing of the state before it."""
+        return operation.kind == "set"
 
     def describe(self, state: State) -> str:
         """Return a state for people."""
