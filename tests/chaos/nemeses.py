@@ -23,11 +23,14 @@ from dataclasses import dataclass, field
 from tests.chaos.hurt_cluster import HurtCluster, HurtNode
 from tests.chaos.load import Load
 from tests.chaos.world import Direction
+from tests.integration.wire import ReplyError, Wire
 
 EXIT_DAMAGED = 3
 EXIT_DISK_FAILED = 6
+EXIT_REFUSED = 7
 # Longer than a request may take, so that silence is noticed.
 _PROBE_PATIENCE_S = 8.0
+_ANSWER_S = 2.0
 
 
 @dataclass
@@ -69,6 +72,22 @@ class Field:
     def leader_or_random(self) -> HurtNode:
         """Return the leader half of the time."""
         return self.leader if self.dice.random() < 0.5 else self.dice.choice(self.cluster.nodes)
+
+    def everybody_counts(self) -> bool:
+        """Tell whether every disk counts, so that one of them may be lost."""
+        statuses = [node.status() for node in self.cluster.nodes]
+        counts = all(status is not None and status["admitted"] == 1 for status in statuses)
+        self.facts["lost disks that had to wait"] += not counts
+        return counts
+
+    def ask(self, node: HurtNode, *words: str) -> None:
+        """Send RAFT ...; the answer, or that there is none, is a figure and nothing more."""
+        answer = "no answer"
+        with contextlib.suppress(OSError):
+            with Wire(node.client, timeout_s=_ANSWER_S, connect_timeout_s=_ANSWER_S) as wire:
+                reply = wire.call("RAFT", *words)
+                answer = "refused" if isinstance(reply, ReplyError) else "done"
+        self.facts[f"RAFT {' '.join(words[: 1 + (words[0] == 'MEMBER')])} {answer}"] += 1
 
     def pause(self, least_s: float, most_s: float) -> None:
         time.sleep(self.dice.uniform(least_s, most_s))
@@ -279,6 +298,43 @@ def clean_restart(field: Field) -> Iterator[None]:
 
 
 @nemesis
+def transfer_leadership(field: Field) -> Iterator[None]:
+    """The leader is told to hand over, to anybody or to a node of our choice."""
+    leader = field.leader
+    words = [field.dice.choice(field.cluster.others(leader)).id] if field.dice.random() < 0.5 else []
+    field.strikes()
+    field.ask(leader, "TRANSFER", *words)
+    yield
+
+
+@nemesis
+def demoted_member(field: Field) -> Iterator[None]:
+    """A voter, now and then the leader, becomes a learner; the run promotes it again."""
+    leader = field.leader
+    node = field.leader_or_random()
+    field.strikes()
+    field.ask(leader, "MEMBER", "DEMOTE", node.id)
+    yield
+
+
+@nemesis
+def removed_member(field: Field) -> Iterator[None]:
+    """A member, now and then the leader, is removed, ends with 7 and loses its disk.
+
+    The run adds it again as a new node, which is filled by a snapshot.
+    """
+    if not field.everybody_counts():
+        yield
+        return
+    leader = field.leader
+    node = field.leader_or_random()
+    field.strikes()
+    node.expected_exits = (*node.expected_exits, EXIT_REFUSED)
+    field.ask(leader, "MEMBER", "REMOVE", node.id)
+    yield
+
+
+@nemesis
 def pause_leader(field: Field) -> Iterator[None]:
     """SIGSTOP of the leader; reads wait in its sockets until it wakes.
 
@@ -387,6 +443,10 @@ def failing_write(field: Field) -> Iterator[None]:
 def full_disk(field: Field) -> Iterator[None]:
     """The file systems of a minority, of the leader or of all are full."""
     nodes = field.dice.choice((field.minority(), [field.leader], list(field.cluster.nodes)))
+    statuses = {node: node.status() for node in nodes}
+    # Why not the others: a disk that does not count yet has its identity to write,
+    # which takes space; without any the node stops with 6.
+    nodes = [node for node, status in statuses.items() if status and status["admitted"] == 1]
     field.strikes()
     for node in nodes:
         node.fill_disk()
@@ -433,11 +493,7 @@ def power_cut_all(field: Field) -> Iterator[None]:
 @nemesis
 def wiped_disk(field: Field) -> Iterator[None]:
     """A node is killed, loses its disk, and comes back empty: it is filled by a snapshot."""
-    everybody = field.cluster.nodes
-    statuses = [node.status() for node in everybody]
-    if any(status is None or status["admitted"] != 1 for status in statuses):
-        # Only while everybody else counts: this node's data is about to be gone.
-        field.facts["wipes that had to wait"] += 1
+    if not field.everybody_counts():
         yield
         return
     node = field.leader_or_random()
@@ -455,9 +511,7 @@ def rotten_disk(field: Field) -> Iterator[None]:
     Then it is wiped, as it advises. The newest segment is left alone: damage behind its
     last mark cannot be told from a torn write (see the guarantees).
     """
-    statuses = [node.status() for node in field.cluster.nodes]
-    if any(status is None or status["admitted"] != 1 for status in statuses):
-        field.facts["wipes that had to wait"] += 1
+    if not field.everybody_counts():
         yield
         return
     node = field.dice.choice(field.cluster.nodes)
@@ -481,8 +535,13 @@ def rotten_disk(field: Field) -> Iterator[None]:
 
 @nemesis
 def wall_clock_jump(field: Field) -> Iterator[None]:
-    """The wall clocks of some nodes jump by up to a day, either way."""
+    """The wall clocks of some nodes jump by up to a day, either way.
+
+    While the same leader leads, a key must age by the true time, as nearly as slewing
+    allows.
+    """
     nodes = field.minority() if field.dice.random() < 0.5 else [field.leader]
+    witness = _Lifetime(field.leader, f"ttl:{field.strikes_by_name.total()}")
     field.strikes()
     for node in nodes:
         node.faults.wall_offset_ms = field.dice.choice((-1, 1)) * field.dice.choice(
@@ -490,9 +549,53 @@ def wall_clock_jump(field: Field) -> Iterator[None]:
         )
     try:
         yield
+        field.facts["lifetimes held against the clock"] += witness.check()
     finally:
         for node in nodes:
             node.faults.wall_offset_ms = 0
+
+
+class _Lifetime:
+    """A key with a deadline on one leader, to be compared with the time that passes."""
+
+    TTL_MS = 60_000
+    # Log time may run so much faster or slower than the clock (ADR 0004), and it moves
+    # with the batches only, at least once a second.
+    SLEW = 0.1
+    SLACK_MS = 1_500
+
+    def __init__(self, leader: HurtNode, key: str) -> None:
+        self._leader = leader
+        self._key = key
+        self._term = self._ask_term()
+        self._set_s = time.monotonic()
+        if self._ask("SET", key, "x", "PX", self.TTL_MS) != b"OK":
+            self._term = None
+
+    def _ask(self, *words: str | int) -> object:
+        try:
+            with Wire(self._leader.client, timeout_s=1.0, connect_timeout_s=1.0) as wire:
+                return wire.call(*words)
+        except OSError:
+            return None
+
+    def _ask_term(self) -> int | None:
+        status = self._leader.status()
+        return status["term"] if status and status["role"] == "leader" else None
+
+    def check(self) -> bool:
+        """Compare, if the same leader still leads; tells whether it was compared."""
+        left_ms = self._ask("PTTL", self._key)
+        passed_ms = (time.monotonic() - self._set_s) * 1000
+        if self._term is None or self._ask_term() != self._term or not isinstance(left_ms, int):
+            return False
+        least_ms = self.TTL_MS - passed_ms * (1 + self.SLEW) - self.SLACK_MS
+        most_ms = self.TTL_MS - passed_ms * (1 - self.SLEW) + self.SLACK_MS
+        assert least_ms <= left_ms <= most_ms, (
+            f"{self._key} has {left_ms} ms left after {passed_ms:.0f} of {self.TTL_MS}; "
+            f"allowed: {least_ms:.0f}..{most_ms:.0f}"
+        )
+        return True
 
 
 @nemesis

@@ -151,6 +151,7 @@ class Trial:
         self._script = script
         self._names = list(names)
         self._bag: list[str] = []
+        self._facts: Counter[str] = Counter()
         self.figures = Figures()
         self.result: CheckResult | None = None
 
@@ -226,10 +227,11 @@ class Trial:
         return self._bag.pop()
 
     def _restore(self, cluster: HurtCluster, load: Load) -> None:
-        """Take every fault away and wait until writes are acknowledged."""
+        """Take every fault away, wait until writes are acknowledged and every node votes."""
         cluster.relieve()
         self._set_sync_delay(cluster)
         self._wait_for_flow(cluster, load)
+        self._make_all_voters(cluster)
 
     def _wait_for_flow(self, cluster: HurtCluster, load: Load) -> None:
         started_s = time.monotonic()
@@ -245,22 +247,56 @@ class Trial:
         if waited_s > 3:
             self._script.say(f"  writes flow again after {waited_s:.1f} s")
 
+    def _make_all_voters(self, cluster: HurtCluster) -> None:
+        """Add and promote until every node is a voter, as an administrator would."""
+        started_s = time.monotonic()
+
+        def complete() -> bool:
+            self._keep_running(cluster)
+            leader = cluster.leader()
+            try:
+                return leader is not None and self._missing_voters(cluster, leader.client) == 0
+            except OSError:
+                return False
+
+        cluster.wait_until(complete, "every node votes again", FLOW_LIMIT_S)
+        waited_s = time.monotonic() - started_s
+        if waited_s > 3:
+            self._script.say(f"  every node votes again after {waited_s:.1f} s")
+
+    @staticmethod
+    def _missing_voters(cluster: HurtCluster, leader: str) -> int:
+        """Ask for the next step of every node that does not vote; returns how many there are."""
+        with Wire(leader, timeout_s=5.0, connect_timeout_s=1.0) as wire:
+            members = {}
+            for fields in wire.call("RAFT", "MEMBERS"):
+                facts = dict(zip(fields[::2], fields[1::2], strict=True))
+                members[facts[b"id"].decode()] = facts[b"voter"]
+            missing = [node for node in cluster.nodes if not members.get(node.id)]
+            for node in missing:
+                if node.id in members:
+                    wire.call("RAFT", "MEMBER", "PROMOTE", node.id)
+                else:
+                    wire.call("RAFT", "MEMBER", "ADD", node.id, node.client, node.peer)
+            return len(missing)
+
     def _keep_running(self, cluster: HurtCluster) -> None:
         """Start who is down; an end that nobody caused fails the run."""
         for node in cluster.nodes:
             if node.is_running:
                 continue
             code = node.process.returncode if node.process is not None else None
-            if code == EXIT_DAMAGED and code in node.expected_exits:
-                self.figures.facts["nodes that refused rotten files"] = (
-                    self.figures.facts.get("nodes that refused rotten files", 0) + 1
-                )
+            # A divergent node ends with 3 as well, and that nobody may expect.
+            told = node.log_since_start()
+            if code in node.expected_exits and not (code == EXIT_DAMAGED and "diverge" in told):
+                what = {EXIT_DAMAGED: "nodes that refused rotten files"}
+                self._facts[what.get(code, "nodes that ended when removed")] += 1
                 node.wipe()
                 node.expected_exits = ()
             elif code != -9:
                 raise AssertionError(
                     f"{node.id} ended with {code}, which nobody caused:\n"
-                    f"{node.log_since_start()[-3000:]}"
+                    f"{told[-3000:]}"
                 )
             node.spawn()
 
@@ -301,7 +337,7 @@ class Trial:
         self.figures.measure(load)
         self.figures.strikes = dict(field.strikes_by_name)
         self.figures.strikes_in_flight = dict(field.in_flight_by_name)
-        self.figures.facts |= field.facts
+        self.figures.facts = dict(field.facts + self._facts)
 
     def _history(self, load: Load) -> History:
         seed = self._script.arguments.seed
