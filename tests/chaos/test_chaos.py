@@ -22,7 +22,7 @@ def assert_ok(code: int, output: str) -> None:
 
 
 def test_kill_storm(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    code = kill_storm.main(f"--dir {tmp_path} --duration 12 --rounds 4".split())
+    code = kill_storm.main(f"--dir {tmp_path} --duration 10 --rounds 4".split())
     assert_ok(code, capsys.readouterr().out)
 
 
@@ -30,14 +30,14 @@ def test_kill_storm_of_five_nodes_that_take_snapshots(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     code = kill_storm.main(
-        f"--dir {tmp_path} --duration 12 --rounds 4 --nodes 5 --small-log --clients 4".split()
+        f"--dir {tmp_path} --duration 8 --rounds 3 --nodes 5 --small-log --clients 4".split()
     )
     assert_ok(code, capsys.readouterr().out)
 
 
 def test_bit_rot(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     code = bit_rot.main(
-        f"--dir {tmp_path} --flips 6 --snapshot-flips 4 --identity-flips 0 --repairs 1".split()
+        f"--dir {tmp_path} --flips 6 --snapshot-flips 2 --identity-flips 0 --repairs 1".split()
     )
     assert_ok(code, capsys.readouterr().out)
 
