@@ -8,7 +8,10 @@ cli.local_cluster.
 from __future__ import annotations
 
 import contextlib
+import errno
+import os
 import signal
+import sys
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -99,7 +102,7 @@ def up(nodes: int | None, directory: Path, base_port: int | None, detach: bool) 
         try:
             cluster.start()
             count = terminal.count_of(len(cluster.nodes), "node")
-            click.echo(f"Starting {count} in {cluster.directory}")
+            _say(f"Starting {count} in {cluster.directory}")
             view = _View(cluster)
             if detach:
                 _wait_until_ready(view)
@@ -107,6 +110,13 @@ def up(nodes: int | None, directory: Path, base_port: int | None, detach: bool) 
             _show_while_running(view)
         except (KeyboardInterrupt, _StopRequestedError):
             _stop(cluster)
+        except OSError as error:
+            # The terminal or the reader of the pipe is gone, and with it whoever
+            # could press Ctrl-C; or a process or its files could not be made.
+            is_unheard = error.errno in (errno.EPIPE, errno.EIO)
+            if not is_unheard:
+                terminal.echo_error(error)
+            _stop(cluster, failed=not is_unheard)
 
 
 @click.command()
@@ -149,25 +159,40 @@ def _stop_signals() -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def _stop(cluster: LocalCluster) -> None:
-    """Stop what runs and end; exit code 1 if a node did not stop as asked."""
-    click.echo("\nStopping ...")
+def _say(text: str, *, err: bool = False) -> None:
+    """Write a line where that is still possible.
+
+    Nodes are stopped, or left running, as asked, also when the terminal has been
+    closed or nobody reads the pipe any more.
+    """
+    try:
+        click.echo(text, err=err)
+    except OSError:
+        stream = sys.stderr if err else sys.stdout
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, stream.fileno())
+        os.close(null)
+
+
+def _stop(cluster: LocalCluster, *, failed: bool = False) -> None:
+    """Stop what runs and end; exit code 1 if a node did not stop as asked, or `failed`."""
+    _say("\nStopping ...")
     already = {node.node_id for node, _ in cluster.ended()}
     stopped = cluster.stop(killed=_tell_killed)
-    failed = False
     for node in stopped:
         code = node.exit_code()
         if node.node_id not in already:
-            click.echo(f"{node.node_id} stopped")
+            _say(f"{node.node_id} stopped")
         # A process that was asked before it could answer ends by the signal itself.
         failed = failed or code not in (0, None, -signal.SIGTERM)
     _tell_left_alone(cluster)
-    click.echo(f"The data is kept in {cluster.directory}")
+    _say(f"The data is kept in {cluster.directory}")
     raise SystemExit(terminal.EXIT_FAILED if failed else 0)
 
 
 def _tell_killed(node: LocalNode) -> None:
-    click.secho(f"{node.node_id} did not stop in time and was killed", fg="yellow", err=True)
+    text = f"{node.node_id} did not stop in time and was killed"
+    _say(click.style(text, fg="yellow"), err=True)
 
 
 def _tell_left_alone(cluster: LocalCluster) -> None:
@@ -175,7 +200,7 @@ def _tell_left_alone(cluster: LocalCluster) -> None:
     addresses = cluster.taken_client_addresses()
     if addresses:
         text = f"not started by `raftkv up`, and left alone: {', '.join(addresses)}"
-        click.secho(text, fg="yellow", err=True)
+        _say(click.style(text, fg="yellow"), err=True)
 
 
 class _View:
@@ -266,7 +291,7 @@ def _wait_until_ready(view: _View) -> None:
     end_s = time.monotonic() + _READY_S_MAX
     with contextlib.closing(view):
         while not view.is_ready:
-            view.refresh(click.echo)
+            view.refresh(_say)
             ended = view.cluster.ended()
             if ended or time.monotonic() > end_s:
                 reason = "a node ended" if ended else f"no leader within {_READY_S_MAX:.0f} s"
@@ -274,9 +299,9 @@ def _wait_until_ready(view: _View) -> None:
                 view.cluster.stop(killed=_tell_killed)
                 raise SystemExit(terminal.EXIT_FAILED)
             time.sleep(0.1)
-    click.echo(f"Ready: {view.cluster.clients}")
-    click.echo("Try:   " + "\n       ".join(_hints(view.cluster)))
-    click.echo(f"Stop:  raftkv down --dir {view.cluster.directory}")
+    _say(f"Ready: {view.cluster.clients}")
+    _say("Try:   " + "\n       ".join(_hints(view.cluster)))
+    _say(f"Stop:  raftkv down --dir {view.cluster.directory}")
 
 
 def _show_while_running(view: _View) -> None:

@@ -232,6 +232,36 @@ def test_nodes_whose_up_was_killed_are_found_and_stopped(start: Start) -> None:
     assert output == "n1 stopped\nn2 stopped\nn3 stopped\n"
 
 
+def test_up_stops_its_nodes_when_nobody_reads_what_it_writes(tmp_path: Path) -> None:
+    """As in `raftkv up | head -1`, and when a terminal is closed."""
+    directory, base_port = tmp_path / "here", free_base_port()
+    with subprocess.Popen(
+        [sys.executable, "-u", "-m", "raftkv", "up",
+         "--dir", str(directory), "--base-port", str(base_port)],
+        stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    ) as process:  # fmt: skip
+        assert process.stdout is not None
+        assert process.stdout.readline().startswith(b"Starting")
+        process.stdout.close()
+        assert process.wait(WAIT_S) == 0
+    code, output, _ = raftkv("down", "--dir", str(directory))
+    assert code == 0
+    assert "Nothing is running" in output
+    assert can_listen(base_port)
+
+
+def test_up_says_what_it_cannot_write(tmp_path: Path) -> None:
+    directory = tmp_path / "here"
+    (directory / "n2.log").mkdir(parents=True)
+    code, _, errors = raftkv("up", "--dir", str(directory), "--base-port", str(free_base_port()))
+    assert code == 1
+    assert "n2.log" in errors
+    assert "Traceback" not in errors
+    code, output, _ = raftkv("down", "--dir", str(directory))
+    assert "Nothing is running" in output
+
+
 def test_status_watch_goes_on_until_it_is_interrupted(start: Start) -> None:
     up = start()
     up.wait_for("Ready:")
