@@ -61,8 +61,10 @@ class DiskSpaceGuard:
         if self._wal.room_bytes() >= needed_bytes and not wanting:
             return True
         if self._preparing:
-            # The worker holds the file; rotation can still make one of its own.
-            return not self.full and self._retry_ms is None
+            # The worker holds the file, or has other work before it; rotation can still
+            # make one of its own, but a step must not find out that there is no space.
+            spacious = self._wal.can_take_segment(needed_bytes)
+            return spacious and not self.full and self._retry_ms is None
         if self.full and self._retry_ms is not None and self._clock.now_ms() < self._retry_ms:
             return False
         try:

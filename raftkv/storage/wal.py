@@ -316,6 +316,14 @@ class Wal:
         """Whether `prepare_segment` has something to do."""
         return self._prepared is None
 
+    def can_take_segment(self, frame_bytes: int) -> bool:
+        """Whether a segment could be started without a prepared one, as far as one can see.
+
+        Counts twice what it takes: the worker may be taking the same at this moment.
+        """
+        needed = SEGMENT_HEADER_SIZE_MAX + frame_bytes + self._kept_bytes(reserve=False)
+        return self._disk.free_bytes() >= 2 * max(self._segment_bytes, needed)
+
     def prepare_segment(self, frame_bytes: int = 0) -> None:
         """Take the space for the next segment. Blocks; run it on a worker.
 

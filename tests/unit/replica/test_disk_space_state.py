@@ -22,6 +22,9 @@ class FakeWal:
     def room_bytes(self) -> int:
         return self.room + SEGMENT_BYTES * self.prepared
 
+    def can_take_segment(self, needed_bytes: int) -> bool:
+        return self.disk_has_space
+
     def needs_segment(self) -> bool:
         return not self.prepared
 
@@ -41,6 +44,24 @@ class Clock:
 class Worker:
     def submit(self, job: Callable[[], Any], done: Callable[[Any], None]) -> None:
         raise AssertionError("not used here")
+
+
+class BusyWorker:
+    """Has other work to do first."""
+
+    def __init__(self) -> None:
+        self.jobs: list[tuple[Callable[[], Any], Callable[[Any], None]]] = []
+
+    def submit(self, job: Callable[[], Any], done: Callable[[Any], None]) -> None:
+        self.jobs.append((job, done))
+
+    def run(self) -> None:
+        jobs, self.jobs = self.jobs, []
+        for job, done in jobs:
+            try:
+                done(job())
+            except DiskFullError as error:
+                done(error)
 
 
 class Observer:
@@ -70,3 +91,24 @@ def test_the_state_does_not_come_and_go_with_the_size_of_a_write() -> None:
     assert guard.check(10)
     assert not guard.full
     assert observer.events == ["disk_full", "disk_space_returned"]
+
+
+def test_a_disk_that_fills_up_while_the_worker_is_busy_is_seen_before_a_write() -> None:
+    """A rotation that finds no space stops the node, and this is no failure of the disk."""
+    wal, clock, observer, worker = FakeWal(), Clock(), Observer(), BusyWorker()
+    guard = DiskSpaceGuard(
+        wal=wal, background=worker, observer=observer, clock=clock, fail=lambda error: None
+    )  # type: ignore[arg-type]  # fmt: skip
+    wal.room = 100
+    guard.prepare()
+    assert not guard.check(200)
+    assert not guard.full
+    wal.disk_has_space = False
+    assert guard.check(200)
+    assert guard.full
+    worker.run()
+    assert not guard.check(200)
+    wal.disk_has_space = True
+    clock.now = RETRY_MS
+    assert guard.check(200)
+    assert not guard.full
