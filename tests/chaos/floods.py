@@ -23,9 +23,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from tests.chaos import world
 from tests.chaos.trial import trial_main
 
-NAMES = (
-    "connection-flood",
-)
+NAMES = ("connection-flood",)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -66,7 +66,8 @@ class Field:
     def minority(self) -> list[HurtNode]:
         """Return at least one node and fewer than half."""
         return self.dice.sample(
-            self.cluster.nodes, self.dice.randint(1, len(self.cluster.nodes) - self.cluster.majority)
+            self.cluster.nodes,
+            self.dice.randint(1, len(self.cluster.nodes) - self.cluster.majority),
         )
 
     def leader_or_random(self) -> HurtNode:
@@ -301,7 +302,9 @@ def clean_restart(field: Field) -> Iterator[None]:
 def transfer_leadership(field: Field) -> Iterator[None]:
     """The leader is told to hand over, to anybody or to a node of our choice."""
     leader = field.leader
-    words = [field.dice.choice(field.cluster.others(leader)).id] if field.dice.random() < 0.5 else []
+    words = (
+        [field.dice.choice(field.cluster.others(leader)).id] if field.dice.random() < 0.5 else []
+    )
     field.strikes()
     field.ask(leader, "TRANSFER", *words)
     yield
@@ -367,9 +370,7 @@ def pause_leader(field: Field) -> Iterator[None]:
 def pause_some(field: Field) -> Iterator[None]:
     """SIGSTOP of a minority or of a majority, and back."""
     count = field.dice.randint(1, field.cluster.majority)
-    nodes = [
-        node for node in field.dice.sample(field.cluster.nodes, count) if node.is_running
-    ]
+    nodes = [node for node in field.dice.sample(field.cluster.nodes, count) if node.is_running]
     field.strikes()
     for node in nodes:
         node.pause()

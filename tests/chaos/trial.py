@@ -22,6 +22,7 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 
 import hiredis
@@ -102,7 +103,7 @@ class Figures:
         live = {(one - load.started_us) // 1_000_000 for one in times_us}
         self.progress = len([second for second in live if second < whole]) / whole
         moments = [load.started_us, *times_us, load.ended_us]
-        self.gap_s = max(b - a for a, b in zip(moments, moments[1:], strict=False)) / 1e6
+        self.gap_s = max(b - a for a, b in pairwise(moments)) / 1e6
 
     def __str__(self) -> str:
         strikes = ", ".join(
@@ -131,10 +132,19 @@ def add_options(script: Script, *, clients: int = 10, think_ms: float = 10.0) ->
                         help="share of the rounds with two nemeses at once (0.2)")  # fmt: skip
     parser.add_argument("--hold", type=float, nargs=2, default=(0.7, 2.0), metavar="S",
                         help="how long a nemesis lasts, in seconds (0.7 2.0)")  # fmt: skip
-    parser.add_argument("--plant", choices=PLANTS, default=None,
-                        help="let the clients tell this lie; the verdict must be illegal")
-    parser.add_argument("--report", type=Path, default=None, metavar="DIR",
-                        help="where figures, history and timeline go; else only on failure")
+    parser.add_argument(
+        "--plant",
+        choices=PLANTS,
+        default=None,
+        help="let the clients tell this lie; the verdict must be illegal",
+    )
+    parser.add_argument(
+        "--report",
+        type=Path,
+        default=None,
+        metavar="DIR",
+        help="where figures, history and timeline go; else only on failure",
+    )
     parser.add_argument("--set", dest="overrides", action="append", default=[],
                         metavar="SECTION.KEY=VALUE", help="a setting of every node")  # fmt: skip
 
@@ -295,8 +305,7 @@ class Trial:
                 node.expected_exits = ()
             elif code != -9:
                 raise AssertionError(
-                    f"{node.id} ended with {code}, which nobody caused:\n"
-                    f"{told[-3000:]}"
+                    f"{node.id} ended with {code}, which nobody caused:\n{told[-3000:]}"
                 )
             node.spawn()
 
