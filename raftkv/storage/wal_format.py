@@ -295,7 +295,10 @@ def decode_records(data: bytes, frame: Frame) -> list[WalRecord] | None:
         if kind == RECORD_ENTRY:
             records.append(EntryRecord(Index(index), Term(term), data[payload:position]))
         elif kind == RECORD_HARD_STATE:
-            vote = NodeId(data[payload:position].decode()) if flag else None
+            try:
+                vote = NodeId(data[payload:position].decode()) if flag else None
+            except UnicodeDecodeError:
+                return None
             records.append(HardStateRecord(Term(term), vote))
         elif kind == RECORD_TRUNCATE:
             records.append(TruncateRecord(Index(index)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from dataclasses import replace
 
 import pytest
@@ -77,6 +78,18 @@ def test_another_length_is_damage(change: int) -> None:
     data = disk.seen["identity"].seen
     disk.seen["identity"].seen = data[:change] if change < 0 else data + b"x"
     with pytest.raises(DamagedDataError):
+        load_identity(disk, node_id="n1")
+
+
+@pytest.mark.parametrize(
+    "body",
+    [b"", b"\x01\x00\x00", struct.pack("<HBBBBH", 1, 0, 0, 3, 0, 0) + b"n1",
+     struct.pack("<HBBBBH", 1, 0, 0, 2, 0, 0) + b"n\xff"],
+)  # fmt: skip
+def test_an_intact_frame_that_does_not_add_up_is_damage(body: bytes) -> None:
+    disk = CrashingDisk()
+    disk.open("identity", create=True).write(encode_frame(KIND_IDENTITY, body), 0)
+    with pytest.raises(DamagedDataError, match="does not add up"):
         load_identity(disk, node_id="n1")
 
 

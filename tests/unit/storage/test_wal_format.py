@@ -114,6 +114,7 @@ def test_every_flipped_bit_of_a_frame_is_noticed() -> None:
         RECORD_HEAD.pack(1, 0, 1, 0, 0),
         RECORD_HEAD.pack(1, 0, 0, 0, 0)[:-1],
         RECORD_HEAD.pack(1, 0, 0, 0, 0) + b"x",
+        RECORD_HEAD.pack(2, 1, 1, 0, 5) + b"\xff",
         b"",
     ],
 )
@@ -173,6 +174,16 @@ def test_a_later_version_is_named() -> None:
     with pytest.raises(UnknownVersionError) as caught:
         decode_segment_header(encode_frame(32, body))
     assert caught.value.version == 3
+
+
+@pytest.mark.parametrize("body", [b"", b"\x01\x00", b"\x01\x00" + bytes(60), bytes(112) + b"x"])
+def test_an_intact_frame_that_does_not_add_up_is_no_header(body: bytes) -> None:
+    assert decode_segment_header(encode_frame(32, body)) is None
+
+
+def test_a_header_whose_names_are_not_text_is_no_header() -> None:
+    body = encode_segment_header(header_with())[HEADER_SIZE:]
+    assert decode_segment_header(encode_frame(32, body[:-1] + b"\xff")) is None
 
 
 def test_a_batch_is_no_segment_header() -> None:
