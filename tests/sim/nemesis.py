@@ -48,9 +48,7 @@ class Nemesis:
     def _any(self) -> SimNode:
         return self._cluster.nodes[self._cluster.world.random.choice(sorted(self._cluster.nodes))]
 
-    def _restart_later(
-        self, node: SimNode, within_ms: tuple[float, float] = (50, 1500)
-    ) -> None:
+    def _restart_later(self, node: SimNode, within_ms: tuple[float, float] = (50, 1500)) -> None:
         world = self._cluster.world
 
         def restart() -> None:

@@ -135,7 +135,9 @@ class SimNetwork:
             kind, body = queue.popleft()
             node.receive(NodeId(source), kind, body)
 
-    def heal(self, *, keep: frozenset[tuple[str, str]] | set[tuple[str, str]] = frozenset()) -> None:
+    def heal(
+        self, *, keep: frozenset[tuple[str, str]] | set[tuple[str, str]] = frozenset()
+    ) -> None:
         """Let everything flow again, apart from the directions in `keep`."""
         self.stalled &= keep
         for pair, link in list(self._links.items()):

@@ -129,9 +129,7 @@ def test_a_directory_of_another_node_is_refused() -> None:
     other = next(other for other in cluster.nodes.values() if other is not node)
     node.crash(power_cut=False)
     with pytest.raises(IdentityRefusedError):
-        recover(
-            other.config, node.disk, clock=FakeClock(), observer=FakeObserver(), random=Dice()
-        )
+        recover(other.config, node.disk, clock=FakeClock(), observer=FakeObserver(), random=Dice())
 
 
 def test_the_engine_gets_its_share_of_the_settings() -> None:
