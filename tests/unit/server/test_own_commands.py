@@ -416,7 +416,10 @@ class TestRaft:
     @pytest.mark.parametrize(
         ("line", "error"),
         [
-            ("RAFT MEMBER x n4", "ERR a member change is one of add, promote, demote, remove, move"),
+            (
+                "RAFT MEMBER x n4",
+                "ERR a member change is one of add, promote, demote, remove, move",
+            ),
             ("RAFT MEMBER ADD n4", "ERR wrong number of arguments for 'raft|member' command"),
             ("RAFT MEMBER REMOVE", "ERR wrong number of arguments for 'raft|member' command"),
             ("RAFT MEMBER REMOVE n4 x", "ERR wrong number of arguments for 'raft|member' command"),
