@@ -22,6 +22,7 @@ GOLDEN = Path(__file__).parent / "golden"
 NAMES = sorted(path.stem for path in GOLDEN.glob("*.jsonl"))
 # What is told is the first return that nothing explains.
 OFFENDERS = {
+    "bad-blind-write-that-fits-nowhere": "a: get x → 2",
     "bad-append-order": "b: get l → b;c;a;",
     "bad-back-from-the-dead": "b: get x → 1",
     "bad-double-append": "a: get l → a;b;b;",
