@@ -237,6 +237,7 @@ class SnapshotInbox:
             except DiskFullError:
                 self._observer.event("snapshot_postponed", reason="disk full")
                 return
+            self._give_up_receiver()
             self._receiver = receiver
             self._queued = receiver.offset
         if chunk.offset + len(chunk.data) > receiver.size:
@@ -263,12 +264,25 @@ class SnapshotInbox:
         if receiver is not self._receiver:
             return
         if isinstance(outcome, BaseException):
-            self._receiver = None
+            self._give_up_receiver()
             if not isinstance(outcome, DiskFullError):
                 self._fail(outcome)
             return
         self._answer(node, chunk, receiver.offset)
         self._finish_if_whole(node, receiver)
+
+    def _give_up_receiver(self) -> None:
+        """Release the file of a transfer that goes on later, or never.
+
+        Why by the worker: writes to that file may be on their way to it.
+        """
+        receiver, self._receiver = self._receiver, None
+        if receiver is not None:
+            self._background.submit(receiver.close, self._closed)
+
+    def _closed(self, outcome: object) -> None:
+        if isinstance(outcome, BaseException):
+            self._fail(outcome)
 
     def _finish_if_whole(self, node: NodeId, receiver: SnapshotReceiver) -> None:
         if receiver.offset == receiver.size and not self._busy:

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import dataclasses
 import random
+from typing import cast
 
 import msgspec
 import pytest
 
-from raftkv.errors import ProtocolError
+from raftkv.errors import DiskFullError, ProtocolError
 from raftkv.kv.codec import encode_batch
 from raftkv.kv.commands import Opcode
 from raftkv.kv.store import KvStore
 from raftkv.replica.transfer import (
+    RETRY_MS,
     SnapshotAnswer,
     SnapshotChunk,
     SnapshotInbox,
@@ -21,7 +23,7 @@ from raftkv.replica.transfer import (
 )
 from raftkv.storage.snapshots import SnapshotStore
 from raftkv.types import Configuration, Index, NodeId, SnapshotMeta, Term
-from tests.sim.disk import SimDisk
+from tests.sim.disk import SimDisk, SimFile
 from tests.sim.world import World
 from tests.unit.replica.fakes import FakeNetwork, FakeObserver, StepWorker
 
@@ -115,6 +117,43 @@ class Transfer:
             if not self.deliver():
                 return
         raise AssertionError("the transfer does not end")
+
+
+class FullFile(SimFile):
+    """A file on a disk without space that knows whether it was closed."""
+
+    is_open = True
+
+    def write(self, data: bytes | bytearray | memoryview, position: int) -> None:
+        raise DiskFullError("no space")
+
+    def close(self) -> None:
+        self.is_open = False
+        super().close()
+
+
+def test_a_transfer_that_a_full_disk_stops_leaves_no_file_open(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Each attempt would cost a descriptor, and a removed file that is open holds its space."""
+    transfer = Transfer()
+    opened: list[FullFile] = []
+    open_file = transfer.disk.open
+
+    def open_full(name: str, *, create: bool = False) -> SimFile:
+        file = open_file(name, create=create)
+        file.__class__ = FullFile
+        opened.append(cast(FullFile, file))
+        return file
+
+    monkeypatch.setattr(transfer.disk, "open", open_full)
+    for now_ms in range(0, 10 * RETRY_MS, RETRY_MS + 1):
+        transfer.sender.turn((B,), 1, now_ms)
+        for _ in range(5):
+            transfer.deliver()
+    assert len(opened) > 5
+    assert sum(file.is_open for file in opened) <= 1
+    assert not transfer.failures
 
 
 def test_what_arrives_is_what_was_sent() -> None:
