@@ -36,11 +36,16 @@ class Kind(enum.IntEnum):
     READ = 1
     WRITE = 2
     SLICED = 3  # a read of the whole store, in slices
+    ALONE = 4  # a read that takes milliseconds: one at a time on each connection
 
 
 # Reads which look at every key: they wait for what is before them and hold up
 # what is behind them on their connection. Equal to kv.commands' own list.
 SLICED_COMMANDS = frozenset(("keys",))
+
+# Reads of which a run would hold up everybody. Never in the log, where a run of them
+# would hold up every node.
+ALONE_COMMANDS = frozenset(("scan",))
 
 # Help texts that the store's own families answer, as reads.
 _HELP_OF_DATA = ("object|help", "memory|help")
@@ -123,6 +128,8 @@ class CommandSpec:
 def _kind_of(name: str, flags: tuple[str, ...]) -> Kind:
     if name in SLICED_COMMANDS:
         return Kind.SLICED
+    if name in ALONE_COMMANDS:
+        return Kind.ALONE
     if "write" in flags:
         return Kind.WRITE
     return Kind.READ if "readonly" in flags or name in _HELP_OF_DATA else Kind.LOCAL

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 _LOCAL = int(Kind.LOCAL)
 _READ = int(Kind.READ)
 _WRITE = int(Kind.WRITE)
+_ALONE = int(Kind.ALONE)
 
 # Reads in front of a write that arrived in the same chunk go through the log
 # with it instead of holding it up for a round; more of them are worth the round.
@@ -227,13 +228,23 @@ class CommandPipeline:
             self._block(requests, position)
             return False
         spec.calls += 1
-        if spec.kind == _READ:
-            self._reply(encode(self._replica.read_stale(command), self.protocol))
+        if spec.kind == _READ or (spec.kind == _ALONE and self.stale_reads):
+            self._reply_stale(spec, command)
             return True
         run = Run(self, requests, position, position + 1)
-        self._submit_sliced(run, command, linearizable=not self.stale_reads)
+        if spec.kind == _ALONE:
+            self._begin_exclusive(run)
+            self._replica.read([command], run)
+        else:
+            self._submit_sliced(run, command, linearizable=not self.stale_reads)
         self._block(requests, position + 1)
         return False
+
+    def _reply_stale(self, spec: CommandSpec, command: Command) -> None:
+        self._reply(encode(self._replica.read_stale(command), self.protocol))
+        if spec.kind == _ALONE:
+            # Enough for one pass.
+            self._output_bytes += _OUTPUT_BYTES_MAX
 
     def _understand(self, arguments: list[bytes]) -> tuple[CommandSpec, Command | None]:
         """Look up and parse a request; no command for those of the server's own.

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from raftkv.errors import CommandError
 from raftkv.kv.slots import key_slot
-from raftkv.resp.values import encode, encode_error
+from raftkv.resp.values import encode_error
 from raftkv.server.command_table import CommandSpec, Kind
 from raftkv.server.pipeline import NO_LEADER_REPLY, CommandPipeline
 from raftkv.server.ports import Command
@@ -21,7 +21,7 @@ from raftkv.server.runs import Run
 from raftkv.server.service import Service
 from raftkv.types import Member
 
-_READ = int(Kind.READ)
+_STALE_AT_ONCE = (int(Kind.READ), int(Kind.ALONE))
 _WRITE = int(Kind.WRITE)
 
 # Limit: one forward carries at most this much, so that the peer link, which the
@@ -101,8 +101,8 @@ class RoutedPipeline(CommandPipeline):
             self._block(requests, position)
             return 0
         spec.calls += 1
-        if spec.kind == _READ:
-            self._reply(encode(self._replica.read_stale(command), self.protocol))
+        if spec.kind in _STALE_AT_ONCE:
+            self._reply_stale(spec, command)
             return 1
         run = Run(self, requests, position, position + 1)
         self._submit_sliced(run, command, linearizable=False)

@@ -31,6 +31,7 @@ the command out:
   unanswered writes of the same connection it goes through the log with them.
 * `slices`: as `read`; looks at every key, in slices that leave room for other work. Requests
   behind it on the same connection wait for it.
+* `alone`: as `read`, one at a time on each connection, because it takes milliseconds.
 * `here`: the node that is asked.
 
 ## What differs from Redis
@@ -56,7 +57,13 @@ TITLES = {
     "raft": "raftkv",
     "sentinel": "Sentinel",
 }
-PLACES = {Kind.LOCAL: "here", Kind.READ: "read", Kind.WRITE: "log", Kind.SLICED: "slices"}
+PLACES = {
+    Kind.LOCAL: "here",
+    Kind.READ: "read",
+    Kind.WRITE: "log",
+    Kind.SLICED: "slices",
+    Kind.ALONE: "alone",
+}
 
 
 def _place(spec: CommandSpec) -> str:

@@ -549,3 +549,28 @@ def test_many_cheap_requests_are_answered_in_passes() -> None:
     replies += client.replies()
     assert replies == [b"PONG"] * 5000 + [b"end"]
     assert client.transport.reading
+
+
+def test_scans_are_read_one_at_a_time() -> None:
+    """A run of them would hold the loop for seconds, and in the log that of every node."""
+    node = Node()
+    client = node.client()
+    client.send(pipeline("SET k v", *["SCAN 0"] * 3, "GET k"))
+    assert kinds(node) == [("propose", 1)]
+    for count in range(1, 4):
+        node.replica.turn()
+        assert kinds(node) == [("propose", 1)] + [("read", 1)] * count
+    node.replica.turn()
+    node.replica.turn()
+    assert client.replies() == [b"OK", *[[b"0", [b"k"]]] * 3, b"v"]
+    assert client.transport.reading
+
+
+def test_stale_scans_leave_room_for_others() -> None:
+    node = Node("n2", level="stale")
+    client = node.client()
+    client.send(pipeline(*["SCAN 0"] * 5, "PING"))
+    for count in range(1, 6):
+        assert len(client.replies()) == 1, count
+        node.wait(50)
+    assert client.replies() == [b"PONG"]
