@@ -1,9 +1,9 @@
 """A cluster whose links, disks and clocks the chaos scripts can hurt.
 
-Every node runs `tests.chaos.node_with_faults` in a network namespace of its own
-(`tests.chaos.world`), with its data directory on a small file system of its own, so
-that it can be full. Beside what `tests.integration.cluster` gives, a node can lose the
-power and its disk. Nobody but `HurtNode` changes a data directory.
+Every node runs `tests.chaos.node_with_faults`, born by a `tests.chaos.nursery`, in a
+network namespace of its own (`tests.chaos.world`), with its data directory on a small
+file system of its own, so that it can be full. Beside what `tests.integration.cluster`
+gives, a node can lose the power and its disk. Nobody but `HurtNode` changes a data directory.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ import contextlib
 import os
 import random
 import subprocess
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -20,10 +19,10 @@ from raftkv.cluster_files import PEER_SECRET_NAME, ensure_peer_secret, render_no
 from raftkv.config import ListenConfig
 from raftkv.types import Member, NodeId
 from tests.chaos.faults import FaultPage
-from tests.chaos.node_with_faults import PAGE_VARIABLE, PLATTER_VARIABLE
+from tests.chaos.nursery import Nursery
 from tests.chaos.platter import BALLAST, clear_directory, cut_power, forget_platter
-from tests.chaos.world import Links, die_with_parent, node_address
-from tests.integration.cluster import Cluster, ClusterNode, node_environment
+from tests.chaos.world import Links, node_address
+from tests.integration.cluster import Cluster, ClusterNode
 
 _CLIENT_PORT, _PEER_PORT, _ADMIN_PORT = 7001, 7101, 7201
 # Room for several segments and snapshots of a cluster that keeps little log.
@@ -49,6 +48,7 @@ class HurtNode(ClusterNode):
         self.faults = FaultPage(cluster.directory / "faults" / self.id)
         self.platter = cluster.directory / "platter" / self.id
         self.expected_exits: tuple[int, ...] = ()
+        self._nursery = Nursery(number, cluster.directory / "nursery.log")
         self.data_dir.mkdir(parents=True, mode=0o700)
         subprocess.run(
             ["mount", "-t", "tmpfs", "-o", f"size={DISK_BYTES},mode=0700", "none",
@@ -57,21 +57,14 @@ class HurtNode(ClusterNode):
 
     def spawn(self, *overrides: str) -> None:
         assert not self.is_running
-        arguments = [
-            *Links.inside(self.number), sys.executable, "-m", "tests.chaos.node_with_faults",
-            "start", "--config", str(self.config),
-        ]  # fmt: skip
+        arguments = ["start", "--config", str(self.config)]
         for override in (*self.cluster.overrides, *self.overrides, *overrides):
             arguments += ["--set", override]
-        environment = node_environment() | {
-            PAGE_VARIABLE: str(self.faults_path), PLATTER_VARIABLE: str(self.platter)
-        }  # fmt: skip
         self._log_start = self.log.stat().st_size if self.log.exists() else 0
-        with self.log.open("ab") as log:
-            self.process = subprocess.Popen(
-                arguments, cwd=self.cluster.directory, env=environment, stdin=subprocess.DEVNULL,
-                stdout=log, stderr=log, preexec_fn=die_with_parent,
-            )  # fmt: skip
+        self.process = self._nursery.start(  # type: ignore[assignment]
+            arguments, directory=self.cluster.directory, log=self.log, page=self.faults_path,
+            platter=self.platter,
+        )  # fmt: skip
         self._paused = False
 
     @property
@@ -81,6 +74,13 @@ class HurtNode(ClusterNode):
     @property
     def is_paused(self) -> bool:
         return self.is_running and self._paused
+
+    def close(self) -> None:
+        """End the process and give the file system back."""
+        with contextlib.suppress(ProcessLookupError):
+            self.kill()
+        self._nursery.close()
+        subprocess.run(["umount", str(self.data_dir)], check=False)
 
     def cut_power(self, torn: random.Random | None) -> int:
         """Kill the process and lose what was not synced; returns the bytes lost."""
@@ -153,9 +153,7 @@ class HurtCluster(Cluster):
     def close(self) -> None:
         """End every process and give the file systems back."""
         for node in self.nodes:
-            with contextlib.suppress(ProcessLookupError):
-                node.kill()
-            subprocess.run(["umount", str(node.data_dir)], check=False)
+            node.close()
         self.links.close()
 
     def relieve(self) -> None:

@@ -290,7 +290,8 @@ def clean_restart(field: Field) -> Iterator[None]:
     """SIGTERM of a node, mostly the leader: it hands over, syncs, exits 0."""
     node = field.leader_or_random()
     node.resume()
-    if node.is_running:
+    # Before it serves it may not listen to signals yet, either.
+    if node.is_running and node.status() is not None:
         field.strikes()
         code = node.stop()
         assert code == 0, f"{node.id} ended with {code} when asked to stop"
