@@ -18,17 +18,34 @@ GOLDEN = Path(__file__).parents[1] / "golden" / "kv"
 _BYTES_MAX = 4096
 
 
+# Arguments that become keys and values; parsers make nothing but bytes of them.
+_KEPT = {
+    Opcode.SET: (1, 2),
+    Opcode.SET_WITH: (1, 2),
+    Opcode.GETSET: (1, 2),
+    Opcode.APPEND: (1, 2),
+    Opcode.SETRANGE: (1, 3),
+    Opcode.INCRBY: (1,),
+    Opcode.INCRBYFLOAT: (1,),
+    Opcode.RENAME: (1, 2),
+    Opcode.RENAMENX: (1, 2),
+    Opcode.COPY: (1, 2),
+}
+
+
 def _is_ours(command: tuple[Any, ...]) -> bool:
-    """Whether a command has the types that parsers make, and declares a sane limit."""
-    return (
-        len(command) > 0
-        and all(
-            argument is None
-            or type(argument) in (int, bytes)
-            or (type(argument) is list and all(type(each) is bytes for each in argument))
-            for argument in command
-        )
-        and (command[0] not in (Opcode.SETRANGE, Opcode.APPEND) or command[-1] == _BYTES_MAX)
+    """Whether a parser may have made a command: a node believes what its leader's parsers made."""
+    opcode = command[0] if command else None
+    if opcode in (Opcode.MSET, Opcode.MSETNX):
+        return all(type(argument) is bytes for argument in command[1:])
+    if opcode in (Opcode.SETRANGE, Opcode.APPEND) and command[-1] != _BYTES_MAX:
+        return False
+    kept = [command[position] for position in _KEPT.get(opcode, ()) if position < len(command)]
+    return all(type(argument) is bytes for argument in kept) and all(
+        argument is None
+        or type(argument) in (int, bytes)
+        or (type(argument) is list and all(type(each) is bytes for each in argument))
+        for argument in command
     )
 
 
