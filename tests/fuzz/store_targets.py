@@ -33,6 +33,9 @@ _KEPT = {
 }
 
 
+_OPCODES = list(Opcode)
+
+
 def _is_ours(command: tuple[Any, ...]) -> bool:
     """Whether a parser may have made a command: a node believes what its leader's parsers made."""
     opcode = command[0] if command else None
@@ -40,7 +43,8 @@ def _is_ours(command: tuple[Any, ...]) -> bool:
         return all(type(argument) is bytes for argument in command[1:])
     if opcode in (Opcode.SETRANGE, Opcode.APPEND) and command[-1] != _BYTES_MAX:
         return False
-    kept = [command[position] for position in _KEPT.get(opcode, ()) if position < len(command)]
+    places = _KEPT.get(Opcode(opcode), ()) if opcode in _OPCODES else ()
+    kept = [command[position] for position in places if position < len(command)]
     return all(type(argument) is bytes for argument in kept) and all(
         argument is None
         or type(argument) in (int, bytes)
