@@ -144,8 +144,10 @@ class ClientListener:
 
     def peer_up(self, node: NodeId) -> None:
         """A link was established."""
+        self.service.peer_up(node)
         self.service.forwarder.peer_up(node)
 
     def peer_down(self, node: NodeId) -> None:
         """A link was lost."""
+        self.service.peer_down(node)
         self.service.forwarder.peer_down(node)

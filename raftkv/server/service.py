@@ -19,13 +19,16 @@ from raftkv.seams import Clock, Observer
 from raftkv.server.command_table import CommandTable
 from raftkv.server.ports import Replica
 from raftkv.server.statistics import Statistics
-from raftkv.types import Member
+from raftkv.types import Member, NodeId
 
 if TYPE_CHECKING:
     from raftkv.server.connection import ClientConnection
     from raftkv.server.forwarding import Forwarder
     from raftkv.server.pipeline import CommandPipeline
     from raftkv.server.routing import RoutedPipeline
+
+# Election timeouts for which a leader whose link broke is taken to be gone.
+_ELECTIONS = 2
 
 
 class Service:
@@ -80,6 +83,7 @@ class Service:
         self.call_soon: Callable[[Callable[[], None]], object] = _leave_to_the_tick
         self._connection_number = 0
         self._was_leader = False
+        self._lost_links_ms: dict[NodeId, int] = {}
 
     @property
     def leader(self) -> Member | None:
@@ -88,7 +92,31 @@ class Service:
         if not replica.has_leader:
             return None
         leader = replica.leader
-        return leader if leader is not None and leader.id != replica.node_id else None
+        if leader is None or leader.id == replica.node_id or self.is_just_lost(leader.id):
+            return None
+        return leader
+
+    def is_just_lost(self, node: NodeId) -> bool:
+        """Whether the link to a node broke so lately that it is probably gone.
+
+        Sending clients to a leader that was killed makes them fail; holding them
+        for as long as an election takes does not. After that the leader counts as
+        out of reach from here only, and is named again.
+        """
+        lost_ms = self._lost_links_ms.get(node)
+        if lost_ms is None:
+            return False
+        patience_ms = _ELECTIONS * self.config.timing.election_timeout_ms[1]
+        return self.clock.now_ms() - lost_ms < patience_ms
+
+    def peer_up(self, node: NodeId) -> None:
+        """A link to a member was established."""
+        self._lost_links_ms.pop(node, None)
+        self.retry_held()
+
+    def peer_down(self, node: NodeId) -> None:
+        """A link to a member was lost."""
+        self._lost_links_ms[node] = self.clock.now_ms()
 
     def forget(self, number: int) -> None:
         """A connection is gone."""

@@ -61,9 +61,12 @@ def shard_nodes(service: Service) -> list[ShardNode]:
     master_id = leader.id if leader is not None else None
     if replica.is_leader:
         master_id = replica.node_id
+    if master_id is not None and service.is_just_lost(master_id):
+        master_id = None
     if master_id is None and members:
-        # Nobody has led yet. Naming this node keeps the answer well-formed; its
-        # clients are held until there is a leader, or redirected to it.
+        # Nobody has led yet, or the leader has just been lost. Naming this node
+        # keeps the answer well-formed; its clients are held until there is a
+        # leader, or redirected to it.
         own = replica.configuration.member(replica.node_id)
         master_id = (own or members[0]).id
     connected = {peer.id: peer.connected for peer in status.peers}
