@@ -111,6 +111,7 @@ class Compactor:
         """Start counting again behind a snapshot that came from the leader."""
         self.snapshot_index = index
         self._log_bytes = 0
+        self._background.submit(self._snapshots.prune, self._pruned)
 
     def request(self, slot: Slot) -> None:
         """Take a snapshot soon and resolve the slot with its index."""
