@@ -19,7 +19,7 @@ from collections.abc import Sequence
 from typing import cast
 
 from raftkv.resp.parser import RequestParser
-from raftkv.resp.values import LARGE_BYTES, encode_error
+from raftkv.resp.values import encode_error
 from raftkv.server.routing import RoutedPipeline
 from raftkv.server.service import Service
 
@@ -31,7 +31,7 @@ _HELD_BYTES_MAX = 256 * 1024
 # What a client may leave unread before its requests are no longer read.
 _HIGH_WATER_BYTES = 64 * 1024
 # Above this, parts are handed over one by one instead of being joined.
-_JOINED_BYTES_MAX = 8 * LARGE_BYTES
+_JOINED_BYTES_MAX = 128 * 1024
 
 
 class ClientConnection(RoutedPipeline, asyncio.Protocol):

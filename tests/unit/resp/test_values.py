@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import hiredis
 import pytest
 from hypothesis import given
@@ -92,3 +94,15 @@ def test_hiredis_reads_back_what_was_written(results: list[object], protocol: in
     reader = hiredis.Reader()
     reader.feed(b"".join(parts))
     assert [reader.gets() for _ in results] == results
+
+
+def test_a_value_repeated_as_often_as_a_request_may_is_not_copied_into_gigabytes() -> None:
+    value = bytes(15_000)
+    tracemalloc.start()
+    try:
+        parts: list[bytes] = []
+        encode_results([[value] * 10_000], 2, parts)
+        assert tracemalloc.get_traced_memory()[1] < 8 << 20
+    finally:
+        tracemalloc.stop()
+    assert sum(map(len, parts)) > 150_000_000
