@@ -356,6 +356,8 @@ class Cluster:
     def join(self, name: str) -> None:
         """Start a spare node on an empty directory."""
         node = self.network.nodes[name]
+        # A fault may have restarted it after it was retired.
+        node.crash(power_cut=False)
         self.nodes[name] = node
         node.disk.wipe()
         node.outside_since_ms = self.world.now_ms
