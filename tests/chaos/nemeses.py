@@ -31,6 +31,8 @@ EXIT_REFUSED = 7
 # Longer than a request may take, so that silence is noticed.
 _PROBE_PATIENCE_S = 8.0
 _ANSWER_S = 2.0
+# Another nemesis may be hurting a node: then this one comes again later.
+_EVERYBODY_S = 4.0
 
 
 @dataclass
@@ -75,11 +77,15 @@ class Field:
         return self.leader if self.dice.random() < 0.5 else self.dice.choice(self.cluster.nodes)
 
     def everybody_counts(self) -> bool:
-        """Tell whether every disk counts, so that one of them may be lost."""
-        statuses = [node.status() for node in self.cluster.nodes]
-        counts = all(status is not None and status["admitted"] == 1 for status in statuses)
-        self.facts["lost disks that had to wait"] += not counts
-        return counts
+        """Wait a little until every disk counts, so that one of them may be lost."""
+        end_s = time.monotonic() + _EVERYBODY_S
+        while time.monotonic() < end_s:
+            statuses = [node.status(timeout_s=0.3) for node in self.cluster.nodes]
+            if all(status is not None and status["admitted"] == 1 for status in statuses):
+                return True
+            time.sleep(0.05)
+        self.facts["lost disks that had to wait"] += 1
+        return False
 
     def ask(self, node: HurtNode, *words: str) -> None:
         """Send RAFT ...; the answer, or that there is none, is a figure and nothing more."""

@@ -20,7 +20,7 @@ import statistics
 import sys
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
@@ -29,7 +29,7 @@ import hiredis
 
 from tests.chaos.hurt_cluster import HurtCluster
 from tests.chaos.load import PLANTS, READS, Load, now_us, request
-from tests.chaos.nemeses import EXIT_DAMAGED, NEMESES, Field
+from tests.chaos.nemeses import EXIT_DAMAGED, EXIT_REFUSED, NEMESES, Field
 from tests.chaos.script import Script
 from tests.integration.cluster import SMALL_LOG, SMALL_SEGMENTS
 from tests.integration.wire import Wire
@@ -220,17 +220,24 @@ class Trial:
 
     def _round(self, field: Field) -> None:
         arguments = self._script.arguments
-        name = self._next_name()
-        field.say(name)
-        field.name = name
-        with NEMESES[name](field):
+        with self._struck(field, ""):
             field.pause(*arguments.hold)
             if self._script.random.random() < arguments.overlap and len(self._names) > 1:
-                other = self._next_name()
-                field.say(f"  with {other}")
-                field.name = other
-                with NEMESES[other](field):
+                with self._struck(field, "  with "):
                     field.pause(*arguments.hold)
+
+    @contextlib.contextmanager
+    def _struck(self, field: Field, prefix: str) -> Iterator[None]:
+        """Let the next nemesis hurt for as long as this lasts."""
+        name = self._next_name()
+        field.say(f"{prefix}{name}")
+        field.name = name
+        strikes = field.strikes_by_name[name]
+        with NEMESES[name](field):
+            if field.strikes_by_name[name] == strikes:
+                # It could not: its turn comes again, after the others.
+                self._bag.insert(0, name)
+            yield
 
     def _next_name(self) -> str:
         self._bag = self._bag or self._script.random.sample(self._names, len(self._names))
@@ -270,6 +277,11 @@ class Trial:
                 return False
 
         cluster.wait_until(complete, "every node votes again", FLOW_LIMIT_S)
+        for node in cluster.nodes:
+            # Who votes now has not been removed, or has come back since.
+            node.expected_exits = tuple(
+                code for code in node.expected_exits if code != EXIT_REFUSED
+            )
         waited_s = time.monotonic() - started_s
         if waited_s > 3:
             self._script.say(f"  every node votes again after {waited_s:.1f} s")
