@@ -203,6 +203,9 @@ class ElectionMends(ReplicationMends):
     def step_down_if_stalled(self) -> None:
         """Leave office if the loop slept for an election timeout: another may lead."""
         asleep_ms = self.now_ms - self.last_step_ms
+        # Alone there is nobody else who could have been elected.
+        if self.configurations.in_force.quorum == 1 and self.may_vote:
+            return
         if self.is_leader and asleep_ms > self.settings.election_timeout_max_ms:
             self.step_down()
 

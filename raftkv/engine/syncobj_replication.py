@@ -20,7 +20,7 @@ from __future__ import annotations
 
 from raftkv.engine.configuration import decode_configuration
 from raftkv.engine.messages import Append, AppendReply, Heartbeat, RoundReply
-from raftkv.engine.ready import KIND_CONFIGURATION, LogEntry
+from raftkv.engine.ready import KIND_COMMANDS, KIND_CONFIGURATION, LogEntry
 from raftkv.engine.syncobj_library import SyncObj
 from raftkv.engine.syncobj_membership import MembershipMends
 from raftkv.engine.syncobj_state import PeerState, SafetyViolationError
@@ -61,7 +61,7 @@ class ReplicationMends(MembershipMends):
             self._reject(node_id, message.round, self._next_hint(previous, held_term))
             return
         entries, previous, previous_term = self._skip_held(entries, previous, previous_term)
-        if entries and self.disk_full:
+        if self.disk_full and any(command[0] == KIND_COMMANDS for command, _, _ in entries):
             self._reject(node_id, message.round, previous + 1, full=True)
             return
         commit = max(self.commit_index, min(message.commit, verified))

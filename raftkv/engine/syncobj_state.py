@@ -52,7 +52,7 @@ class EngineSettings:
     election_timeout_max_ms: int = 600
     append_bytes_max: int = 1 << 20
     inflight_bytes_max: int = 8 << 20
-    apply_bytes_max: int = 4 << 20
+    apply_bytes_max: int = 1 << 20
 
 
 class PeerNode(Node):  # type: ignore[misc]  # the library has no annotations

@@ -13,8 +13,10 @@ from raftkv.types import NodeId
 class Handover:
     """A transfer under way, from the request to its outcome."""
 
-    def __init__(self, core: RaftCore) -> None:
+    def __init__(self, core: RaftCore, patience_ms: int) -> None:
         self._core = core
+        self._patience_ms = patience_ms
+        self._gave_up_ms: int | None = None
         self._target: NodeId | None = None
         self._slot: Slot | None = None
 
@@ -31,8 +33,9 @@ class Handover:
             return
         self._target = self._core.begin_transfer(target)
         self._slot = slot
+        self._gave_up_ms = None
 
-    def turn(self) -> None:
+    def turn(self, now_ms: int) -> None:
         """Answer once somebody else leads, or once the transfer was given up."""
         slot = self._slot
         if slot is None:
@@ -44,6 +47,12 @@ class Handover:
         elif self._core.is_leader and self._core.transfer_target is None:
             self._slot = None
             slot.fail(Failure(f"{self._target} did not take over in time", definite=True))
+        elif not self._core.is_leader:
+            if self._gave_up_ms is None:
+                self._gave_up_ms = now_ms
+            if now_ms - self._gave_up_ms > self._patience_ms:
+                self._slot = None
+                slot.fail(Failure("leadership given up, nobody leads yet", definite=False))
 
     def close(self, failure: Failure) -> None:
         """Answer whoever still waits; the node stops."""

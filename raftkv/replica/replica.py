@@ -141,7 +141,7 @@ class Replica(ReplicaViews):
         self._batches = Batches(limits, timeout)
         self._reads = Reads(timeout)
         self._slices = Slices()
-        self._handover = Handover(recovered.core)
+        self._handover = Handover(recovered.core, timeout)
         self._membership = Membership(recovered.core, observer, timeout)
         self._agreement = Agreement(
             node_id=config.node.id,
@@ -202,8 +202,9 @@ class Replica(ReplicaViews):
 
     @property
     def accepting(self) -> bool:
-        """False while uncommitted writes fill their limit: stop reading from clients."""
-        return self._batches.uncommitted_bytes < self._config.limits.uncommitted_bytes_max // 2
+        """False while more input would only pile up: stop reading from clients."""
+        limit = self._config.limits.uncommitted_bytes_max // 2
+        return self._batches.uncommitted_bytes < limit and not self._handover.pending
 
     # ------------------------------------------------------- input from clients
 
@@ -508,7 +509,7 @@ class Replica(ReplicaViews):
         self._space.prepare()
         self._durability.mark_if_quiet(now_ms)
         self._slices.run_one()
-        self._handover.turn()
+        self._handover.turn(now_ms)
         self._agreement.turn(now_ms, self.store.applied_index, self.configuration)
         if self.store.free_slice():
             self._wake()

@@ -23,6 +23,8 @@ T = TypeVar("T")
 
 # Longest sleep of the scheduler; deadlines move rarely and always earlier by a wake.
 _SLEEP_MS_MAX = 1000
+# Longest wait for a job that is under way when the node stops.
+_JOIN_S = 0.5
 
 
 class SystemClock:
@@ -56,9 +58,12 @@ class ThreadWorker:
         self._jobs.put((job, done))
 
     def stop(self) -> None:
-        """Finish the jobs that were submitted, and end the thread."""
+        """Finish the jobs that were submitted, and end the thread.
+
+        A job that hangs in the disk is left behind: it must not keep the process.
+        """
         self._jobs.put(None)
-        self._thread.join()
+        self._thread.join(_JOIN_S)
 
     def _run(self) -> None:
         while True:

@@ -237,6 +237,9 @@ class SnapshotInbox:
             except DiskFullError:
                 self._observer.event("snapshot_postponed", reason="disk full")
                 return
+            except StorageError as error:
+                self._fail(error)
+                return
             self._give_up_receiver()
             self._receiver = receiver
             self._queued = receiver.offset
@@ -304,6 +307,10 @@ class SnapshotInbox:
         self._loaded_id = receiver.content_id
         try:
             reader = self._snapshots.reader(outcome)
+        except FileNotFoundError:
+            # Pruned already: the log has moved on, and a newer one will come.
+            self.forget_loaded()
+            return
         except StorageError as error:
             self._fail(error)
             return
