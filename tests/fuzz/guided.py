@@ -2,8 +2,8 @@
 
 Needs atheris (`pip install atheris`), which is not part of the test extra: it is
 not built for every platform and Python. Inputs that break a promise are kept in
-the directory that `--output` names; put them, made small, into tests/fuzz/found
-once they are understood.
+the directory that `--output` names; put them, made small and as `.bin`, into
+tests/fuzz/found once they are understood.
 
 Exit codes: 0 nothing found, 1 something found, 2 wrong usage, 77 no atheris.
 """
