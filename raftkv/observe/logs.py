@@ -59,9 +59,11 @@ EVENT_LEVELS: Final[Mapping[str, int]] = {
     "peer_link_down": logging.WARNING,
     "peer_link_refused": logging.WARNING,
     "peer_protocol_error": logging.WARNING,
+    "removed": logging.CRITICAL,
     "snapshot_postponed": logging.WARNING,
     "snapshot_refused": logging.ERROR,
     "stopped": logging.CRITICAL,
+    "waiting_to_be_added": logging.WARNING,
     "wal_tail_dropped": logging.WARNING,
 }
 
