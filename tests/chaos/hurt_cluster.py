@@ -178,6 +178,7 @@ class HurtCluster(Cluster):
 
     def keep_data(self, target: Path) -> None:
         """Copy the data directories out, before their file systems go."""
+        target.mkdir(exist_ok=True)
         for node in self.nodes:
             if os.path.ismount(node.data_dir):
                 subprocess.run(["cp", "-r", str(node.data_dir), str(target)], check=False)
