@@ -86,3 +86,11 @@ def test_failover(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     last = capsys.readouterr().out.strip().splitlines()[-1]
     assert code == 0, last
     assert "3 times kill -9" in last
+
+
+def test_a_power_cut_finds_what_a_weaker_sync_loses(tmp_path: Path) -> None:
+    """Acknowledged before it is synced, a write is lost: the history or a node says so."""
+    options = "--duration 10 --only power-cut-all --clients 5 --think-ms 40 --seed 5".split()
+    weaker = "--set durability.sync=interval --set durability.sync_interval_ms=150".split()
+    code, last = run("power_cut", tmp_path, *options, *weaker)
+    assert code == 1, last
