@@ -91,7 +91,8 @@ def test_failover(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
 def test_a_power_cut_finds_what_a_weaker_sync_loses(tmp_path: Path) -> None:
     """Acknowledged before it is synced, a write is lost: the history or a node says so."""
     weaker = ("durability.sync=interval", "durability.sync_interval_ms=150")
-    options = f"--duration 10 --only power-cut-all --clients 5 --think-ms 40 --seed 5 --dir {tmp_path}".split()
-    code, last = run("power_cut", tmp_path, *options, "--set", weaker[0], "--set", weaker[1])
+    settings = [word for setting in weaker for word in ("--set", setting)]
+    options = ["--duration", "10", "--only", "power-cut-all", "--clients", "5", "--seed", "5"]
+    code, last = run("power_cut", tmp_path, *options, "--think-ms", "40", *settings)
     assert code == 1, last
     assert "the history is illegal" in last or "which nobody caused" in last
