@@ -165,7 +165,8 @@ class MembershipMends(EngineState):
         # Every vote it gave is known to the candidate that asked, hence to the
         # highest term among the others; that term counts as used.
         term = max([self.term, *(hello.term for hello in hellos)])
-        if term > 0:
+        voted = term == self.term and self.log.hard_state.vote is not None
+        if term > 0 and not voted:
             self._SyncObj__setCurrentTerm(term, self.node_id)
         self._set_admitted(True)
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from raftkv.errors import IdentityRefusedError
+from raftkv.errors import DiskFullError, IdentityRefusedError
 from raftkv.seams import Disk, Observer
 from raftkv.storage.identity import Identity, save_identity
 from raftkv.storage.wal import Wal
@@ -62,9 +62,9 @@ class Standing:
     def note_durable(self, synced: WriteSequence) -> None:
         """Save an admission once the write of its step is durable."""
         if self._admitted_with is not None and self._admitted_with <= synced:
-            self._admitted_with = None
-            self._save(replace(self.identity, admitted=True))
-            self._observer.event("admitted", disk_id=self.identity.disk_id)
+            if self._save(replace(self.identity, admitted=True)):
+                self._admitted_with = None
+                self._observer.event("admitted", disk_id=self.identity.disk_id)
 
     def note_committed(self, configuration: Configuration) -> None:
         """Remember which cluster this directory belongs to.
@@ -80,10 +80,19 @@ class Standing:
                 f"this directory belongs to cluster {self.identity.cluster_id}, "
                 f"the log to cluster {cluster_id}"
             )
-        self._save(replace(self.identity, cluster_id=cluster_id))
         self._wal.set_cluster_id(cluster_id)
-        self._observer.event("cluster_joined", cluster_id=cluster_id)
+        if self._save(replace(self.identity, cluster_id=cluster_id)):
+            self._observer.event("cluster_joined", cluster_id=cluster_id)
 
-    def _save(self, identity: Identity) -> None:
-        save_identity(self._disk, identity)
+    def _save(self, identity: Identity) -> bool:
+        """Replace the file; False where there is no space for it at present.
+
+        What is missing from it then is found again in the log at the next start:
+        until a committed configuration names this disk it does not vote.
+        """
+        try:
+            save_identity(self._disk, identity)
+        except DiskFullError:
+            return False
         self.identity = identity
+        return True

@@ -90,3 +90,17 @@ def test_a_node_that_is_let_in_remembers_it_after_the_log_that_says_so() -> None
         return now is not None and now.admitted
 
     cluster.run_until(remembered)
+
+
+def test_a_full_disk_postpones_what_the_identity_says() -> None:
+    disk = SimDisk(World(0), "n1")
+    one = standing(disk)
+    one.note_admission(True, member("d1"), WriteSequence(1))
+    disk.space = 0
+    one.note_durable(WriteSequence(1))
+    one.note_committed(Configuration("c1", ()))
+    assert saved(disk) is None
+    disk.space = 1 << 20
+    one.note_durable(WriteSequence(2))
+    one.note_committed(Configuration("c1", ()))
+    assert saved(disk) == replace(MINE, admitted=True, cluster_id="c1")
