@@ -20,7 +20,7 @@ from typing import cast
 
 from raftkv.resp.parser import RequestParser
 from raftkv.resp.values import encode_error
-from raftkv.server.routing import RoutedPipeline
+from raftkv.server.routing import SHUTTING_DOWN_REPLY, RoutedPipeline
 from raftkv.server.service import Service
 
 CLIENTS_MAX_REPLY = encode_error("ERR max number of clients reached")
@@ -102,7 +102,8 @@ class ClientConnection(RoutedPipeline, asyncio.Protocol):
         self._transport = cast(asyncio.Transport, transport)
         if len(service.connections) >= service.clients_max or service.draining:
             service.statistics.connections_refused += 1
-            self._transport.write(CLIENTS_MAX_REPLY)
+            reply = SHUTTING_DOWN_REPLY if service.draining else CLIENTS_MAX_REPLY
+            self._transport.write(reply)
             self._transport.close()
             self._transport = None
             return

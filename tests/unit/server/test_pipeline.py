@@ -574,3 +574,11 @@ def test_stale_scans_leave_room_for_others() -> None:
         assert len(client.replies()) == 1, count
         node.wait(50)
     assert client.replies() == [b"PONG"]
+
+
+def test_who_comes_while_the_node_stops_is_told_that_nothing_was_executed() -> None:
+    node = Node()
+    node.listener.service.draining = True
+    client = Client(node)
+    assert client.replies() == ["NOTAPPLIED shutting down"]
+    assert client.transport.closed
