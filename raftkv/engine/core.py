@@ -285,15 +285,10 @@ class RaftCore:
                 )
         return tuple(statuses)
 
-    def match_index_min(self) -> Index:
-        """Return the lowest match index of the connected peers, or our last index."""
-        engine = self._engine
-        matches = [
-            engine.match_indexes[state.node]
-            for state in engine.peers.values()
-            if state.connected and state.reached and not state.wants_snapshot
-        ]
-        return Index(min(matches, default=engine.log.last_index))
+    def match_index(self, node_id: NodeId) -> Index:
+        """Return the highest index that a peer is known to hold durably, or 0."""
+        state = self._engine.peers.get(node_id)
+        return Index(0 if state is None else self._engine.match_indexes[state.node])
 
     # -------------------------------------------------------------------- step
 

@@ -169,6 +169,7 @@ class Replica(ReplicaViews):
             background=background,
             observer=observer,
             chunk_bytes=limits.snapshot_chunk_bytes,
+            match_index=recovered.core.match_index,
             fail=self.fail,
         )
         self._compactor = Compactor(

@@ -105,8 +105,10 @@ class SnapshotSender:
         background: Worker,
         observer: Observer,
         chunk_bytes: int,
+        match_index: Callable[[NodeId], int],
         fail: Callable[[BaseException], None],
     ) -> None:
+        self._match_index = match_index
         self._network = network
         self._snapshots = snapshots
         self._background = background
@@ -123,6 +125,11 @@ class SnapshotSender:
             self._sending.pop(node).raw.close()
         for node in peers:
             sending = self._sending.get(node)
+            # Why replace it: the follower holds this one, and the log behind it
+            # is gone by now. Sending it again would never end.
+            if sending is not None and self._match_index(node) >= sending.raw.meta.index:
+                self._sending.pop(node).raw.close()
+                sending = None
             if sending is None:
                 newest = self._snapshots.newest()
                 if newest is None:
@@ -227,8 +234,11 @@ class SnapshotInbox:
         Raises:
             ProtocolError: It cannot be a part of what it names.
         """
-        if self._busy or chunk.content_id == self._loaded_id:
-            self._answer(node, chunk, chunk.size if self._loaded_id else self._queued)
+        if chunk.content_id == self._loaded_id:
+            self._answer(node, chunk, chunk.size)
+            return
+        if self._busy:
+            # Another one is being verified or loaded: the sender asks again.
             return
         receiver = self._receiver
         if receiver is None or receiver.content_id != chunk.content_id:

@@ -80,6 +80,7 @@ class Transfer:
             background=self.worker,
             observer=self.observer,
             chunk_bytes=CHUNK,
+            match_index=lambda node: 0,
             fail=self.failures.append,
         )
         self.start_receiver()

@@ -67,7 +67,7 @@ def sender(network: Network) -> SnapshotSender:
 
     return SnapshotSender(
         network=network, snapshots=OneSnapshot(), background=Worker(), observer=Nobody(),
-        chunk_bytes=4096, fail=fail,
+        chunk_bytes=4096, match_index=lambda node: 0, fail=fail,
     )  # type: ignore[arg-type]  # fmt: skip
 
 
@@ -90,3 +90,26 @@ def test_a_transfer_under_way_is_left_alone_for_longer(
     assert len(network.sent) == 2
     sender.turn((FOLLOWER,), 1, 11 + RETRY_MS)
     assert [len(chunk.data) for chunk in network.sent] == [0, 1000, 0]
+
+
+def test_a_follower_that_holds_it_and_still_needs_one_gets_the_newest(network: Network) -> None:
+    """The log behind the snapshot was cut while it travelled."""
+    snapshots = OneSnapshot()
+    held = {FOLLOWER: 0}
+    newest = [7]
+    snapshots.newest = lambda: SimpleNamespace(index=newest[0])  # type: ignore[method-assign]
+    snapshots.open_raw = lambda meta: SimpleNamespace(  # type: ignore[method-assign]
+        size=1000, content_id=f"c{meta.index}", meta=meta, close=lambda: None,
+        read=lambda offset, size: bytes(size),
+    )  # fmt: skip
+    sender = SnapshotSender(
+        network=network, snapshots=snapshots, background=Worker(), observer=Nobody(),
+        chunk_bytes=4096, match_index=held.__getitem__, fail=pytest.fail,
+    )  # type: ignore[arg-type]  # fmt: skip
+    sender.turn((FOLLOWER,), 1, 0)
+    newest[0] = 9
+    sender.turn((FOLLOWER,), 1, 10)
+    assert [chunk.content_id for chunk in network.sent] == ["c7"]
+    held[FOLLOWER] = 7
+    sender.turn((FOLLOWER,), 1, 20)
+    assert [chunk.content_id for chunk in network.sent] == ["c7", "c9"]
