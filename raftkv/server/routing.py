@@ -86,6 +86,12 @@ class RoutedPipeline(CommandPipeline):
             return 0
         if not self.proxied:
             self._reply(_moved(spec, arguments, leader))
+            if self.service.is_settling and not self.readonly:
+                # A client in Sentinel mode may have been sent here by a node that had
+                # not heard of the new leader. It never follows MOVED, but asks again
+                # where the master is when its connection ends.
+                self.ending = True
+                self._reading_changed()
             return 1
         return self._forward(requests, position, leader)
 

@@ -27,7 +27,8 @@ if TYPE_CHECKING:
     from raftkv.server.pipeline import CommandPipeline
     from raftkv.server.routing import RoutedPipeline
 
-# Election timeouts for which a leader whose link broke is taken to be gone.
+# Election timeouts for which a leader whose link broke is taken to be gone, and a
+# new one may not be known everywhere.
 _ELECTIONS = 2
 
 
@@ -83,6 +84,8 @@ class Service:
         self.call_soon: Callable[[Callable[[], None]], object] = _leave_to_the_tick
         self._connection_number = 0
         self._was_leader = False
+        self._leader_id: NodeId | None = None
+        self._leader_since_ms: int | None = None
         self._lost_links_ms: dict[NodeId, int] = {}
 
     @property
@@ -96,6 +99,16 @@ class Service:
             return None
         return leader
 
+    @property
+    def is_settling(self) -> bool:
+        """Whether the leader is so new that not every node may know it yet."""
+        since_ms = self._leader_since_ms
+        return since_ms is not None and self.clock.now_ms() - since_ms < self._patience_ms
+
+    @property
+    def _patience_ms(self) -> int:
+        return _ELECTIONS * self.config.timing.election_timeout_ms[1]
+
     def is_just_lost(self, node: NodeId) -> bool:
         """Whether the link to a node broke so lately that it is probably gone.
 
@@ -106,8 +119,7 @@ class Service:
         lost_ms = self._lost_links_ms.get(node)
         if lost_ms is None:
             return False
-        patience_ms = _ELECTIONS * self.config.timing.election_timeout_ms[1]
-        return self.clock.now_ms() - lost_ms < patience_ms
+        return self.clock.now_ms() - lost_ms < self._patience_ms
 
     def peer_up(self, node: NodeId) -> None:
         """A link to a member was established."""
@@ -140,6 +152,10 @@ class Service:
     def leader_changed(self) -> None:
         """Close redirected clients of a node that stepped down; route held requests."""
         leads = self.replica.is_leader
+        leader = self.leader
+        if leader is not None and leader.id != self._leader_id:
+            self._leader_since_ms = self.clock.now_ms()
+        self._leader_id = None if leader is None else leader.id
         stepped_down = self._was_leader and not leads
         self._was_leader = leads
         if stepped_down:

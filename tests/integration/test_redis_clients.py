@@ -172,6 +172,7 @@ def bridge(
     leader = cluster.wait_for_leader()
     killed_s = 0.0
     failures = successes = 0
+    failure: Exception | None = None
     last = before
     end_s = time.monotonic() + BRIDGE_LIMIT_S
     while successes < 60:
@@ -180,14 +181,17 @@ def bridge(
             killed_s = time.monotonic()
         try:
             value = increment()
-        except errors:
+        except errors as error:
+            failure = error
             failures += 1
             time.sleep(0.02)
         else:
             assert value > last
             last = value
             successes += 1
-        assert time.monotonic() < end_s, f"{successes} successes, {failures} failures"
+        assert time.monotonic() < end_s, (
+            f"{successes} successes, {failures} failures, the last one {failure!r}"
+        )
     assert before + successes <= last <= before + successes + failures
     leader.start()
 

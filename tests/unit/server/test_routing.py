@@ -50,6 +50,46 @@ class TestRedirect:
         assert client.ask("GET a") is None
 
 
+class TestAfterALeaderChange:
+    """Sentinel clients ask for the master again only when their connection ends."""
+
+    def test_a_redirected_client_is_closed_behind_its_answers(self) -> None:
+        node = Node("n2", leader=None)
+        client = node.client()
+        client.send(pipeline("SET a 1", "PING"))
+        node.replica.lead("n1")
+        assert client.replies() == [f"MOVED {key_slot(b'a')} 127.0.0.1:7001", b"PONG"]
+        assert client.transport.closed
+
+    def test_one_that_comes_behind_the_change_is_closed_too(self) -> None:
+        node = Node("n2")
+        node.replica.lead("n3")
+        client = node.client()
+        client.send(pipeline("SET a 1", "GET a"))
+        moved = f"MOVED {key_slot(b'a')} 127.0.0.1:7003"
+        assert client.replies() == [moved, moved]
+        assert client.transport.closed
+
+    def test_one_that_reads_here_or_asks_this_node_alone_stays(self) -> None:
+        node = Node("n2")
+        node.replica.lead("n3")
+        reader = node.client()
+        reader.send(pipeline("READONLY", "GET a", "SET a 1"))
+        asker = node.client()
+        asker.send(pipeline("PING", "SENTINEL MASTERS"))
+        assert not reader.transport.closed
+        assert not asker.transport.closed
+
+    def test_not_for_ever(self) -> None:
+        node = Node("n2")
+        node.replica.lead("n3")
+        node.wait(10_000)
+        client = node.client()
+        client.send("SET a 1")
+        assert client.replies() == [f"MOVED {key_slot(b'a')} 127.0.0.1:7003"]
+        assert not client.transport.closed
+
+
 class TestReadonly:
     def test_reads_are_answered_here_and_writes_redirected(self) -> None:
         node = Node("n2")
