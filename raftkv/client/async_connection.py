@@ -56,7 +56,7 @@ class AsyncConnection(asyncio.Protocol):
     def connection_lost(self, error: Exception | None) -> None:
         """Tell the waiting exchange and whoever waits for the end (called by the loop)."""
         if error is not None:
-            self._detail = str(error)
+            self._detail = str(error) or "connection lost"
         self._finish(Fate.LOST)
         if not self.closed.done():
             self.closed.set_result(None)

@@ -270,6 +270,7 @@ def converse(
         ConnectFailedError("the deadline passed before anything was sent") for _ in requests
     ]
     first = 0
+    tried = False
     pauses = 0
     free_tries = FREE_TRIES_AT_FIRST
     reached_s = clock()
@@ -290,6 +291,10 @@ def converse(
         )
         if exchanged.fate is not Fate.UNREACHABLE:
             reached_s = clock()
+        elif tried and clock() >= end_s:
+            # What came before tells more than the deadline that cut this try short.
+            return results
+        tried = True
         first = _record(results, first, rest, exchanged)
         moved = None if route.pinned else _redirect(results, first, exchanged.fate)
         if moved is not None:

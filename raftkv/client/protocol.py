@@ -174,4 +174,4 @@ def parse_addresses(nodes: str | Iterable[str]) -> tuple[str, ...]:
 
 def unreachable(address: str, error: Exception) -> str:
     """Return what people are told about a connection that failed."""
-    return f"{address}: {getattr(error, 'strerror', None) or error or 'no answer in time'}"
+    return f"{address}: {getattr(error, 'strerror', None) or str(error) or 'no answer in time'}"

@@ -336,7 +336,7 @@ def test_a_node_that_accepts_and_is_silent_is_not_the_end(connect: Connect) -> N
 def test_a_node_that_is_full_is_passed_over(cluster: FakeCluster, connect: Connect) -> None:
     cluster.canned[b"HELLO"] = Failing("ERR max number of clients reached")
     with pytest.raises(ConnectFailedError, match="max number of clients"):
-        connect(cluster.addresses, deadline_s=0.1).incr("n")
+        connect(cluster.addresses, deadline_s=0.5).incr("n")
     assert cluster.executed == []
 
 

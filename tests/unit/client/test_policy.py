@@ -74,9 +74,9 @@ class Talk:
         assert isinstance(self.effect, Exchange), self.results
         return self.effect
 
-    def reply(self, *replies: object, fate: Fate = Fate.COMPLETE) -> Talk:
+    def reply(self, *replies: object, fate: Fate = Fate.COMPLETE, detail: str = "detail") -> Talk:
         assert isinstance(self.effect, Exchange), self.effect
-        self._advance(Exchanged(fate, replies, "detail"))
+        self._advance(Exchanged(fate, replies, detail))
         return self
 
 
@@ -127,6 +127,23 @@ def test_an_unreachable_node_is_passed_over_at_once() -> None:
     assert talk.exchange.address == B
     talk.reply(fate=Fate.UNREACHABLE)
     assert talk.exchange.address == C
+
+
+def test_a_try_that_the_deadline_cut_short_hides_no_earlier_reason() -> None:
+    talk = Talk(SET)
+    talk.reply(fate=Fate.UNREACHABLE, detail="a:1: ERR max number of clients reached")
+    talk.now_s = 110.0
+    talk.reply(fate=Fate.UNREACHABLE, detail="b:2: no answer in time")
+    assert talk.results is not None
+    assert "max number of clients" in str(talk.results[0])
+
+
+def test_the_first_try_tells_that_the_deadline_cut_it_short() -> None:
+    talk = Talk(SET)
+    talk.now_s = 110.0
+    talk.reply(fate=Fate.UNREACHABLE, detail="a:1: no answer in time")
+    assert talk.results is not None
+    assert "no answer in time" in str(talk.results[0])
 
 
 def test_when_nobody_can_be_reached_the_deadline_ends_it_definitely() -> None:

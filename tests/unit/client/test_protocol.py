@@ -138,3 +138,15 @@ def test_addresses() -> None:
 def test_addresses_that_are_none(bad: str) -> None:
     with pytest.raises(ValueError):
         protocol.parse_addresses(bad)
+
+
+@pytest.mark.parametrize(
+    ("error", "text"),
+    [
+        (TimeoutError(), "a:1: no answer in time"),
+        (ConnectionRefusedError(111, "Connection refused"), "a:1: Connection refused"),
+        (ConnectionError("max number of clients"), "a:1: max number of clients"),
+    ],
+)
+def test_a_failed_connection_always_has_a_reason(error: Exception, text: str) -> None:
+    assert protocol.unreachable("a:1", error) == text
