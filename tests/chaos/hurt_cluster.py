@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import os
 import random
+import signal
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
@@ -74,6 +75,12 @@ class HurtNode(ClusterNode):
     @property
     def is_paused(self) -> bool:
         return self.is_running and self._paused
+
+    @property
+    def ended_as_expected(self) -> bool:
+        """Whether the process runs, was killed, or ended as somebody has caused."""
+        code = self.process.poll() if self.process is not None else None
+        return code in (None, -signal.SIGKILL, *self.expected_exits)
 
     def close(self) -> None:
         """End the process and give the file system back."""
