@@ -7,14 +7,18 @@ import sys
 import time
 import traceback
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from raftkv.engine.core import RaftCore
+from raftkv.types import ChangeKind
 from tests.sim.cluster import Cluster, Violation
 from tests.sim.membership import MembershipNemesis
 from tests.sim.nemesis import Nemesis
 from tests.sim.workload import Workload
 
+# Of simulated time under faults; the healing comes on top.
+DURATION_MS = 60_000
+OPERATIONS_MIN = 300
 CONVERGE_MS = 30_000
 
 
@@ -23,20 +27,40 @@ class Report:
     """What one run did."""
 
     seed: int
+    steps: int
+    simulated_ms: float
+    cpu_s: float
     operations: int
     acknowledged: int
+    refused: int
     unknown: int
     elections: int
     crashes: int
+    membership_changes: int
+    heal_ms: float
+    parts_checked: int
     faults: Counter[str]
     events: dict[str, int]
     trace_hash: int
+    checks: Counter[str] = field(default_factory=Counter)
+
+
+def fault_kinds() -> list[str]:
+    """Return the names of all faults of the default mix."""
+    nemesis = Nemesis(Cluster(0))
+    kinds = [fault.__name__.removeprefix("_") for fault in nemesis._faults]
+    return kinds + [f"member_{kind}" for kind in ChangeKind]
+
+
+def replay_command(seed: int, duration_ms: float) -> str:
+    """Return what runs one seed again."""
+    return f"python -m tests.sim.run --seed {seed} --duration-ms {duration_ms:.0f} --verbose"
 
 
 def run_seed(
     seed: int,
     *,
-    duration_ms: float = 15_000,
+    duration_ms: float = DURATION_MS,
     verbose: bool = False,
     core_class: type[RaftCore] = RaftCore,
 ) -> Report:
@@ -51,13 +75,11 @@ def run_seed(
     try:
         return _run(cluster, seed, duration_ms)
     except Violation as error:
-        raise Violation(
-            f"{error} (replay: python -m tests.sim.run --seed {seed} "
-            f"--duration-ms {duration_ms:.0f} --verbose)"
-        ) from error
+        raise Violation(f"{error} (replay: {replay_command(seed, duration_ms)})") from error
 
 
 def _run(cluster: Cluster, seed: int, duration_ms: float) -> Report:
+    started_s = time.process_time()
     cluster.start()
     cluster.run_until(lambda: cluster.leader() is not None)
     workload = Workload(cluster)
@@ -69,7 +91,9 @@ def _run(cluster: Cluster, seed: int, duration_ms: float) -> Report:
     cluster.run(3000)
     nemesis.stop()
     workload.running = False
+    healed_ms = cluster.world.now_ms
     cluster.run_until(cluster.converged, CONVERGE_MS)
+    heal_ms = cluster.world.now_ms - healed_ms
     unexpected = [
         (name, stop) for name, stop in cluster.stops if "no space" not in stop.reason.lower()
     ]
@@ -79,14 +103,24 @@ def _run(cluster: Cluster, seed: int, duration_ms: float) -> Report:
     if pending > cluster.crashes * 64:
         raise Violation(f"{pending} operations were never answered")
     workload.judge()
+    if duration_ms >= DURATION_MS and len(workload.history.operations) < OPERATIONS_MIN:
+        raise Violation(f"only {len(workload.history.operations)} operations: too idle a run")
+    faults = nemesis.fired + changes.fired
     return Report(
         seed=seed,
+        steps=cluster.world.steps,
+        simulated_ms=cluster.world.now_ms,
+        cpu_s=time.process_time() - started_s,
         operations=len(workload.history.operations),
         acknowledged=workload.history.count("ok"),
+        refused=workload.history.count("refused"),
         unknown=workload.history.count("unknown"),
         elections=cluster.elections,
         crashes=cluster.crashes,
-        faults=nemesis.fired + changes.fired,
+        membership_changes=sum(faults[f"member_{kind}_ok"] for kind in ChangeKind),
+        heal_ms=heal_ms,
+        parts_checked=0,
+        faults=faults,
         events=dict(cluster.events),
         trace_hash=cluster.world.trace_hash,
     )
@@ -98,7 +132,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, help="replay one seed")
     parser.add_argument("--seeds", type=int, default=100, help="how many seeds")
     parser.add_argument("--first", type=int, default=0, help="first seed")
-    parser.add_argument("--duration-ms", type=float, default=15_000)
+    parser.add_argument("--duration-ms", type=float, default=DURATION_MS)
     parser.add_argument("--verbose", action="store_true")
     options = parser.parse_args()
     if options.seed is not None:

@@ -23,6 +23,7 @@ class World:
         self.now_ms = 1000.0
         self._events: list[tuple[float, int, Callable[[], None]]] = []
         self._count = 0
+        self.steps = 0
         self.trace_hash = 0
 
     def after(self, delay_ms: float, action: Callable[[], None]) -> None:
@@ -34,6 +35,7 @@ class World:
         """Let everything happen up to a time, with a check after each event."""
         while self._events and self._events[0][0] <= end_ms:
             self.now_ms, number, action = heapq.heappop(self._events)
+            self.steps += 1
             self.note(b"%d %d" % (round(self.now_ms * 1000), number))
             action()
             check()
