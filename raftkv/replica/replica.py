@@ -19,7 +19,6 @@ Who calls: the one owning thread. Tests: tests/unit/replica, tests/sim.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 from raftkv.config import Config
 from raftkv.engine.core import RaftCore
@@ -52,14 +51,13 @@ from raftkv.replica.handover import Handover
 from raftkv.replica.membership import Membership, PendingChange
 from raftkv.replica.outbox import Outbox
 from raftkv.replica.ports import Listener, RandomSource, Stopped, stopped_by
-from raftkv.replica.reads import Read, Reads
+from raftkv.replica.reads import Reads
 from raftkv.replica.recovery import Recovered
+from raftkv.replica.requests import Command, ReplicaRequests
 from raftkv.replica.slices import Slices
 from raftkv.replica.standing import Standing
-from raftkv.replica.views import ReplicaViews
 from raftkv.seams import (
     NOT_LEADER,
-    OVERLOADED,
     PEER_RAFT,
     PEER_SNAPSHOT,
     PEER_STATE,
@@ -68,26 +66,22 @@ from raftkv.seams import (
     Failure,
     Network,
     Observer,
-    Slot,
     Worker,
 )
 from raftkv.transport.handshake import RefusalReason
 from raftkv.types import (
     Configuration,
     Index,
-    MembershipChange,
     NodeId,
     SnapshotMeta,
     WriteSequence,
 )
 
-Command = tuple[Any, ...]
-
 # Entries kept for the network: bytes of frames beyond the entries' own.
 _FRAME_SLACK_BYTES = 64 * 1024
 
 
-class Replica(ReplicaViews):
+class Replica(ReplicaRequests):
     """One node's share of the cluster, without sockets, threads or clocks of its own."""
 
     def __init__(
@@ -206,78 +200,6 @@ class Replica(ReplicaViews):
         """False while more input would only pile up: stop reading from clients."""
         limit = self._config.limits.uncommitted_bytes_max // 2
         return self._batches.uncommitted_bytes < limit and not self._handover.pending
-
-    # ------------------------------------------------------- input from clients
-
-    def propose(self, commands: Sequence[Command], slot: Slot) -> None:
-        """Ask that one run of commands take effect through the log, in order.
-
-        Reads among them are evaluated at their place. The slot is answered
-        exactly once; `NOT_LEADER`, `OVERLOADED` and `SHUTTING_DOWN` come at
-        once and mean that nothing was proposed.
-        """
-        if not self._core.is_leader:
-            slot.fail(NOT_LEADER)
-        elif self._draining or self.stopped is not None:
-            slot.fail(SHUTTING_DOWN)
-        elif self._batches.uncommitted_bytes > self._config.limits.uncommitted_bytes_max:
-            slot.fail(OVERLOADED)
-        else:
-            self._batches.add(list(commands), slot)
-            self._wake()
-
-    def read(self, commands: Sequence[Command], slot: Slot) -> None:
-        """Evaluate reads linearizably; this node must lead."""
-        self._add_read(Read(list(commands), slot, sliced=False))
-
-    def read_sliced(self, command: Command, slot: Slot, *, linearizable: bool) -> None:
-        """Evaluate a read of the whole store in slices; resolves with one result."""
-        read = Read([command], slot, sliced=True)
-        if linearizable:
-            self._add_read(read)
-        else:
-            self._execute(read)
-
-    def read_stale(self, command: Command) -> object:
-        """Evaluate one read on this node's store, at once."""
-        return self.store.execute(command)
-
-    def take_snapshot(self, slot: Slot) -> None:
-        """Write a snapshot of this node's store; resolves with its index."""
-        if self.stopped is not None:
-            slot.fail(SHUTTING_DOWN)
-            return
-        self._compactor.request(slot)
-        self._wake()
-
-    def transfer_leadership(self, target: NodeId | None, slot: Slot) -> None:
-        """Hand leadership to another voter; resolves with the id of who leads then.
-
-        Proposals wait meanwhile and are neither lost nor unknown because of it.
-        """
-        self._handover.begin(target, slot)
-        self._wake()
-
-    def change_membership(self, change: MembershipChange, slot: Slot) -> None:
-        """Change one member; resolves with `["OK"]` when the change is committed.
-
-        What makes no sense resolves with an `ErrorReply`; what cannot be done yet
-        fails definitely.
-        """
-        if self._draining or self.stopped is not None:
-            slot.fail(SHUTTING_DOWN)
-            return
-        self._membership.add(change, slot)
-        self._wake()
-
-    def _add_read(self, read: Read) -> None:
-        if not self._core.is_leader:
-            read.slot.fail(NOT_LEADER)
-        elif self.stopped is not None:
-            read.slot.fail(SHUTTING_DOWN)
-        else:
-            self._reads.add(read)
-            self._wake()
 
     # --------------------------------------------------------- input from peers
 
@@ -494,13 +416,6 @@ class Replica(ReplicaViews):
         self._batches.expire(now_ms)
         self._reads.expire(now_ms)
         self._membership.expire(now_ms)
-
-    def _execute(self, read: Read) -> None:
-        if read.sliced:
-            self._slices.add(self.store.sliced(read.commands[0]), read.slot)
-            self._wake()
-        else:
-            read.slot.resolve(self.store.execute_all(read.commands))
 
     # ------------------------------------------------------------- housekeeping
 

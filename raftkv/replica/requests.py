@@ -1,0 +1,114 @@
+"""What clients ask of a replica: to write, to read, to change what the cluster is.
+
+Takes requests, and answers at once what can be refused at once; everything else
+waits for the turn that carries it out (`replica.replica`).
+
+Base of replica.replica.Replica. Tests: tests/unit/replica, tests/sim.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from raftkv.replica.batches import Batches
+from raftkv.replica.handover import Handover
+from raftkv.replica.membership import Membership
+from raftkv.replica.ports import Stopped
+from raftkv.replica.reads import Read, Reads
+from raftkv.replica.slices import Slices
+from raftkv.replica.views import ReplicaViews
+from raftkv.seams import NOT_LEADER, OVERLOADED, SHUTTING_DOWN, Slot
+from raftkv.types import MembershipChange, NodeId
+
+Command = tuple[Any, ...]
+
+
+class ReplicaRequests(ReplicaViews):
+    """The side of a replica that clients see."""
+
+    _batches: Batches
+    _reads: Reads
+    _handover: Handover
+    _membership: Membership
+    _slices: Slices
+    _wake: Callable[[], None]
+    _draining: bool
+    stopped: Stopped | None
+
+    def propose(self, commands: Sequence[Command], slot: Slot) -> None:
+        """Ask that one run of commands take effect through the log, in order.
+
+        Reads among them are evaluated at their place. The slot is answered
+        exactly once; `NOT_LEADER`, `OVERLOADED` and `SHUTTING_DOWN` come at
+        once and mean that nothing was proposed.
+        """
+        if not self._core.is_leader:
+            slot.fail(NOT_LEADER)
+        elif self._draining or self.stopped is not None:
+            slot.fail(SHUTTING_DOWN)
+        elif self._batches.uncommitted_bytes > self._config.limits.uncommitted_bytes_max:
+            slot.fail(OVERLOADED)
+        else:
+            self._batches.add(list(commands), slot)
+            self._wake()
+
+    def read(self, commands: Sequence[Command], slot: Slot) -> None:
+        """Evaluate reads linearizably; this node must lead."""
+        self._add_read(Read(list(commands), slot, sliced=False))
+
+    def read_sliced(self, command: Command, slot: Slot, *, linearizable: bool) -> None:
+        """Evaluate a read of the whole store in slices; resolves with one result."""
+        read = Read([command], slot, sliced=True)
+        if linearizable:
+            self._add_read(read)
+        else:
+            self._execute(read)
+
+    def read_stale(self, command: Command) -> object:
+        """Evaluate one read on this node's store, at once."""
+        return self.store.execute(command)
+
+    def take_snapshot(self, slot: Slot) -> None:
+        """Write a snapshot of this node's store; resolves with its index."""
+        if self.stopped is not None:
+            slot.fail(SHUTTING_DOWN)
+            return
+        self._compactor.request(slot)
+        self._wake()
+
+    def transfer_leadership(self, target: NodeId | None, slot: Slot) -> None:
+        """Hand leadership to another voter; resolves with the id of who leads then.
+
+        Proposals wait meanwhile and are neither lost nor unknown because of it.
+        """
+        self._handover.begin(target, slot)
+        self._wake()
+
+    def change_membership(self, change: MembershipChange, slot: Slot) -> None:
+        """Change one member; resolves with `["OK"]` when the change is committed.
+
+        What makes no sense resolves with an `ErrorReply`; what cannot be done yet
+        fails definitely.
+        """
+        if self._draining or self.stopped is not None:
+            slot.fail(SHUTTING_DOWN)
+            return
+        self._membership.add(change, slot)
+        self._wake()
+
+    def _add_read(self, read: Read) -> None:
+        if not self._core.is_leader:
+            read.slot.fail(NOT_LEADER)
+        elif self.stopped is not None:
+            read.slot.fail(SHUTTING_DOWN)
+        else:
+            self._reads.add(read)
+            self._wake()
+
+    def _execute(self, read: Read) -> None:
+        if read.sliced:
+            self._slices.add(self.store.sliced(read.commands[0]), read.slot)
+            self._wake()
+        else:
+            read.slot.resolve(self.store.execute_all(read.commands))
