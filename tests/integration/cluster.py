@@ -215,14 +215,20 @@ class Cluster:
 
     Args:
         directory: Empty; holds configs, data and logs.
-        size: Number of nodes, 1..5.
+        size: Number of nodes, 1..5; more where `base_port` is given.
         overrides: `section.key=value` for every node.
+        base_port: Of three rows of free ports, `PEER_PORT_STEP` apart; None to find one.
     """
 
-    def __init__(self, directory: Path, *, size: int = 3, overrides: Sequence[str] = ()) -> None:
+    def __init__(
+        self, directory: Path, *, size: int = 3, overrides: Sequence[str] = (),
+        base_port: int | None = None,
+    ) -> None:  # fmt: skip
         self.directory = directory
         self.overrides = tuple(overrides)
-        self.base_port, self._claim = claim_ports()
+        self.base_port, self._claim = (
+            claim_ports() if base_port is None else (base_port, socket.socket())
+        )
         files = write_cluster(directory, nodes=size, base_port=self.base_port,
                               working_directory=directory)  # fmt: skip
         self.peer_secret = files.peer_secret
@@ -325,6 +331,24 @@ class Cluster:
             return leader if reply is None else None
 
         found = self.wait_until(led, "a leader")
+        assert found is not None
+        return found
+
+    def wait_until_settled(self) -> ClusterNode:
+        """Wait until the leader is so old that nodes keep the clients whom they redirect."""
+
+        def settled() -> ClusterNode | None:
+            leader = self.wait_for_leader()
+            for node in self.others(leader):
+                try:
+                    with Wire(node.client) as wire:
+                        wire.call("GET", "no such key")
+                        wire.call("PING")
+                except OSError:
+                    return None
+            return leader
+
+        found = self.wait_until(settled, "an old leader")
         assert found is not None
         return found
 

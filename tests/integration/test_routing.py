@@ -39,7 +39,7 @@ def proxied(node: ClusterNode) -> Wire:
 
 
 def test_a_follower_redirects_writes_and_reads_to_the_leader(cluster: Cluster) -> None:
-    leader = cluster.wait_for_leader()
+    leader = cluster.wait_until_settled()
     assert leader.call("SET", "greeting", "hello") == b"OK"
     for follower in cluster.others(leader):
         with Wire(follower.client) as wire:
@@ -85,7 +85,7 @@ def test_a_node_can_be_told_to_proxy_by_its_config(cluster: Cluster) -> None:
 
 
 def test_readonly_and_stale_reads_are_served_by_the_follower_itself(cluster: Cluster) -> None:
-    leader = cluster.wait_for_leader()
+    leader = cluster.wait_until_settled()
     leader.call("SET", "near", "by")
     cluster.wait_until_converged()
     follower = cluster.others(leader)[0]
@@ -102,7 +102,7 @@ def test_readonly_and_stale_reads_are_served_by_the_follower_itself(cluster: Clu
 def test_requests_held_while_nobody_leads_are_answered_by_the_next_leader(
     cluster: Cluster,
 ) -> None:
-    leader = cluster.wait_for_leader()
+    leader = cluster.wait_until_settled()
     proxy, redirect = cluster.others(leader)
     with proxied(proxy) as through, Wire(redirect.client) as redirected:
         assert through.call("SET", "held", "0") == b"OK"
