@@ -14,18 +14,28 @@ Kinds are named after Redis commands; arguments without the key, and results:
 | get, getdel | - | value or null |
 | set | value [ttl_ms] | "OK" |
 | setnx, setxx | value [ttl_ms] | 1 or 0: set or not |
-| getset | value | old value or null |
+| setkeep | value | "OK"; a deadline stays |
+| getset | value [ttl_ms] | old value or null |
+| setnxget | value | old value or null: then it was set |
+| getex | [ttl_ms; null takes the deadline away] | value or null |
 | del, exists | - | 1 or 0 |
 | cas | expected or null, value | 1 or 0 |
 | incrby | amount | new number |
+| incrbyfloat | amount, a multiple of a half, as text | new number as text |
 | append | text | new length |
+| setrange | position, text | new length |
+| getrange | first, last | the piece |
 | strlen | - | length |
 | pexpire | ttl_ms | 1 or 0 |
+| pexpirenx, pexpirexx | ttl_ms | 1 or 0: only without, only with a deadline |
 | pexpireat | deadline on the clock of the history, in microseconds | 1 or 0 |
 | persist | - | 1 or 0: whether a deadline was taken away |
 | pttl | - | milliseconds left, -1 without a deadline, -2 without the key |
 | transaction | steps (kind, key, argument...) | list of results; null if a check failed |
 | check | expected or null | 1; only as the step of a transaction |
+| rename, renamenx | other key | "OK", 1 or 0, or `NO_SUCH_KEY`; only as such a step |
+| copy | other key, replace (1 or 0) | 1 or 0; only as such a step |
+| flush | - | "OK"; what FLUSHALL does to a key |
 
 A state is the sorted tuple of the keys that are there with their cells, so equal
 states are equal values. All keys begin absent.
@@ -41,6 +51,7 @@ from typing import NamedTuple
 from tests.linearizability.history import HistoryError, Operation, Outcome, Value, value_text
 
 FOREVER = 2**62
+NO_SUCH_KEY = "ERR no such key"
 # Later than everything, so that a key without a deadline is never due.
 _NEVER = FOREVER + 1
 
@@ -122,7 +133,25 @@ def _setxx(cell: Cell | None, arguments: Sequence[Value], window: Window) -> _Ef
 
 
 def _getset(cell: Cell | None, arguments: Sequence[Value], window: Window) -> _Effect:
-    return _write(arguments[:1], window), _text(cell)
+    return _write(arguments, window), _text(cell)
+
+
+def _setkeep(cell: Cell | None, arguments: Sequence[Value], _: Window) -> _Effect:
+    return (cell or Cell(""))._replace(value=str(arguments[0])), "OK"
+
+
+def _setnxget(cell: Cell | None, arguments: Sequence[Value], window: Window) -> _Effect:
+    return (_write(arguments, window) if cell is None else cell), _text(cell)
+
+
+def _getex(cell: Cell | None, arguments: Sequence[Value], window: Window) -> _Effect:
+    if cell is None or not arguments:
+        return cell, _text(cell)
+    return _write((cell.value, *arguments), window), cell.value
+
+
+def _flush(_: Cell | None, __: Sequence[Value], ___: Window) -> _Effect:
+    return None, "OK"
 
 
 def _getdel(cell: Cell | None, _: Sequence[Value], __: Window) -> _Effect:
@@ -152,6 +181,26 @@ def _incrby(cell: Cell | None, arguments: Sequence[Value], _: Window) -> _Effect
     return (cell or Cell(""))._replace(value=str(number)), number
 
 
+def _incrbyfloat(cell: Cell | None, arguments: Sequence[Value], _: Window) -> _Effect:
+    # Halves are exact, and nobody disputes how they are written.
+    halves = round(2 * float(cell.value if cell else 0)) + round(2 * float(str(arguments[0])))
+    text = str(halves // 2) if halves % 2 == 0 else repr(halves / 2)
+    return (cell or Cell(""))._replace(value=text), text
+
+
+def _setrange(cell: Cell | None, arguments: Sequence[Value], _: Window) -> _Effect:
+    cell = cell or Cell("")
+    position, piece = _number(arguments[0]), str(arguments[1])
+    before, behind = cell.value[:position], cell.value[position + len(piece) :]
+    value = before.ljust(position, "\0") + piece + behind
+    return cell._replace(value=value), len(value)
+
+
+def _getrange(cell: Cell | None, arguments: Sequence[Value], _: Window) -> _Effect:
+    first, last = _number(arguments[0]), _number(arguments[1])
+    return cell, cell.value[first : last + 1] if cell else ""
+
+
 def _append(cell: Cell | None, arguments: Sequence[Value], _: Window) -> _Effect:
     cell = cell or Cell("")
     value = cell.value + str(arguments[0])
@@ -167,6 +216,16 @@ def _pexpire(cell: Cell | None, arguments: Sequence[Value], window: Window) -> _
         return None, 0
     ttl_ms = _number(arguments[0])
     return (window.deadline(cell.value, ttl_ms) if ttl_ms > 0 else None), 1
+
+
+def _pexpirenx(cell: Cell | None, arguments: Sequence[Value], window: Window) -> _Effect:
+    has_deadline = cell is not None and cell.first_deadline_us != _NEVER
+    return (cell, 0) if has_deadline else _pexpire(cell, arguments, window)
+
+
+def _pexpirexx(cell: Cell | None, arguments: Sequence[Value], window: Window) -> _Effect:
+    has_deadline = cell is not None and cell.first_deadline_us != _NEVER
+    return _pexpire(cell, arguments, window) if has_deadline else (cell, 0)
 
 
 def _pexpireat(cell: Cell | None, arguments: Sequence[Value], window: Window) -> _Effect:
@@ -209,23 +268,37 @@ _KINDS = {
     "set": _Kind(_set, 1, 2),
     "setnx": _Kind(_setnx, 1, 2, (0,)),
     "setxx": _Kind(_setxx, 1, 2, (0,)),
-    "getset": _Kind(_getset, 1, 1),
+    "setkeep": _Kind(_setkeep, 1, 1),
+    "getset": _Kind(_getset, 1, 2),
+    "setnxget": _Kind(_setnxget, 1, 1),
+    "getex": _Kind(_getex, 0, 1, (None,)),
     "getdel": _Kind(_getdel, idle_results=(None,)),
     "del": _Kind(_del, idle_results=(0,)),
     "exists": _Kind(_exists, idle_results=None),
     "cas": _Kind(_cas, 2, 2, (0,)),
     "incrby": _Kind(_incrby, 1, 1),
+    "incrbyfloat": _Kind(_incrbyfloat, 1, 1),
     "append": _Kind(_append, 1, 1),
+    "setrange": _Kind(_setrange, 2, 2),
+    "getrange": _Kind(_getrange, 2, 2, None),
     "strlen": _Kind(_strlen, idle_results=None),
     "pexpire": _Kind(_pexpire, 1, 1, (0,)),
+    "pexpirenx": _Kind(_pexpirenx, 1, 1, (0,)),
+    "pexpirexx": _Kind(_pexpirexx, 1, 1, (0,)),
     "pexpireat": _Kind(_pexpireat, 1, 1, (0,)),
     "persist": _Kind(_persist, idle_results=(0,)),
     "pttl": _Kind(_pttl, idle_results=None),
+    "flush": _Kind(_flush),
     "check": _Kind(_check, 1, 1, None),
+    # Their rule is `_apply_to_pair`.
+    "rename": _Kind(_check, 1, 1, (NO_SUCH_KEY,)),
+    "renamenx": _Kind(_check, 1, 1, (0, NO_SUCH_KEY)),
+    "copy": _Kind(_check, 2, 2, (0,)),
 }
-_ONE_KEY = frozenset(_KINDS) - {"check"}
-_MAY_EXPIRE = frozenset({"pexpire", "pexpireat"})
-_MAY_HAVE_TTL = frozenset({"set", "setnx", "setxx"})
+_PAIRS = frozenset({"rename", "renamenx", "copy"})
+_ONE_KEY = frozenset(_KINDS) - {"check"} - _PAIRS
+_MAY_EXPIRE = frozenset({"pexpire", "pexpirenx", "pexpirexx", "pexpireat"})
+_MAY_HAVE_TTL = frozenset({"set", "setnx", "setxx", "getset"})
 # Where a value is only ever overwritten, or told to the letter.
 _EXACT = frozenset({"get", "set", "getset", "getdel"})
 _APPEND_ONLY = frozenset({"append", "get", "strlen", "exists"})
@@ -352,6 +425,8 @@ class Model:
         for step in operation.arguments:
             if not isinstance(step, tuple) or len(step) < 2 or step[1] not in operation.keys:
                 raise HistoryError(f"{operation}: a step is (kind, key, argument...)")
+            if step[0] in _PAIRS and step[2:3] and step[2] not in operation.keys:
+                raise HistoryError(f"{operation}: {step[2]} is none of its keys")
             _validate_step(operation, str(step[0]), step[2:])
 
     # ------------------------------------------------- what lets the checker look less
@@ -377,7 +452,9 @@ class Model:
     def is_timeless(self, operations: Iterable[Operation]) -> bool:
         """Tell whether no key of a part can expire, so that times decide the order only."""
         return not any(
-            kind in _MAY_EXPIRE or (kind in _MAY_HAVE_TTL and len(arguments) > 1)
+            kind in _MAY_EXPIRE
+            or (kind in _MAY_HAVE_TTL and len(arguments) > 1)
+            or (kind == "getex" and arguments)
             for operation in operations
             for kind, arguments in _commands_of(operation)
         )
@@ -422,9 +499,27 @@ class Model:
 def _apply(
     cells: dict[str, Cell], kind: str, key: str, arguments: Sequence[Value], window: Window
 ) -> Value | range:
+    if kind in _PAIRS:
+        return _apply_to_pair(cells, kind, key, arguments)
     cell, result = _KINDS[kind].rule(cells.get(key), arguments, window)
     _put(cells, key, cell)
     return result
+
+
+def _apply_to_pair(
+    cells: dict[str, Cell], kind: str, source: str, arguments: Sequence[Value]
+) -> Value:
+    """Carry out RENAME, RENAMENX or COPY: the deadline goes along."""
+    target = str(arguments[0])
+    cell = cells.get(source)
+    if cell is None:
+        return 0 if kind == "copy" else NO_SUCH_KEY
+    if target in cells and (kind == "renamenx" or (kind == "copy" and not arguments[1])):
+        return 0
+    if kind != "copy":
+        del cells[source]
+    cells[target] = cell
+    return "OK" if kind == "rename" else 1
 
 
 def _put(cells: dict[str, Cell], key: str, cell: Cell | None) -> None:
@@ -486,6 +581,7 @@ def _cell_text(key: str, cell: Cell) -> str:
 _TABLE: dict[str, frozenset[str]] = {
     "register": frozenset(
         {"get", "set", "setnx", "setxx", "getset", "getdel", "del", "exists"}
+        | {"setkeep", "setnxget", "getex", "pexpirenx", "pexpirexx"}
         | {"pexpire", "pexpireat", "persist", "pttl"}
     ),
     "counter": frozenset({"get", "incrby", "del"}),

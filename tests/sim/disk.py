@@ -2,7 +2,16 @@
 
 A write is visible at once and durable after a `sync` that began later than it.
 A power cut keeps, of everything that is not durable, a random selection: whole
-writes, torn writes, or none; of directory operations a prefix.
+writes, torn writes (a beginning, or any of its sectors), or none; of directory
+operations a prefix.
+
+A sync or a write may be made to fail. What a failed sync was to save is then
+partly durable; of the rest the page cache forgets that it is dirty: it can
+still be read, or has fallen back to what is on the disk, and no later sync
+saves it unless it is written again. That is what Linux does.
+
+The disk knows what is durable, and so holds those to account who only believe
+it (`wal_durable_to`, `is_all_durable`).
 """
 
 from __future__ import annotations
@@ -13,8 +22,12 @@ from dataclasses import dataclass, field
 from raftkv.errors import DiskFailedError, DiskFullError
 from tests.sim.world import World
 
+SECTOR_BYTES = 512
+PLENTY_BYTES = 1 << 40
+_SEGMENT_SUFFIX = ".segment"
 
-@dataclass
+
+@dataclass(slots=True)
 class _Write:
     number: int
     position: int
@@ -22,7 +35,7 @@ class _Write:
     truncate: bool = False
 
 
-@dataclass
+@dataclass(slots=True)
 class _Inode:
     data: bytearray = field(default_factory=bytearray)
     durable: bytearray = field(default_factory=bytearray)
@@ -46,10 +59,14 @@ class SimFile:
         self._inode = inode
 
     def write(self, data: bytes | bytearray | memoryview, position: int) -> None:
-        self._disk.effect()
-        self._disk.take(max(0, position + len(data) - len(self._inode.data)))
-        self._change(_Write(self._disk.next_number(), position, bytes(data)))
-        self._disk.note(data)
+        disk = self._disk
+        disk.effect("persist")
+        disk.take(max(0, position + len(data) - len(self._inode.data)))
+        if disk.write_fails:
+            self._change(_Write(disk.next_number(), position, bytes(data[: len(data) // 2])))
+            disk.fail("write failed")
+        self._change(_Write(disk.next_number(), position, bytes(data)))
+        disk.note(data)
 
     def _change(self, write: _Write) -> None:
         _apply(self._inode.data, write)
@@ -62,33 +79,49 @@ class SimFile:
         return len(self._inode.data)
 
     def allocate(self, size: int) -> None:
+        disk = self._disk
+        disk.effect("persist")
         grow = size - len(self._inode.data)
         if grow > 0:
-            self._disk.take(grow)
-            self._change(_Write(self._disk.next_number(), len(self._inode.data), bytes(grow)))
+            disk.take(grow)
+            self._change(_Write(disk.next_number(), len(self._inode.data), bytes(grow)))
 
     def truncate(self, size: int) -> None:
+        self._disk.effect("persist")
         self._change(_Write(self._disk.next_number(), size, b"", truncate=True))
 
     def sync(self) -> None:
-        self._disk.effect()
-        if self._disk.sync_fails:
-            raise DiskFailedError("simulated: fsync failed")
-        limit = self._disk.sync_limit
+        disk, inode = self._disk, self._inode
+        disk.effect("sync")
         keep = []
-        for write in self._inode.pending:
-            if limit is None or write.number <= limit:
-                _apply(self._inode.durable, write)
-            else:
-                keep.append(write)
-        self._inode.pending = keep
+        covered = []
+        for write in inode.pending:
+            (covered if disk.is_covered(write.number) else keep).append(write)
+        inode.pending = keep
+        if disk.sync_fails:
+            disk.lose_some(inode, covered)
+            disk.fail("fsync failed")
+        for write in covered:
+            _apply(inode.durable, write)
+        disk.note_synced()
 
     def close(self) -> None:
         pass
 
 
 class SimDisk:
-    """The data directory of one node; survives the node's process."""
+    """The data directory of one node; survives the node's process.
+
+    Attributes:
+        space: Bytes that it can hold.
+        sync_fails: The next sync fails.
+        write_fails: The next write fails, half done.
+        failed: A write or sync has failed; whoever saw it must stop.
+        rotten: A bit was flipped in what had been durable: it must be noticed.
+        effect: Called before each effect; may end the process.
+        wal_durable_to: Every write to a segment of the WAL up to this number is
+            durable, together with the name of the segment.
+    """
 
     def __init__(self, world: World, name: str) -> None:
         self._world = world
@@ -97,11 +130,16 @@ class SimDisk:
         self._durable_files: dict[str, _Inode] = {}
         self._pending: list[tuple[int, str, str, str]] = []
         self._number = 0
-        self.space = 1 << 40
+        self.space = PLENTY_BYTES
         self.sync_fails = False
-        # Writes up to this number become durable by the sync under way.
-        self.sync_limit: int | None = None
-        self.effect: Callable[[], None] = lambda: None
+        self.write_fails = False
+        self.failed = False
+        self.rotten = False
+        self.wal_durable_to = 0
+        # A sync under way covers what was written before it was asked for, and
+        # what its own job writes.
+        self._sync_limit: tuple[int, int] | None = None
+        self.effect: Callable[[str], None] = lambda _kind: None
 
     def next_number(self) -> int:
         self._number += 1
@@ -115,9 +153,45 @@ class SimDisk:
         return self._number
 
     def take(self, size: int) -> None:
-        used = sum(len(inode.data) for inode in self._files.values())
-        if size > 0 and used + size > self.space:
+        if size > 0 and self.space < PLENTY_BYTES and self.used_bytes + size > self.space:
             raise DiskFullError("simulated: no space")
+
+    @property
+    def used_bytes(self) -> int:
+        return sum(len(inode.data) for inode in self._files.values())
+
+    def begin_job(self, limit: int) -> None:
+        """A job of the sync worker runs that was asked for when `limit` was written."""
+        self._sync_limit = limit, self._number
+
+    def end_job(self) -> None:
+        self._sync_limit = None
+
+    def is_covered(self, number: int) -> bool:
+        """Whether a sync that runs now makes this write durable."""
+        if self._sync_limit is None:
+            return True
+        asked, begun = self._sync_limit
+        return number <= asked or number > begun
+
+    def note_synced(self) -> None:
+        """Find out how much of the WAL is durable."""
+        first = self._number + 1
+        for name, inode in self._files.items():
+            if name.endswith(_SEGMENT_SUFFIX) and inode.pending:
+                first = min(first, inode.pending[0].number)
+        for number, verb, name, target in self._pending:
+            if verb != "remove" and (target or name).endswith(_SEGMENT_SUFFIX):
+                first = min(first, number)
+        self.wal_durable_to = max(self.wal_durable_to, first - 1)
+
+    def is_all_durable(self, directory: str) -> bool:
+        """Whether a power cut now would leave all files of a directory as they are."""
+        return all(
+            self._durable_files.get(name) is inode and inode.data == inode.durable
+            for name, inode in self._files.items()
+            if name.startswith(f"{directory}/")
+        )
 
     # --------------------------------------------------------------- seams.Disk
 
@@ -128,6 +202,7 @@ class SimDisk:
         if create:
             if name in self._files:
                 raise FileExistsError(name)
+            self.effect("persist")
             self._files[name] = _Inode()
             self._pending.append((self.next_number(), "create", name, ""))
         elif name not in self._files:
@@ -146,27 +221,28 @@ class SimDisk:
         pass
 
     def rename(self, source: str, target: str) -> None:
-        self.effect()
+        self.effect("persist")
         self._files[target] = self._files.pop(source)
         self._pending.append((self.next_number(), "rename", source, target))
 
     def remove(self, name: str) -> None:
-        self.effect()
+        self.effect("persist")
         del self._files[name]
         self._pending.append((self.next_number(), "remove", name, ""))
 
     def sync_directory(self, directory: str) -> None:
-        self.effect()
+        self.effect("sync")
         keep = []
         for operation in self._pending:
-            if self.sync_limit is None or operation[0] <= self.sync_limit:
+            if self.is_covered(operation[0]):
                 self._harden(operation)
             else:
                 keep.append(operation)
         self._pending = keep
+        self.note_synced()
 
     def free_bytes(self) -> int:
-        return self.space - sum(len(inode.data) for inode in self._files.values())
+        return self.space - self.used_bytes
 
     def _harden(self, operation: tuple[int, str, str, str]) -> None:
         _, verb, name, target = operation
@@ -193,10 +269,29 @@ class SimDisk:
 
     # -------------------------------------------------------------------- faults
 
+    def fail(self, what: str) -> None:
+        """Fail the effect under way, once."""
+        self.sync_fails = self.write_fails = False
+        self.failed = True
+        raise DiskFailedError(f"simulated: {what}")
+
+    def lose_some(self, inode: _Inode, writes: list[_Write]) -> None:
+        """A sync of these writes failed; nothing will be tried again for them."""
+        random = self._world.random
+        forgets = random.random() < 0.5
+        for write in writes:
+            if random.random() < 0.5:
+                _apply(inode.durable, write)
+        if forgets:
+            inode.data = bytearray(inode.durable)
+            for write in inode.pending:
+                _apply(inode.data, write)
+
     def crash_process(self) -> None:
         """Forget nothing: what was written is in the page cache."""
-        self.sync_limit = None
-        self.effect = lambda: None
+        self._sync_limit = None
+        self.sync_fails = self.write_fails = self.failed = False
+        self.effect = lambda _kind: None
 
     def cut_power(self) -> None:
         """Lose what is not durable, except for a random selection."""
@@ -208,18 +303,31 @@ class SimDisk:
         self._files = self._durable_files
         self._durable_files = dict(self._files)
         for inode in self._files.values():
-            data = bytearray(inode.durable)
             for write in inode.pending:
                 if random.random() < 0.5:
                     continue
                 if not write.truncate and write.data and random.random() < 0.3:
-                    write = _Write(
-                        write.number,
-                        write.position,
-                        write.data[: random.randrange(len(write.data))],
-                    )
-                _apply(data, write)
-            inode.data, inode.durable, inode.pending = data, bytearray(data), []
+                    self._tear(inode.durable, write)
+                else:
+                    _apply(inode.durable, write)
+            inode.data, inode.pending = bytearray(inode.durable), []
+
+    def _tear(self, data: bytearray, write: _Write) -> None:
+        """Do a part of a write: its beginning, or some of its sectors."""
+        random = self._world.random
+        size = len(write.data)
+        if size <= SECTOR_BYTES or random.random() < 0.5:
+            _apply(data, _Write(write.number, write.position, write.data[: random.randrange(size)]))
+            return
+        first = write.position // SECTOR_BYTES * SECTOR_BYTES
+        sectors = range(first, write.position + size, SECTOR_BYTES)
+        if len(sectors) > 64:
+            sectors = range(first, write.position + size, SECTOR_BYTES * (len(sectors) // 64))
+        for begin in sectors:
+            if random.random() < 0.5:
+                start = max(begin, write.position)
+                piece = write.data[start - write.position : begin + sectors.step - write.position]
+                _apply(data, _Write(write.number, start, piece))
 
     @property
     def is_blank(self) -> bool:
@@ -229,6 +337,7 @@ class SimDisk:
     def wipe(self) -> None:
         """Everything is gone."""
         self._files, self._durable_files, self._pending = {}, {}, []
+        self.rotten = False
 
     def flip_bit(self, name: str, position: int, bit: int) -> None:
         """Let one bit rot."""

@@ -1,167 +1,374 @@
-"""Clients that append unique tokens, and the judgement of what they saw.
+"""Clients of a simulated cluster, what they were told, and the judgement of it.
 
-Every write appends a token that nobody else writes, so the final value of a key
-is its whole history: it shows each acknowledged token once, each refused one
-never, in an order that respects real time; and every read must be a prefix of
-it that contains what was acknowledged before the read began.
+Several clients ask one thing after the other, sometimes in bursts or a few commands
+at once, of the node that they believe to lead. Requests and replies take time; a
+client may give up, and a process that ends takes its connections with it. What then
+came of a request is unknown. Everything goes into one history, which the checker of
+`tests.linearizability` judges at the end, together with a last read of every key: a
+write that was acknowledged and is not there is found by it.
+
+KEYS, SCAN and FLUSHALL concern every key. To judge them as one operation would join
+all histories into one; they are judged as an observation, or a removal, of each key.
 """
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from raftkv.kv.commands import Opcode
+from raftkv.kv.commands import Command, Opcode
 from raftkv.seams import Failure
-from tests.sim.cluster import Cluster, SimSlot, Violation
+from tests.linearizability.checker import CheckResult, check
+from tests.linearizability.history import History, Operation, Outcome, Value
+from tests.linearizability.retirement import KeyRetirement
+from tests.sim.cluster import Cluster, SimNode, SimSlot, Violation
+from tests.sim.commands import VALUE_BYTES_MAX, Asker, Step
 
-LIMIT = 512 << 20
-TOKEN_SIZE = 8
+LIMIT = VALUE_BYTES_MAX
+# By slot: keys of one slot follow each other, see `KeyRetirement`.
+FAMILIES = ("register", "register", "mortal", "counter", "float", "text", "group")
+CLIENTS = 6
+# The least and the most that a client waits; the product answers within 4 s.
+PATIENCE_MS = (300, 1200, 6000)
+# Log time has milliseconds, and so is rounded.
+_ROUNDING_MS = 2
 
 
-@dataclass
-class Operation:
-    kind: str
-    key: bytes
-    token: bytes
-    called_ms: float
-    returned_ms: float = float("inf")
-    outcome: str = "pending"
-    value: bytes = b""
+@dataclass(slots=True, eq=False)
+class Request:
+    """One run of commands of one client.
 
+    Attributes:
+        ended: Called when the client knows, or gives up.
+        answered: Its node has answered.
+        lost: Its node has ended, so nobody will.
+    """
 
-@dataclass
-class History:
-    operations: list[Operation] = field(default_factory=list)
-
-    def count(self, outcome: str) -> int:
-        return sum(operation.outcome == outcome for operation in self.operations)
+    client: str
+    steps: list[Step]
+    called_us: int
+    node: SimNode
+    life: int
+    returned_us: int | None = None
+    outcome: Outcome | None = None
+    results: list[Any] = field(default_factory=list)
+    ended: Callable[[], None] = lambda: None
+    answered: bool = False
+    lost: bool = False
 
 
 class Workload:
-    """Random appends and linearizable reads by clients that follow the leader."""
+    """All clients of one run.
 
-    def __init__(self, cluster: Cluster, *, keys: int = 4, clients: int = 4) -> None:
+    Attributes:
+        running: Whether clients go on asking.
+        requests: In the order of the calls.
+    """
+
+    def __init__(self, cluster: Cluster, *, clients: int = CLIENTS) -> None:
         self._cluster = cluster
-        self._keys = [b"key%d" % number for number in range(keys)]
-        self.history = History()
+        self._world = cluster.world
+        self._keys = KeyRetirement("k")
+        self._families: dict[str, str] = {}
+        self._open: dict[str, list[Request]] = {}
+        self._clock_us = 0
+        self.asker = Asker(cluster.world.random)
         self.running = True
-        self._tokens = 0
-        for _ in range(clients):
-            self._next()
+        self.requests: list[Request] = []
+        cluster.crash_listeners.append(self._connections_end)
+        for number in range(clients):
+            _Client(self, f"c{number}").rest()
 
-    def _next(self) -> None:
-        world = self._cluster.world
-        world.after(world.random.uniform(1, 60), self._act)
+    @property
+    def cluster(self) -> Cluster:
+        return self._cluster
 
-    def _act(self) -> None:
-        if not self.running:
-            return
-        world = self._cluster.world
-        node = self._cluster.nodes[world.random.choice(sorted(self._cluster.nodes))]
-        if not node.alive or not node.replica.is_leader:
-            self._next()
-            return
-        key = world.random.choice(self._keys)
-        if world.chance(0.4):
-            operation = Operation("read", key, b"", world.now_ms)
-            slot = SimSlot(lambda results, failure: self._done(operation, results, failure))
-            node.guarded(lambda: node.replica.read([(Opcode.GET, key)], slot))
+    def count(self, outcome: Outcome | None = None) -> int:
+        """Return how many commands were asked for, or ended so."""
+        return sum(
+            len(one.steps) for one in self.requests if outcome is None or one.outcome is outcome
+        )
+
+    def now_us(self) -> int:
+        """Return the time, never the same twice: the order of events is known."""
+        self._clock_us = max(self._clock_us + 1, int(self._world.now_ms * 1000))
+        return self._clock_us
+
+    # ------------------------------------------------------------------ requests
+
+    def choose(self) -> list[Step]:
+        """Make up what a client asks next."""
+        dice = self._world.random
+        count = 1 if dice.random() < 0.85 else dice.randrange(2, 5)
+        if dice.random() < 0.015:
+            return [self._ask_for_everything()]
+        steps = []
+        for _ in range(count):
+            slot = dice.randrange(len(FAMILIES))
+            key = self._keys.begin(slot)
+            self._families[key] = FAMILIES[slot]
+            steps.append(self.asker.ask(FAMILIES[slot], key))
+        return steps
+
+    def _ask_for_everything(self) -> Step:
+        dice = self._world.random
+        command: Command
+        choice = dice.random()
+        if choice < 0.4:
+            command = (Opcode.KEYS, b"*")
+        elif choice < 0.8:
+            command = (Opcode.SCAN, 0, None, 1000, None)
         else:
-            self._tokens += 1
-            token = b"%07d;" % self._tokens
-            operation = Operation("append", key, token, world.now_ms)
-            slot = SimSlot(lambda results, failure: self._done(operation, results, failure))
-            command = (Opcode.APPEND, key, token, LIMIT)
-            node.guarded(lambda: node.replica.propose([command], slot))
-        self.history.operations.append(operation)
-        if world.chance(0.7):
-            self._next()
-        else:
-            self._act()
+            command = (Opcode.FLUSH,)
+        keys = [self._keys.key(slot) for slot in range(len(FAMILIES))]
+        return Step("everything", tuple(keys), (), command, lambda reply: reply)
 
-    def _done(
-        self, operation: Operation, results: list[Any] | None, failure: Failure | None
+    def send(self, request: Request) -> None:
+        """Let a request travel to its node."""
+        self.requests.append(request)
+        self._open.setdefault(request.node.name, []).append(request)
+        self._world.after(self._world.random.uniform(0.05, 1.0), lambda: self._arrive(request))
+
+    def _arrive(self, request: Request) -> None:
+        node = request.node
+        if request.lost or node.life != request.life or not node.alive:
+            return
+        if node.is_frozen:
+            self._world.after(node.frozen_for_ms + 0.1, lambda: self._arrive(request))
+            return
+        slot = SimSlot(lambda results, failure: self._answer(request, results, failure), node)
+        commands = [step.command for step in request.steps]
+        has_write = any(step.is_write for step in request.steps)
+        # Reads may take their place in the log, too.
+        through_log = has_write or (len(commands) > 1 and self._world.chance(0.2))
+
+        def deliver() -> None:
+            if through_log:
+                node.replica.propose(commands, slot)
+            elif commands[0][0] is Opcode.KEYS:
+                node.replica.read_sliced(commands[0], slot, linearizable=True)
+            else:
+                node.replica.read(commands, slot)
+
+        node.guarded(deliver)
+
+    def _answer(self, request: Request, results: list[Any] | None, failure: Failure | None) -> None:
+        request.answered = True
+        self._open[request.node.name].remove(request)
+        self._world.after(
+            self._world.random.uniform(0.05, 1.0),
+            lambda: self._receive(request, results, failure),
+        )
+
+    def _receive(
+        self, request: Request, results: list[Any] | None, failure: Failure | None
     ) -> None:
-        operation.returned_ms = self._cluster.world.now_ms
         if failure is not None:
-            operation.outcome = "refused" if failure.definite else "unknown"
+            self.end(request, Outcome.REFUSED if failure.definite else Outcome.UNKNOWN)
             return
         assert results is not None
-        operation.outcome = "ok"
-        if operation.kind == "read":
-            operation.value = results[0] or b""
+        self.end(request, Outcome.OK, results)
 
-    def judge(self) -> None:
-        """Compare the history with the final state of every node."""
-        for key in self._keys:
-            values = {
-                node.name: node.replica.store.execute((Opcode.GET, key)) or b""
-                for node in self._cluster.insiders()
-            }
-            final = next(iter(values.values()))
-            if any(value != final for value in values.values()):
-                raise Violation(f"nodes hold different values of {key!r}")
-            assert isinstance(final, bytes)
-            judge_key(
-                final, [operation for operation in self.history.operations if operation.key == key]
+    def end(self, request: Request, outcome: Outcome, results: list[Any] | None = None) -> None:
+        """Note what a client learned of its request; the first word counts."""
+        if request.outcome is not None:
+            return
+        request.outcome = outcome
+        request.returned_us = self.now_us()
+        request.results = results or []
+        for step in request.steps:
+            if step.is_write and outcome is Outcome.UNKNOWN:
+                for slot_key in {self._slot_key(key) for key in step.keys}:
+                    self._keys.end(slot_key, outcome)
+        request.ended()
+
+    @staticmethod
+    def _slot_key(key: str) -> str:
+        """Return the key that was handed out: those of a group have a letter more."""
+        return ":".join(key.split(":")[:3])
+
+    def _connections_end(self, node: SimNode) -> None:
+        for request in self._open.pop(node.name, []):
+            request.lost = True
+            self._world.after(
+                self._world.random.uniform(0.05, 1.0),
+                lambda request=request: self.end(request, Outcome.UNKNOWN),
             )
 
+    # ------------------------------------------------------------------- the end
 
-def judge_key(final: bytes, operations: list[Operation]) -> None:
-    """Check one key's operations against its final value."""
-    tokens = [final[at : at + TOKEN_SIZE] for at in range(0, len(final), TOKEN_SIZE)]
-    position = {token: number for number, token in enumerate(tokens)}
-    if len(position) != len(tokens):
-        raise Violation("a token was applied twice")
-    appends = [operation for operation in operations if operation.kind == "append"]
-    for operation in appends:
-        if operation.outcome == "ok" and operation.token not in position:
-            raise Violation(f"acknowledged write {operation.token!r} is lost")
-        if operation.outcome == "refused" and operation.token in position:
-            raise Violation(f"refused write {operation.token!r} was applied")
-    acknowledged = sorted(
-        (operation.returned_ms, position[operation.token])
-        for operation in appends
-        if operation.outcome == "ok"
+    def is_answered(self) -> bool:
+        """Whether every request was answered whose node has lived on."""
+        return all(one.answered or one.lost for one in self.requests)
+
+    def read_everything(self) -> None:
+        """Read every key that was ever written, as the last operation on it."""
+        self.running = False
+        steps = [
+            self.asker.mget(key) if family == "group" else self.asker.get(key)
+            for key, family in self._families.items()
+        ]
+        done: list[Request] = []
+
+        def has_read() -> bool:
+            leader = self._cluster.leader()
+            if done and done[-1].outcome is Outcome.OK:
+                return True
+            if leader is not None and (not done or done[-1].outcome is not None):
+                request = Request("last", steps, self.now_us(), leader, leader.life)
+                done.append(request)
+                self.send(request)
+            return False
+
+        self._cluster.run_until(has_read, 10_000, invariant="a_healed_cluster_serves")
+
+    def history(self) -> History:
+        """Return everything that was asked, for the checker."""
+        gain_ms, loss_ms = self._cluster.log_time.gain_ms, self._cluster.log_time.loss_ms
+        operations: list[Operation] = []
+        for request in self.requests:
+            for number, step in enumerate(request.steps):
+                result = None
+                if request.outcome is Outcome.OK:
+                    result = step.convert(request.results[number])
+                if step.kind == "everything":
+                    operations += self._each_key(request, step, result)
+                else:
+                    operations.append(
+                        _operation(request, step.kind, step.keys, step.arguments, result)
+                    )
+        return History(
+            operations=tuple(operations),
+            model="store",
+            early_us=int((gain_ms + _ROUNDING_MS) * 1000),
+            late_us=int((loss_ms + _ROUNDING_MS) * 1000),
+        )
+
+    def _each_key(self, request: Request, step: Step, result: Any) -> list[Operation]:
+        """Return what a command on the whole store means to each key."""
+        if step.command[0] is Opcode.FLUSH:
+            kind, told = "flush", "OK"
+            slot_keys = list(self._families)
+        else:
+            kind = "exists"
+            slot_keys = list(step.keys)
+            if request.outcome is not Outcome.OK:
+                return []
+            found = result[1] if step.command[0] is Opcode.SCAN else result
+            told = frozenset(key.decode() for key in found)
+        operations = []
+        for slot_key in slot_keys:
+            family = self._families.get(slot_key)
+            keys = self.asker.members(slot_key) if family == "group" else (slot_key,)
+            results: list[Value] = ["OK" if kind == "flush" else int(key in told) for key in keys]
+            if len(keys) == 1:
+                operations.append(_operation(request, kind, keys, (), results[0]))
+            else:
+                steps = tuple((kind, key) for key in keys)
+                operations.append(_operation(request, "transaction", keys, steps, tuple(results)))
+        return operations
+
+    def judge(self) -> CheckResult:
+        """Compare the nodes with each other, and the history with the models."""
+        insiders = self._cluster.insiders()
+        first = insiders[0].replica.store._keyspace.buckets
+        for node in insiders[1:]:
+            if node.replica.store._keyspace.buckets != first:
+                raise Violation(
+                    f"{insiders[0].name} and {node.name} hold different keys",
+                    invariant="stores_are_equal",
+                )
+        result = check(self.history())
+        if not result.is_ok:
+            raise Violation(str(result), invariant="linearizable")
+        return result
+
+    def kinds(self) -> Counter[str]:
+        """Count the acknowledged commands by name."""
+        return Counter(
+            Opcode(step.command[0]).name
+            for one in self.requests
+            if one.outcome is Outcome.OK
+            for step in one.steps
+        )
+
+
+def _operation(
+    request: Request,
+    kind: str,
+    keys: tuple[str, ...],
+    arguments: tuple[Value, ...],
+    result: Value,
+) -> Operation:
+    outcome = request.outcome or Outcome.UNKNOWN
+    return Operation(
+        client=request.client,
+        kind=kind,
+        keys=keys,
+        arguments=arguments,
+        called_us=request.called_us,
+        returned_us=request.returned_us,
+        outcome=outcome,
+        result=result if outcome is Outcome.OK else None,
     )
-    for operation in appends:
-        if operation.token in position:
-            _check_floor(acknowledged, operation, position[operation.token], "write")
-    reads = [operation for operation in operations if operation.kind == "read"]
-    for operation in reads:
-        if operation.outcome != "ok":
-            continue
-        if not final.startswith(operation.value):
-            raise Violation("a read saw a value that never was")
-        seen = len(operation.value) // TOKEN_SIZE
-        _check_floor(acknowledged, operation, seen, "read")
-        for append in appends:
-            if append.called_ms > operation.returned_ms and append.token in position:
-                if position[append.token] < seen:
-                    raise Violation("a read saw a write that began later")
-    _check_monotone(reads)
 
 
-def _check_floor(
-    acknowledged: list[tuple[float, int]], operation: Operation, place: int, kind: str
-) -> None:
-    """What was acknowledged before a call lies before its effect."""
-    for returned_ms, position in acknowledged:
-        if returned_ms >= operation.called_ms:
-            break
-        if position >= place:
-            raise Violation(f"a {kind} took effect before a write acknowledged earlier")
+class _Client:
+    """Asks, waits, asks again."""
 
+    def __init__(self, workload: Workload, name: str) -> None:
+        self._workload = workload
+        self._cluster = workload.cluster
+        self._world = workload.cluster.world
+        self._name = name
+        self._burst = 0
+        self._believed: str | None = None
 
-def _check_monotone(reads: list[Operation]) -> None:
-    """A read that begins after another ended sees at least as much."""
-    done = sorted(
-        (read for read in reads if read.outcome == "ok"), key=lambda read: read.returned_ms
-    )
-    for later in done:
-        for earlier in done:
-            if earlier.returned_ms >= later.called_ms:
-                break
-            if len(earlier.value) > len(later.value):
-                raise Violation("a read went back in time")
+    def rest(self, most_ms: float = 1300) -> None:
+        """Think, and ask."""
+        dice = self._world.random
+        if self._burst:
+            self._burst -= 1
+            most_ms = 3
+        elif dice.random() < 0.08:
+            self._burst = dice.randrange(2, 8)
+        self._world.after(dice.uniform(0.5, most_ms), self._ask)
+
+    def _node(self) -> SimNode | None:
+        nodes = self._cluster.nodes
+        if self._believed not in nodes or self._world.chance(0.03):
+            self._believed = self._world.random.choice(sorted(nodes))
+        node = nodes[self._believed]
+        return node if node.alive else None
+
+    def _ask(self) -> None:
+        workload = self._workload
+        if not workload.running:
+            return
+        node = self._node()
+        if node is None:
+            # The connection is refused: nothing was asked.
+            self._believed = None
+            self.rest(100)
+            return
+        request = Request(self._name, workload.choose(), workload.now_us(), node, node.life)
+        workload.send(request)
+        request.ended = lambda: self._learned(request)
+        self._world.after(
+            self._world.random.choice(PATIENCE_MS),
+            lambda: workload.end(request, Outcome.UNKNOWN),
+        )
+
+    def _learned(self, request: Request) -> None:
+        if request.outcome is Outcome.OK:
+            self.rest()
+            return
+        self._burst = 0
+        node = request.node
+        self._believed = None
+        if node.alive and node.replica.leader is not None:
+            self._believed = node.replica.leader.id
+        # Whoever is sent back to where it came from waits for an election.
+        self.rest(600 if self._believed in (None, node.name) else 120)

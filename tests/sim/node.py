@@ -1,0 +1,388 @@
+"""One simulated node: the production replica on simulated seams, and its process.
+
+The process may end between any two of its effects (`SimNode.effect`): before each
+write, sync and change of a directory, before each frame that leaves, between
+applying one entry and the next, and before each answer. It may be frozen while
+the world goes on. The disk outlives it.
+"""
+
+from __future__ import annotations
+
+import random as random_module
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from raftkv.config import Config
+from raftkv.engine.core import RaftCore
+from raftkv.engine.ready import Ready, WalRecord
+from raftkv.errors import DamagedDataError, DiskFailedError, DiskFullError
+from raftkv.replica.ports import Stopped
+from raftkv.replica.recovery import recover
+from raftkv.replica.replica import Replica
+from raftkv.seams import Failure
+from raftkv.transport.handshake import RefusalReason
+from raftkv.types import Index, NodeId, WriteSequence
+from tests.sim.disk import SimDisk
+from tests.sim.invariants import Violation
+from tests.sim.network import NodeNetwork
+from tests.sim.world import SimClock
+
+if TYPE_CHECKING:
+    from tests.sim.cluster import Cluster
+
+# What a process does to the world; it may end before each of them.
+EFFECTS = ("persist", "sync", "send", "apply", "reply")
+# Before a node whose start failed is started again.
+RETRY_MS = 500
+
+
+class _Crash(BaseException):
+    """The process ends here, between two effects."""
+
+
+class SimWorker:
+    """Runs a job at the end of a random delay; a sync covers what was written before."""
+
+    def __init__(self, node: SimNode, delay_ms: tuple[float, float]) -> None:
+        self._node = node
+        self._delay_ms = delay_ms
+        self._queue: list[tuple[Callable[[], Any], Callable[[Any], None], int]] = []
+        self._running = False
+
+    def submit(self, job: Callable[[], Any], done: Callable[[Any], None]) -> None:
+        self._queue.append((job, done, self._node.disk.number))
+        self._start()
+
+    def _start(self) -> None:
+        if self._running or not self._queue:
+            return
+        self._running = True
+        life = self._node.life
+        delay = self._node.world.random.uniform(*self._delay_ms) * self._node.slow_disk
+        self._node.world.after(delay, lambda: self._run(life))
+
+    def _run(self, life: int) -> None:
+        node = self._node
+        if life != node.life or not node.alive:
+            return
+        if node.is_frozen:
+            node.world.after(node.frozen_for_ms, lambda: self._run(life))
+            return
+        job, done, limit = self._queue.pop(0)
+        self._running = False
+
+        def act() -> None:
+            outcome: Any
+            if self is node.syncer:
+                node.disk.begin_job(limit)
+            try:
+                outcome = job()
+            except _Crash:
+                raise
+            except BaseException as error:
+                outcome = error
+            finally:
+                node.disk.end_job()
+            done(outcome)
+
+        node.guarded(act)
+        if node.alive and life == node.life:
+            self._start()
+
+
+class SimObserver:
+    def __init__(self, node: SimNode) -> None:
+        self._node = node
+
+    def event(self, name: str, /, **fields: object) -> None:
+        counts = self._node.cluster.events
+        counts[name] = counts.get(name, 0) + 1
+        if self._node.cluster.verbose:
+            print(f"{self._node.world.now_ms:10.2f} {self._node.name} {name} {fields}")
+
+
+class SimSlot:
+    """Takes the answers of one run; checks that there is exactly one.
+
+    With a node, the answer is an effect of it: its process may end before.
+    """
+
+    def __init__(
+        self,
+        answered: Callable[[list[Any] | None, Failure | None], None],
+        node: SimNode | None = None,
+    ) -> None:
+        self._answered = answered
+        self._node = node
+        self._done = False
+
+    def _once(self) -> None:
+        if self._done:
+            raise Violation("a slot was answered twice", invariant="answered_at_most_once")
+        if self._node is not None:
+            self._node.effect("reply")
+            self._node.cluster.invariants.answered(self._node)
+        self._done = True
+
+    def resolve(self, results: Any) -> None:
+        self._once()
+        self._answered(list(results), None)
+
+    def fail(self, failure: Failure) -> None:
+        self._once()
+        self._answered(None, failure)
+
+
+class _WatchedNetwork(NodeNetwork):
+    """Shows everything that leaves to the invariants."""
+
+    def send(self, node: NodeId, kind: int, body: bytes) -> None:
+        self._node.cluster.invariants.sent(self._node, node, kind, body)
+        super().send(node, kind, body)
+
+
+class SimNode:
+    """One node: its disk outlives its process."""
+
+    core_class: type[RaftCore] = RaftCore
+
+    def __init__(self, cluster: Cluster, config: Config) -> None:
+        self.cluster = cluster
+        self.world = cluster.world
+        self.config = config
+        self.name = config.node.id
+        self.disk = SimDisk(self.world, self.name)
+        self.clock = SimClock(self.world)
+        self.alive = False
+        self.life = 0
+        self.slow_disk = 1.0
+        self.crash_probability = 0.0
+        self.power_cut_on_crash = False
+        self.paused_until_ms = 0.0
+        self.retired = False
+        self.outside_since_ms = float("inf")
+        self.replica: Replica
+        self.syncer: SimWorker
+        self._turn_scheduled = False
+        self._timer_at = 0.0
+
+    # ------------------------------------------------------------------ process
+
+    def start(self) -> None:
+        """Recover from the disk and begin; try again later where the disk is at fault.
+
+        A disk that was made to rot must be refused; then the operator follows the
+        advice, deletes the directory and starts the node again.
+        """
+        rotten = self.disk.rotten
+        try:
+            self._start()
+        except (DiskFullError, DiskFailedError):
+            self._end_of_start()
+        except DamagedDataError:
+            if not rotten:
+                raise
+            self._end_of_start()
+            self.cluster.note("rot_noticed")
+            self.wipe()
+        except _Crash:
+            if self.power_cut_on_crash:
+                self.disk.cut_power()
+            self._end_of_start()
+        else:
+            if rotten:
+                raise Violation(
+                    f"{self.name} runs on a disk that has rotted", invariant="rot_is_noticed"
+                )
+
+    def _end_of_start(self) -> None:
+        self.alive = False
+        self.disk.crash_process()
+        self.cluster.network.node_gone(self.name)
+        self.world.after(RETRY_MS, lambda: None if self.alive else self.start())
+
+    def _start(self) -> None:
+        self.life += 1
+        self._turn_scheduled = False
+        self._timer_at = 0.0
+        self.retired = False
+        if self.disk.is_blank:
+            # The operator lists the members of today for a node that starts afresh.
+            self.config = replace(self.config, members=self.cluster.members_with(self.name))
+        self.disk.effect = self.effect
+        self.syncer = SimWorker(self, (0.2, 4.0))
+        observer = SimObserver(self)
+        source = random_module.Random(self.world.random.getrandbits(64))
+        recovered = recover(
+            self.config,
+            self.disk,
+            clock=self.clock,
+            observer=observer,
+            random=source,
+            core_class=self.core_class,
+        )
+        self.replica = Replica(
+            config=self.config,
+            recovered=recovered,
+            clock=self.clock,
+            network=_WatchedNetwork(self.cluster.network, self),
+            syncer=self.syncer,
+            background=SimWorker(self, (0.2, 8.0)),
+            observer=observer,
+            random=source,
+            wake=self.wake,
+            on_stop=self._stopped,
+            on_configuration=lambda _: self.world.after(0.1, self._drop_strangers),
+        )
+        self._watch()
+        self.alive = True
+        for other in sorted(self.cluster.network.nodes):
+            if other != self.name:
+                self.cluster.network.connect_soon(self.name, other)
+        self.wake()
+
+    def _watch(self) -> None:
+        """Show the invariants what this replica does, where it does it."""
+        invariants, replica = self.cluster.invariants, self.replica
+        step, append = replica._core.step, replica._wal.append
+        note_applied = replica._agreement.note_applied
+
+        def watched_step(*arguments: Any, **named: Any) -> Ready:
+            ready = step(*arguments, **named)
+            invariants.stepped(self, ready)
+            return ready
+
+        def watched_append(
+            sequence: WriteSequence,
+            records: Sequence[WalRecord],
+            commit_hint: Index,
+            *,
+            reserve: bool = False,
+        ) -> None:
+            append(sequence, records, commit_hint, reserve=reserve)
+            invariants.wrote(self, sequence)
+
+        def watched_note_applied(index: int, state_hash: bytes) -> None:
+            invariants.applied(self, index, state_hash)
+            note_applied(index, state_hash)
+            self.effect("apply")
+
+        replica._core.step = watched_step  # type: ignore[method-assign]
+        replica._wal.append = watched_append  # type: ignore[method-assign]
+        replica._agreement.note_applied = watched_note_applied  # type: ignore[method-assign]
+        invariants.restarted(self)
+
+    def crash(self, *, power_cut: bool) -> None:
+        """End the process at once."""
+        if not self.alive:
+            return
+        self.alive = False
+        self.cluster.crashes += 1
+        self.cluster.invariants.crashed(self)
+        if power_cut:
+            self.disk.cut_power()
+        else:
+            self.disk.crash_process()
+        self.cluster.network.node_gone(self.name)
+        self.cluster.note_crash(self)
+
+    def wipe(self) -> None:
+        """Everything on its disk is gone."""
+        self.cluster.invariants.disk_lost(self)
+        self.disk.wipe()
+
+    def _stopped(self, stopped: Stopped) -> None:
+        self.retired = stopped.orderly or "was removed" in stopped.reason
+        self.cluster.note_stop(self, stopped)
+
+    def effect(self, kind: str = "send") -> None:
+        """Called before every effect: the process may end here."""
+        if self.crash_probability and self.world.chance(self.crash_probability):
+            self.cluster.note(f"crash_before_{kind}")
+            raise _Crash
+
+    def guarded(self, action: Callable[[], None]) -> None:
+        """Run something of this process, which may crash in the middle."""
+        try:
+            action()
+        except _Crash:
+            self.crash(power_cut=self.power_cut_on_crash)
+            return
+        if self.alive and (self.replica.stopped is not None or self.retired):
+            self.crash(power_cut=False)
+            if self.retired:
+                self.cluster.retire(self)
+
+    @property
+    def is_frozen(self) -> bool:
+        """Whether the process stands still while the world goes on."""
+        return self.world.now_ms < self.paused_until_ms
+
+    @property
+    def frozen_for_ms(self) -> float:
+        """How long it still does."""
+        return max(0.0, self.paused_until_ms - self.world.now_ms)
+
+    # ------------------------------------------------------------------- members
+
+    def accepts(self, other: SimNode) -> bool:
+        """Whether a link with that node comes about, as far as the network is concerned."""
+        mine, its = self.replica.cluster_id, other.replica.cluster_id
+        return not self.is_frozen and (not mine or not its or mine == its)
+
+    def knows(self, other: SimNode) -> bool:
+        """Whether that node is one to have a link with."""
+        return any(member.id == other.name for member in self.replica.contacts) or (
+            self.replica.is_news(other.replica.hello())
+        )
+
+    def refused(self, by: SimNode) -> None:
+        """Another node proved who it is and says that this one is no member."""
+        self.guarded(lambda: self.replica.peer_refused(NodeId(by.name), RefusalReason.UNKNOWN_NODE))
+
+    def _drop_strangers(self) -> None:
+        if self.alive:
+            for other in self.cluster.network.linked(self.name):
+                if self.alive and not self.knows(self.cluster.network.nodes[other]):
+                    self.cluster.network.disconnect(self.name, other)
+
+    # -------------------------------------------------------------------- turns
+
+    def wake(self) -> None:
+        if self._turn_scheduled:
+            return
+        self._turn_scheduled = True
+        life = self.life
+        delay = self.world.random.uniform(0.01, 0.3) + self.frozen_for_ms
+        self.world.after(delay, lambda: self._turn(life))
+
+    def receive(self, source: NodeId, kind: int, body: bytes) -> None:
+        self.guarded(lambda: self.replica.receive(source, kind, body))
+
+    def _turn(self, life: int) -> None:
+        if life != self.life or not self.alive:
+            return
+        self._turn_scheduled = False
+        if self.is_frozen:
+            self.wake()
+            return
+        self.guarded(self.replica.turn)
+        self.cluster.after_turn(self)
+        if self.alive and not self._turn_scheduled:
+            self._arm()
+
+    def _arm(self) -> None:
+        delay = self.clock.delay_until(self.replica.next_deadline_ms())
+        at = self.world.now_ms + delay
+        if self.world.now_ms < self._timer_at <= at:
+            return
+        self._timer_at = at
+        life = self.life
+
+        def expired() -> None:
+            if life == self.life and self.alive and self._timer_at <= self.world.now_ms + 0.001:
+                self._timer_at = 0.0
+                self.wake()
+
+        self.world.after(delay, expired)
