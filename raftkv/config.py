@@ -410,6 +410,17 @@ class Limits:
             "`snapshot_log_bytes`.",
         ),
     ] = 4 * MIB
+    log_memory_bytes_max: Annotated[
+        int,
+        Number(
+            64 * KIB,
+            64 * GIB,
+            "bytes",
+            "Newest part of the log that is kept in memory; older entries are read from the "
+            "disk for a follower that needs them. What is not yet durable or not yet applied "
+            "stays beyond it.",
+        ),
+    ] = 8 * MIB
     snapshot_chunk_bytes: Annotated[
         int,
         Number(4 * KIB, 64 * MIB, "bytes", "Piece in which a snapshot is written and sent."),

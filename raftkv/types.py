@@ -171,6 +171,8 @@ class Status:
     admitted: bool
     waiting_for: tuple[NodeId, ...] = ()
     peers: tuple[PeerStatus, ...] = field(default=())
+    log_memory_bytes: int = 0
+    log_memory_entries: int = 0
 
     @property
     def leader(self) -> Member | None:

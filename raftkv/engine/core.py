@@ -23,6 +23,7 @@ from raftkv.engine.ready import (
     KIND_CONFIGURATION,
     ChangeRequest,
     DiskSpace,
+    EntriesRead,
     Inbound,
     PeerDown,
     PeerHello,
@@ -31,9 +32,11 @@ from raftkv.engine.ready import (
     Proposal,
     Ready,
     RecoveredLog,
+    Regress,
     SnapshotReceived,
     SnapshotTaken,
     Synced,
+    Wanted,
 )
 from raftkv.engine.syncobj_library import CANDIDATE, LEADER, WORLD, RandomSource
 from raftkv.engine.syncobj_snapshot import SnapshotMends
@@ -83,7 +86,8 @@ class RaftCore:
                 snapshot holds one.
             recovered: The log; everything in it must be durable, and it must
                 start at or before the snapshot's end (see `join_log`).
-            snapshot: Whose image the store holds, or None.
+            snapshot: Whose image the store started from, or None; the evicted
+                entries of the log are applied to it.
             admitted: Whether this disk was counted before the restart.
             settings: Timers and sizes.
             random: Jitter of election timeouts.
@@ -99,8 +103,11 @@ class RaftCore:
             entries=recovered.entries,
             hard_state=_hard_state(recovered),
             sequence=recovered.sequence,
+            evicted=recovered.evicted,
         )
         applied = snapshot.index if snapshot is not None else Index(0)
+        if recovered.evicted is not None:
+            applied = Index(max(applied, recovered.evicted.last_index))
         # Why the clamp: a hint ahead of the log would apply whatever is
         # appended next at those indexes, committed or not.
         commit = Index(max(applied, min(recovered.commit_hint, log.last_index)))
@@ -120,7 +127,7 @@ class RaftCore:
             now_ms=now_ms,
         )
         # Finding K: configurations count from the moment they are in the log.
-        for command, index, _ in recovered.entries:
+        for command, index, _ in (*recovered.configurations, *recovered.entries):
             if command[0] == KIND_CONFIGURATION and index > history.last_index:
                 history.append(Index(index), decode_configuration(memoryview(command)[1:]))
         self._engine.refresh_members()
@@ -290,6 +297,20 @@ class RaftCore:
         state = self._engine.peers.get(node_id)
         return Index(0 if state is None else self._engine.match_indexes[state.node])
 
+    def fed_from(self) -> Index | None:
+        """Return up to where every follower holds the log that is sent the log now."""
+        engine = self._engine
+        if not engine.is_leader:
+            return None
+        matches = [
+            engine.match_indexes[state.node]
+            for state in engine.peers.values()
+            if state.connected
+            and state.reached
+            and engine.next_indexes[state.node] > engine.log.base_index
+        ]
+        return Index(min(matches)) if matches else None
+
     # -------------------------------------------------------------------- step
 
     def step(
@@ -384,6 +405,8 @@ class RaftCore:
             self._peer_down(item.node)
         elif type(item) is DiskSpace:
             engine.disk_full = item.full
+        elif type(item) is EntriesRead:
+            engine.on_entries_read(item)
         elif type(item) is SnapshotTaken:
             engine.on_snapshot_taken(item.keep_from)
         elif type(item) is SnapshotReceived:
@@ -401,6 +424,15 @@ class RaftCore:
         state.admitted = state.admitted or item.hello.admitted
         state.full = False
         match = engine.match_indexes[state.node]
+        if item.hello.last_index < match:
+            # Its directory went back in time: a power cut took what was written and
+            # not synced. Nothing that it acknowledged is taken for granted any more,
+            # or it would reject everything from `match` on for ever. What is committed
+            # stays committed; all that can fall is what a quorum holds from now on.
+            if engine.is_leader:
+                regress = Regress(item.node, Index(match), Index(item.hello.last_index))
+                engine.regresses.append(regress)
+            match = engine.match_indexes[state.node] = 0
         guess = min(item.hello.last_index, engine.log.last_index) + 1
         engine.rewind(state, max(match + 1, guess))
 
@@ -481,6 +513,14 @@ class RaftCore:
         ready.outcomes, engine.outcomes = engine.outcomes, []
         ready.install, engine.install = engine.install, None
         ready.admission_changed, engine.admission_changed = engine.admission_changed, False
+        engine.evict()
+        engine.loaded = []
+        if engine.wanted:
+            last, bytes_max = engine.log.evicted_index, engine.settings.append_bytes_max
+            ready.wanted = tuple(Wanted(first, last, bytes_max) for first in engine.wanted)
+            engine.wanted = []
+        if engine.regresses:
+            ready.regresses, engine.regresses = tuple(engine.regresses), []
         if engine.is_leader:
             ready.snapshot_peers = tuple(
                 node_id
@@ -501,7 +541,11 @@ class RaftCore:
 
 def _hard_state(recovered: RecoveredLog) -> HardState:
     """Return the recovered hard state; the term is never below the log's."""
-    last_term = recovered.entries[-1][2] if recovered.entries else recovered.base_term
+    last_term = recovered.base_term
+    if recovered.entries:
+        last_term = Term(recovered.entries[-1][2])
+    elif recovered.evicted is not None:
+        last_term = Term(recovered.evicted.last_term)
     if recovered.hard_state.term >= last_term:
         return recovered.hard_state
     return HardState(Term(last_term), None)
@@ -517,15 +561,9 @@ def join_log(recovered: RecoveredLog, snapshot: SnapshotMeta | None) -> tuple[Re
     Returns:
         The log to start with, and whether the WAL has to be told.
     """
-    if snapshot is None:
+    if snapshot is None or snapshot.index <= recovered.base_index:
         return recovered, False
-    if snapshot.index == recovered.base_index:
-        return recovered, False
-    position = snapshot.index - recovered.base_index - 1
-    if 0 <= position < len(recovered.entries):
-        if recovered.entries[position][2] == snapshot.term:
-            return recovered, False
-    elif snapshot.index < recovered.base_index:
+    if recovered.term_at(snapshot.index) == snapshot.term:
         return recovered, False
     restarted = RecoveredLog(
         hard_state=recovered.hard_state,

@@ -1,4 +1,4 @@
-"""The Raft log in memory, and the records by which a step makes it durable.
+"""The Raft log: its newest entries in memory, and the records that make it durable.
 
 `RaftLog` stands in for PySyncObj's journal: the library's handlers call its
 camelCase methods, each change becomes a WAL record of the current step, and
@@ -7,8 +7,13 @@ each entry remembers the write sequence under which it goes to the disk.
 Durability is tracked by that number, never by index: a truncation reuses
 indexes while an older fsync may still be in flight.
 
-Invariants: position 0 is a base (index and term before the first entry);
-indexes have no gap; `_sequences` never falls from one entry to the next.
+The oldest entries leave the memory when it exceeds its budget, once they are
+applied and durable; their terms stay known (`engine.evicted`), and whoever needs
+them has them read back from the disk (`Ready.wanted`).
+
+Invariants: position 0 stands for the entry before the first one in memory, or
+for the base (index and term before the first entry of the log); indexes have no
+gap; `_sequences` never falls from one entry to the next.
 
 Pure. Owner: engine.core. Tests: tests/unit/engine/test_log.py.
 """
@@ -18,6 +23,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from typing import overload
 
+from raftkv.engine.evicted import ENTRY_OVERHEAD_BYTES, EvictedEntries, excess, memory_bytes
 from raftkv.engine.ready import (
     KIND_NOOP,
     EntryRecord,
@@ -33,7 +39,11 @@ _BASE_COMMAND = bytes((KIND_NOOP,))
 
 
 class RaftLog:
-    """Entries after a base, with the records that the current step has made."""
+    """Entries after a base, with the records that the current step has made.
+
+    Attributes:
+        memory_bytes: What the entries in memory cost.
+    """
 
     def __init__(
         self,
@@ -43,9 +53,21 @@ class RaftLog:
         entries: list[LogEntry],
         hard_state: HardState,
         sequence: WriteSequence,
+        evicted: EvictedEntries | None = None,
     ) -> None:
-        """Take over a recovered log; everything in it is already durable."""
-        self._entries: list[LogEntry] = [(_BASE_COMMAND, base_index, base_term), *entries]
+        """Take over a recovered log; everything in it is already durable.
+
+        Args:
+            base_index: Index before the first entry.
+            base_term: Term at `base_index`.
+            entries: Those in memory, continuous, up to the last.
+            hard_state: Newest term and vote.
+            sequence: Highest write sequence used.
+            evicted: Those between base and `entries`, applied already.
+        """
+        self._evicted = evicted or EvictedEntries(base_index, base_term)
+        before = (_BASE_COMMAND, self._evicted.last_index, self._evicted.last_term)
+        self._entries: list[LogEntry] = [before, *entries]
         self._sequences: list[int] = [sequence] * len(self._entries)
         self._hard_state = hard_state
         self._hard_state_sequence: int = sequence
@@ -54,19 +76,29 @@ class RaftLog:
         self._synced: int = sequence
         self._commit = base_index
         self._records: list[WalRecord] = []
-        self.size_bytes = sum(len(entry[0]) for entry in entries)
+        self.memory_bytes = memory_bytes(entries)
 
     # ------------------------------------------------------------ our side
 
     @property
     def base_index(self) -> Index:
         """Index before the first entry."""
-        return Index(self._entries[0][1])
+        return Index(self._evicted.base_index)
 
     @property
     def base_term(self) -> Term:
         """Term at the base."""
-        return Term(self._entries[0][2])
+        return Term(self._evicted.base_term)
+
+    @property
+    def evicted_index(self) -> Index:
+        """Index before the first entry in memory: the base, or that of an entry on the disk."""
+        return Index(self._entries[0][1])
+
+    @property
+    def memory_count(self) -> int:
+        """How many entries are in memory."""
+        return len(self._entries) - 1
 
     @property
     def last_index(self) -> Index:
@@ -103,17 +135,20 @@ class RaftLog:
         position = index - self._entries[0][1]
         if 0 <= position < len(self._entries):
             return self._entries[position][2]
-        return None
+        return self._evicted.term_at(index) if position < 0 else None
 
     def entry_at(self, index: int) -> LogEntry | None:
-        """Return the entry at `index`; None at the base, below it, and past the end."""
+        """Return the entry at `index`; None where it is not in memory or there is none."""
         position = index - self._entries[0][1]
         if 0 < position < len(self._entries):
             return self._entries[position]
         return None
 
     def entries_from(self, first: int, bytes_max: int) -> list[LogEntry]:
-        """Return entries from `first` on, at least one if there is one, within `bytes_max`."""
+        """Return entries from `first` on, at least one if there is one, within `bytes_max`.
+
+        `first` must be above `evicted_index`.
+        """
         entries = self._entries
         position = first - entries[0][1]
         end = position
@@ -132,6 +167,7 @@ class RaftLog:
 
     def acknowledgement_depends(self, index: int) -> WriteSequence:
         """Return the write that must be synced before `index` may be acknowledged."""
+        # An evicted entry is durable, so the write of the last of them does for it.
         position = max(0, index - self._entries[0][1])
         return WriteSequence(
             max(self._sequences[position], self._hard_state_sequence, self._truncate_sequence)
@@ -154,23 +190,62 @@ class RaftLog:
         self._last_sequence += 1
         return WriteSequence(self._last_sequence)
 
+    def evict(self, index: int, bytes_max: int) -> None:
+        """Drop the oldest entries from memory until it costs at most `bytes_max`.
+
+        Args:
+            index: None above it; one above what is not durable goes either.
+            bytes_max: As `memory_bytes` counts.
+        """
+        entries = self._entries
+        end = min(index, self.durable_index()) - entries[0][1] + 1
+        count = excess(entries, 1, end, bytes_excess=self.memory_bytes - bytes_max)
+        if count:
+            dropped = entries[1 : count + 1]
+            self._evicted.add(dropped)
+            self._drop_first(count)
+            self.memory_bytes -= memory_bytes(dropped)
+
+    def _drop_first(self, count: int) -> None:
+        """Let the entry at position `count` be the one before the first in memory."""
+        _, index, term = self._entries[count]
+        self._entries[: count + 1] = [(_BASE_COMMAND, index, term)]
+        self._sequences[: count + 1] = [self._sequences[count]]
+
     def compact(self, index: Index) -> None:
         """Drop entries at and below `index`, which becomes the base."""
+        if index <= self._evicted.base_index:
+            return
         position = index - self._entries[0][1]
         if position <= 0:
+            self._evicted.forget(index)
             return
-        dropped = self._entries[1 : position + 1]
-        self.size_bytes -= sum(len(entry[0]) for entry in dropped)
-        _, base_index, base_term = self._entries[position]
-        self._entries[: position + 1] = [(_BASE_COMMAND, base_index, base_term)]
-        self._sequences[: position + 1] = [self._sequences[position]]
+        self.memory_bytes -= memory_bytes(self._entries[1 : position + 1])
+        self._drop_first(position)
+        self._evicted = EvictedEntries(index, self._entries[0][2])
+
+    def first_within(self, last: Index, bytes_max: int) -> Index:
+        """Return the first of the entries up to `last` whose commands fit into `bytes_max`.
+
+        Never more than these; fewer by a few where they are not in memory.
+        """
+        entries = self._entries
+        position = last - entries[0][1]
+        size = 0
+        while position > 0:
+            size += len(entries[position][0])
+            if size > bytes_max:
+                return Index(entries[position][1] + 1)
+            position -= 1
+        return Index(self._evicted.first_within(min(last, entries[0][1]), bytes_max - size))
 
     def restart(self, index: Index, term: Term) -> None:
         """Drop everything: the log goes on behind an installed snapshot."""
         self._write(SnapshotRecord(index, term))
+        self._evicted = EvictedEntries(index, term)
         self._entries = [(_BASE_COMMAND, index, term)]
         self._sequences = [self._last_sequence + 1]
-        self.size_bytes = 0
+        self.memory_bytes = 0
 
     def _write(self, record: WalRecord) -> None:
         self._records.append(record)
@@ -184,7 +259,7 @@ class RaftLog:
         self._entries.append((command, idx, term))
         self._sequences.append(self._last_sequence + 1)
         self._records.append(EntryRecord(Index(idx), Term(term), command))
-        self.size_bytes += len(command)
+        self.memory_bytes += len(command) + ENTRY_OVERHEAD_BYTES
 
     def deleteEntriesFrom(self, entryFrom: int) -> None:  # noqa: N802, N803 - library's name
         """Drop the entries from a list position on (PySyncObj's name)."""
@@ -193,7 +268,7 @@ class RaftLog:
         if entryFrom >= len(self._entries):
             return
         self._write(TruncateRecord(Index(self._entries[entryFrom][1])))
-        self.size_bytes -= sum(len(entry[0]) for entry in self._entries[entryFrom:])
+        self.memory_bytes -= memory_bytes(self._entries[entryFrom:])
         del self._entries[entryFrom:]
         del self._sequences[entryFrom:]
         self._truncate_sequence = self._last_sequence + 1

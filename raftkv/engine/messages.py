@@ -111,7 +111,30 @@ Message = Append | Heartbeat | AppendReply | RoundReply | VoteRequest | VoteRepl
 _ENCODER = msgspec.msgpack.Encoder()
 _DECODER: msgspec.msgpack.Decoder[Message] = msgspec.msgpack.Decoder(Message)
 
+# Of an Append: tag, six numbers, a flag, entries. Nothing of an entry is decoded.
+_COUNTER = msgspec.msgpack.Decoder(
+    tuple[int, int, int, int, int, int, bool, list[msgspec.Raw]],
+)
+# Limit: bytes of an entry on the wire: an array, a term, and a command with its length.
+_ENTRY_BYTES_MIN = 5
+# Below this size counting costs more than assuming the worst.
+_COUNTED_BYTES_MIN = 1024
+
 encode = _ENCODER.encode
+
+
+def entry_count(body: bytes) -> int:
+    """Return how many entries a message carries, or, if it is small, how many it could.
+
+    Never less than `decode` finds; cheaper, because no entry is copied.
+    """
+    if len(body) >= _COUNTED_BYTES_MIN:
+        try:
+            return len(_COUNTER.decode(body)[-1])
+        except msgspec.DecodeError:
+            # Of another kind, or nothing that `decode` takes.
+            pass
+    return len(body) // _ENTRY_BYTES_MIN
 
 
 def decode(body: bytes | memoryview) -> Message:

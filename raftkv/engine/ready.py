@@ -23,6 +23,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from raftkv.engine.evicted import EvictedEntries
 from raftkv.types import (
     Configuration,
     HardState,
@@ -90,9 +91,13 @@ class RecoveredLog:
         hard_state: Newest term and vote.
         base_index: Index before the first entry; 0, or that of a snapshot.
         base_term: Term at `base_index`.
-        entries: Continuous, from `base_index + 1`.
+        entries: Continuous, up to the last; from `base_index + 1`, or from behind
+            the evicted ones.
         commit_hint: A lower bound of what was committed, to be clamped.
         sequence: Highest write sequence seen; new ones are above.
+        evicted: Those from `base_index + 1` on that were not kept in memory; all
+            of them are committed, and applied before the engine starts.
+        configurations: Configuration entries among those that were applied so.
     """
 
     hard_state: HardState
@@ -101,6 +106,18 @@ class RecoveredLog:
     entries: list[LogEntry]
     commit_hint: Index
     sequence: WriteSequence
+    evicted: EvictedEntries | None = None
+    configurations: tuple[LogEntry, ...] = ()
+
+    def term_at(self, index: int) -> int | None:
+        """Return the term at `index`, the base included; None outside the log."""
+        first = self.entries[0][1] if self.entries else None
+        if first is not None and index >= first:
+            position = index - first
+            return self.entries[position][2] if position < len(self.entries) else None
+        if self.evicted is not None:
+            return self.evicted.term_at(index)
+        return self.base_term if index == self.base_index else None
 
 
 # ---------------------------------------------------------------- step input
@@ -171,7 +188,29 @@ class SnapshotReceived(NamedTuple):
     meta: SnapshotMeta
 
 
-Inbound = PeerUp | PeerDown | PeerMessage | Synced | DiskSpace | SnapshotTaken | SnapshotReceived
+class EntriesRead(NamedTuple):
+    """What `Ready.wanted` asked for.
+
+    Attributes:
+        first: As it was asked for.
+        entries: From `first` on, without a gap; empty where compaction has
+            removed them meanwhile.
+    """
+
+    first: Index
+    entries: list[LogEntry]
+
+
+Inbound = (
+    PeerUp
+    | PeerDown
+    | PeerMessage
+    | Synced
+    | DiskSpace
+    | SnapshotTaken
+    | SnapshotReceived
+    | EntriesRead
+)
 
 
 class Proposal(NamedTuple):
@@ -246,6 +285,32 @@ class ReadsReady(NamedTuple):
     index: Index  # type: ignore[assignment]  # hides tuple.index
 
 
+class Wanted(NamedTuple):
+    """Entries to read back from the disk for a follower; answered by `EntriesRead`.
+
+    Attributes:
+        last: The last one that could be of use.
+        bytes_max: Of commands; a larger first entry comes nevertheless.
+    """
+
+    first: Index
+    last: Index
+    bytes_max: int
+
+
+class Regress(NamedTuple):
+    """A peer whose log has become shorter than what it had acknowledged.
+
+    Attributes:
+        acknowledged: Up to where it had said that its log is durable.
+        last_index: Where its log ends now.
+    """
+
+    node: NodeId
+    acknowledged: Index
+    last_index: Index
+
+
 @dataclass(slots=True)
 class Ready:
     """Everything one step asks for, in the order of effects."""
@@ -260,6 +325,7 @@ class Ready:
     read_ticket: int = 0
     reads: ReadsReady | None = None
     reads_failed: bool = False
+    wanted: tuple[Wanted, ...] = ()
     snapshot_peers: tuple[NodeId, ...] = ()
     configuration: Configuration | None = None
     # Every node to have a link with, when it changed: see `RaftCore.contacts`.
@@ -267,3 +333,4 @@ class Ready:
     leader_changed: bool = False
     admission_changed: bool = False
     violators: list[tuple[NodeId, str]] = field(default_factory=list)
+    regresses: tuple[Regress, ...] = ()

@@ -20,7 +20,7 @@ from __future__ import annotations
 
 from raftkv.engine.configuration import decode_configuration
 from raftkv.engine.messages import Append, AppendReply, Heartbeat, RoundReply
-from raftkv.engine.ready import KIND_COMMANDS, KIND_CONFIGURATION, LogEntry
+from raftkv.engine.ready import KIND_COMMANDS, KIND_CONFIGURATION, EntriesRead, LogEntry
 from raftkv.engine.syncobj_library import SyncObj
 from raftkv.engine.syncobj_membership import MembershipMends
 from raftkv.engine.syncobj_state import PeerState, SafetyViolationError
@@ -271,7 +271,7 @@ class ReplicationMends(MembershipMends):
             and state.inflight_bytes < self.settings.inflight_bytes_max
             and (due or not state.full)
         ):
-            entries = self.log.entries_from(next_index, self.settings.append_bytes_max)
+            entries = self._entries_for(state, next_index)
         if not entries and not due:
             return
         previous_term = self.log.term_at(next_index - 1)
@@ -295,6 +295,59 @@ class ReplicationMends(MembershipMends):
             self.next_indexes[state.node] = last + 1
             state.inflight.append((last, size))
             state.inflight_bytes += size
+            if last < self.log.evicted_index:
+                self._want(state, last + 1)
+
+    # ------------------------------------------------------------ long logs
+
+    def _entries_for(self, state: PeerState, next_index: int) -> list[LogEntry]:
+        """Return what to send next; empty while it is being read from the disk."""
+        if next_index > self.log.evicted_index:
+            return self.log.entries_from(next_index, self.settings.append_bytes_max)
+        for entries in self.loaded:
+            position = next_index - entries[0][1]
+            if 0 <= position < len(entries):
+                return entries[position:]
+        self._want(state, next_index)
+        return []
+
+    def _want(self, state: PeerState, first: int) -> None:
+        """Ask for entries that are not in memory: one read a peer at a time."""
+        if state.reading or state.full:
+            return
+        if state.inflight_bytes >= self.settings.inflight_bytes_max:
+            return
+        if all(other.reading != first for other in self.peers.values()):
+            self.wanted.append(Index(first))
+        state.reading = first
+
+    def on_entries_read(self, item: EntriesRead) -> None:
+        """Take what was read from the disk; `broadcast` sends it to whom it fits.
+
+        It was asked for some time ago. This node may lead no more, and a snapshot
+        may cover a part of it; it cannot have been truncated, for only what is
+        applied leaves the memory.
+        """
+        for state in self.peers.values():
+            if state.reading == item.first:
+                state.reading = 0
+        for position, (_, index, term) in enumerate(item.entries):
+            held = self.log.term_at(index)
+            if index != item.first + position or held not in (None, term):
+                raise SafetyViolationError(
+                    f"entry {index} of term {term} was read back, where entry "
+                    f"{item.first + position} of term {held} is known"
+                )
+        entries = item.entries[max(0, self.log.base_index + 1 - item.first) :]
+        if entries and self.is_leader:
+            self.loaded.append(entries)
+
+    def evict(self) -> None:
+        """Let the oldest entries leave the memory if they exceed the budget."""
+        budget = self.settings.log_memory_bytes_max
+        if self.log.memory_bytes > budget:
+            # A little more than needed, so that it is not done at every step.
+            self.log.evict(self.applied_index, budget - budget // 8)
 
     def has_backlog(self) -> bool:
         """Whether a connected peer could be sent more entries at once."""
@@ -303,7 +356,7 @@ class ReplicationMends(MembershipMends):
             and state.reached
             and not state.full
             and state.inflight_bytes < self.settings.inflight_bytes_max
-            and self.log.base_index < self.next_indexes[state.node] <= self.log.last_index
+            and self.log.evicted_index < self.next_indexes[state.node] <= self.log.last_index
             for state in self.peers.values()
         )
 

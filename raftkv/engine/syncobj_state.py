@@ -20,7 +20,14 @@ from typing import Any, NoReturn
 from raftkv.engine import messages
 from raftkv.engine.configuration import ConfigurationHistory
 from raftkv.engine.log import RaftLog
-from raftkv.engine.ready import CommittedEntry, Outcome, OutgoingMessage, PeerHello
+from raftkv.engine.ready import (
+    CommittedEntry,
+    LogEntry,
+    Outcome,
+    OutgoingMessage,
+    PeerHello,
+    Regress,
+)
 from raftkv.engine.syncobj_library import (
     CANDIDATE,
     FOLLOWER,
@@ -45,6 +52,8 @@ class EngineSettings:
         inflight_bytes_max: Bytes of entries sent to a peer and not yet
             acknowledged, beyond which it gets heartbeats only.
         apply_bytes_max: Bytes of entries handed out by one step.
+        log_memory_bytes_max: What the log may cost in memory, apart from
+            entries that are not yet durable or not yet applied.
     """
 
     heartbeat_ms: int = 50
@@ -53,6 +62,7 @@ class EngineSettings:
     append_bytes_max: int = 1 << 20
     inflight_bytes_max: int = 8 << 20
     apply_bytes_max: int = 1 << 20
+    log_memory_bytes_max: int = 8 << 20
 
 
 class PeerNode(Node):  # type: ignore[misc]  # the library has no annotations
@@ -86,6 +96,7 @@ class PeerState:
         inflight: (last index, bytes) of each append not yet acknowledged.
         full: Its disk takes no entries.
         wants_snapshot: Its next entry is no longer in the log.
+        reading: First index of what is being read from the disk for it, or 0.
     """
 
     node: PeerNode
@@ -99,6 +110,7 @@ class PeerState:
     inflight_bytes: int = 0
     full: bool = False
     wants_snapshot: bool = False
+    reading: int = 0
 
     def forget_inflight(self) -> None:
         """Nothing sent before counts as on its way any more."""
@@ -178,6 +190,9 @@ class EngineState(SyncObj):  # type: ignore[misc]
         self.committed: list[CommittedEntry] = []
         self.outcomes: list[Outcome] = []
         self.apply_backlog = False
+        self.wanted: list[Index] = []
+        self.loaded: list[list[LogEntry]] = []
+        self.regresses: list[Regress] = []
 
         transport = _InertTransport()
         conf = SyncObjConf(

@@ -58,6 +58,7 @@ EVENT_LEVELS: Final[Mapping[str, int]] = {
     "peer_handshake_failed": logging.WARNING,
     "peer_link_down": logging.WARNING,
     "peer_link_refused": logging.WARNING,
+    "peer_log_regressed": logging.ERROR,
     "peer_protocol_error": logging.WARNING,
     "removed": logging.CRITICAL,
     "snapshot_postponed": logging.WARNING,

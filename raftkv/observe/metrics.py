@@ -42,6 +42,14 @@ STATUS_METRICS: Final[Mapping[str, tuple[str, Callable[[Status], float]]]] = {
     "raftkv_has_leader": ("1 when a leader is known", lambda status: status.leader_id is not None),
     "raftkv_keys": ("Live keys", lambda status: status.keys),
     "raftkv_last_index": ("Last log index", lambda status: status.last_index),
+    "raftkv_log_memory_bytes": (
+        "Memory that the newest part of the log takes",
+        lambda status: status.log_memory_bytes,
+    ),
+    "raftkv_log_memory_entries": (
+        "Log entries in memory; older ones are on the disk only",
+        lambda status: status.log_memory_entries,
+    ),
     "raftkv_log_time_seconds": (
         "Replicated time that expiry is judged by, since the Unix epoch",
         lambda status: status.log_time_ms / 1000,

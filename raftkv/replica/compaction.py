@@ -196,24 +196,19 @@ class Compactor:
     def _keep_from(self, index: Index) -> Index:
         """Return the first entry to keep below a snapshot.
 
-        A tail stays for followers that lag a little, and all that a follower
-        will need who is being sent an older snapshot, within bounds.
+        A tail stays for followers that lag a little. Within bounds, so does all
+        that a follower will need who is being sent an older snapshot, and what one
+        still needs who is being sent the log: cut off, each would have to begin
+        again with a snapshot, and one that is slow might never end.
         """
         log = self._core.log
-        pinned = self._pinned()
-        size = 0
-        first = index + 1
-        while first - 1 > log.base_index:
-            entry = log.entry_at(first - 1)
-            if entry is None:
-                break
-            size += len(entry[0])
-            is_pinned = pinned is not None and first - 1 > pinned
+        first = log.first_within(index, self._limits.snapshot_keep_log_bytes)
+        needed = [at for at in (self._pinned(), self._core.fed_from()) if at is not None]
+        if needed:
             bound = PINNED_SHARE * self._limits.snapshot_log_bytes
-            if size > (bound if is_pinned else self._limits.snapshot_keep_log_bytes):
-                break
-            first -= 1
-        return Index(first)
+            pinned = max(min(needed) + 1, log.first_within(index, bound))
+            first = Index(min(first, pinned))
+        return first
 
     def cut_wal(self) -> None:
         """Delete the segments that hold nothing above the log's base."""

@@ -10,16 +10,39 @@ Owner: replica.replica. Tests: tests/unit/replica/test_disk_space.py.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
+from raftkv.engine.messages import entry_count
+from raftkv.engine.ready import Inbound, PeerMessage, Proposal
 from raftkv.errors import DiskFullError
 from raftkv.seams import Clock, Observer, Worker
+from raftkv.storage.wal import RECORD_OVERHEAD_BYTES
 
 if TYPE_CHECKING:
     from raftkv.storage.wal import Wal
 
 RETRY_MS = 500
+
+# Room for what a step writes besides the entries that it was given: the frame itself,
+# hard state, truncation, a no-op, configurations.
+_FRAME_SLACK_BYTES = 64 * 1024
+
+
+def needed_bytes(inbox: Iterable[Inbound], proposals: Iterable[Proposal]) -> int:
+    """Return what a step may have to write in one frame, given what goes into it.
+
+    Every entry costs a record's head besides its command. A message is counted
+    whole, though a part of it may turn out to be held already.
+    """
+    needed = _FRAME_SLACK_BYTES
+    for proposal in proposals:
+        # The kind of the entry is the first byte of its command.
+        needed += len(proposal.payload) + 1 + RECORD_OVERHEAD_BYTES
+    for item in inbox:
+        if type(item) is PeerMessage:
+            needed += len(item.body) + entry_count(item.body) * RECORD_OVERHEAD_BYTES
+    return needed
 
 
 class DiskSpaceGuard:

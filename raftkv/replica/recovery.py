@@ -1,9 +1,10 @@
 """From a data directory to a running core and store.
 
 Owns the order of the start: identity, newest snapshot into a store, WAL, join
-the two, core. Everything found is verified before anything is used; damage
-stops the node with file and position. A new directory gets an identity of its
-own, durable before anything else is written.
+the two, apply what is committed and does not fit into memory, core. Everything
+found is verified before anything is used; damage stops the node with file and
+position. A new directory gets an identity of its own, durable before anything
+else is written.
 
 Blocking; runs before the node serves anybody. Who calls: node, tests/sim.
 Tests: tests/unit/replica/test_recovery.py.
@@ -15,18 +16,29 @@ from dataclasses import dataclass, replace
 from typing import Protocol
 
 from raftkv.config import Config
-from raftkv.engine.core import EngineSettings, RaftCore, join_log
-from raftkv.engine.ready import RecoveredLog, SnapshotRecord
+from raftkv.engine.core import EngineSettings, RaftCore, SafetyViolationError, join_log
+from raftkv.engine.ready import (
+    KIND_COMMANDS,
+    KIND_CONFIGURATION,
+    KINDS,
+    RecoveredLog,
+    SnapshotRecord,
+)
 from raftkv.errors import ProtocolError
 from raftkv.kv.image_loader import ImageLoader
 from raftkv.kv.store import KvStore
 from raftkv.replica.agreement import check_not_diverged
+from raftkv.replica.standing import Standing
 from raftkv.seams import Clock, Disk, Observer
 from raftkv.storage.damage import damaged
 from raftkv.storage.identity import Identity, load_identity, save_identity
 from raftkv.storage.snapshots import SnapshotStore, snapshot_name
 from raftkv.storage.wal import Wal
+from raftkv.storage.wal_format import DIRECTORY
 from raftkv.types import Configuration, Index, SnapshotMeta, WriteSequence
+
+# Bytes of entries read at once while they are applied.
+APPLY_BYTES = 1 << 20
 
 
 class RandomSource(Protocol):
@@ -52,6 +64,8 @@ class Recovered:
     store: KvStore
     core: RaftCore
     snapshot_index: Index
+    # Of entries that were applied behind the snapshot already.
+    applied_bytes: int
 
 
 def engine_settings(config: Config) -> EngineSettings:
@@ -62,6 +76,7 @@ def engine_settings(config: Config) -> EngineSettings:
         election_timeout_min_ms=least,
         election_timeout_max_ms=most,
         append_bytes_max=config.limits.append_bytes_max,
+        log_memory_bytes_max=config.limits.log_memory_bytes_max,
     )
 
 
@@ -101,11 +116,13 @@ def recover(
         cluster_id=identity.cluster_id,
         disk_id=identity.disk_id,
         must_exist=identity.wal_created,
+        memory_bytes_max=config.limits.log_memory_bytes_max,
     )
     if not identity.wal_created:
         identity = replace(identity, wal_created=True)
         save_identity(disk, identity)
     log = _join(disk, wal, log, newest)
+    log, applied_bytes = _apply_evicted(disk, wal, log, store)
     core = core_class(
         node_id=config.node.id,
         disk_id=identity.disk_id,
@@ -120,6 +137,7 @@ def recover(
         new_cluster_id=f"{random.getrandbits(128):032x}",
         now_ms=clock.now_ms(),
     )
+    identity = _note_cluster(disk, identity, wal, core, observer)
     observer.event(
         "recovered",
         snapshot_index=newest.index if newest else 0,
@@ -135,6 +153,7 @@ def recover(
         store=store,
         core=core,
         snapshot_index=newest.index if newest else Index(0),
+        applied_bytes=applied_bytes,
     )
 
 
@@ -191,3 +210,46 @@ def _join(disk: Disk, wal: Wal, log: RecoveredLog, newest: SnapshotMeta | None) 
         job.run()
         wal.finished(job)
     return replace(joined, sequence=sequence)
+
+
+def _apply_evicted(
+    disk: Disk, wal: Wal, log: RecoveredLog, store: KvStore
+) -> tuple[RecoveredLog, int]:
+    """Apply the committed entries that did not fit into memory, some at a time.
+
+    Returns:
+        The log with the configurations among them, and how many bytes were applied.
+    """
+    evicted = log.evicted
+    configurations = []
+    size = 0
+    while evicted is not None and store.applied_index < evicted.last_index:
+        first = Index(store.applied_index + 1)
+        entries = wal.read(first, Index(evicted.last_index), APPLY_BYTES)
+        for command, index, term in entries:
+            if index != store.applied_index + 1 or term != evicted.term_at(index):
+                raise damaged(disk, DIRECTORY, 0, f"entry {index} was read at another place before")
+            if command[0] not in KINDS:
+                raise SafetyViolationError(f"entry {index} is of unknown kind {command[0]}")
+            if command[0] == KIND_COMMANDS:
+                store.apply(index, memoryview(command)[1:])
+            else:
+                store.skip(index)
+            if command[0] == KIND_CONFIGURATION:
+                configurations.append((command, index, term))
+            size += len(command) - 1
+        if not entries:
+            raise damaged(disk, DIRECTORY, 0, f"entry {first} is not in the WAL")
+    return replace(log, configurations=tuple(configurations)), size
+
+
+def _note_cluster(
+    disk: Disk, identity: Identity, wal: Wal, core: RaftCore, observer: Observer
+) -> Identity:
+    """Remember which cluster this is, if the entry that says so is applied and the file silent."""
+    committed = core.committed_configuration
+    if not committed.cluster_id:
+        return identity
+    standing = Standing(disk, identity, wal, observer)
+    standing.note_committed(committed)
+    return standing.identity

@@ -26,6 +26,7 @@ from raftkv.engine.ready import (
     KIND_COMMANDS,
     KIND_CONFIGURATION,
     DiskSpace,
+    EntriesRead,
     Inbound,
     PeerDown,
     PeerHello,
@@ -45,9 +46,10 @@ from raftkv.replica.agreement import Agreement
 from raftkv.replica.batches import Batch, Batches
 from raftkv.replica.clockwork import BatchClock
 from raftkv.replica.compaction import Compactor
-from raftkv.replica.disk_space import DiskSpaceGuard
+from raftkv.replica.disk_space import DiskSpaceGuard, needed_bytes
 from raftkv.replica.durability import Durability
 from raftkv.replica.handover import Handover
+from raftkv.replica.log_reader import LogReader
 from raftkv.replica.membership import Membership, PendingChange
 from raftkv.replica.outbox import Outbox
 from raftkv.replica.ports import Listener, RandomSource, Stopped, stopped_by
@@ -76,9 +78,6 @@ from raftkv.types import (
     SnapshotMeta,
     WriteSequence,
 )
-
-# Entries kept for the network: bytes of frames beyond the entries' own.
-_FRAME_SLACK_BYTES = 64 * 1024
 
 
 class Replica(ReplicaRequests):
@@ -176,7 +175,7 @@ class Replica(ReplicaRequests):
             pinned=self._sender.pinned_index,
             deliver=self._snapshot_taken,
             fail=self.fail,
-            log_bytes=recovered.core.log.size_bytes,
+            log_bytes=recovered.applied_bytes,
             snapshot_index=recovered.snapshot_index,
         )
         self._snapshot_inbox = transfer.SnapshotInbox(
@@ -185,6 +184,13 @@ class Replica(ReplicaRequests):
             background=background,
             observer=observer,
             ready=self._snapshot_loaded,
+            fail=self.fail,
+        )
+        self._reader = LogReader(
+            disk=recovered.disk,
+            wal=recovered.wal,
+            background=background,
+            deliver=self._entries_read,
             fail=self.fail,
         )
         self._loaded: tuple[SnapshotMeta, KvStore] | None = None
@@ -312,11 +318,7 @@ class Replica(ReplicaRequests):
 
     def _take_inbox(self, proposals: list[Proposal]) -> list[Inbound]:
         inbox, self._inbox = self._inbox, []
-        needed = _FRAME_SLACK_BYTES + sum(len(proposal.payload) for proposal in proposals)
-        for item in inbox:
-            if type(item) is PeerMessage:
-                needed += len(item.body)
-        if self._space.check(needed):
+        if self._space.check(needed_bytes(inbox, proposals)):
             inbox.insert(0, DiskSpace(self._space.full))
         return inbox
 
@@ -354,6 +356,10 @@ class Replica(ReplicaRequests):
             self._on_configuration(Configuration(self.cluster_id, ready.contacts))
         for node, reason in ready.violators:
             self._observer.event("peer_protocol_error", peer=node, reason=reason)
+        for node, acknowledged, last_index in ready.regresses:
+            self._observer.event(
+                "peer_log_regressed", peer=node, acknowledged=acknowledged, last_index=last_index
+            )
         if ready.leader_changed:
             self._last_leader = self._core.leader_id or self._last_leader
             self._observer.event(
@@ -420,6 +426,7 @@ class Replica(ReplicaRequests):
     # ------------------------------------------------------------- housekeeping
 
     def _housekeeping(self, ready: Ready, now_ms: int) -> None:
+        self._reader.start(ready.wanted)
         self._sender.turn(ready.snapshot_peers, self._core.term, now_ms)
         self._compactor.turn(self.store)
         self._space.prepare()
@@ -429,6 +436,10 @@ class Replica(ReplicaRequests):
         self._agreement.turn(now_ms, self.store.applied_index, self.configuration)
         if self.store.free_slice():
             self._wake()
+
+    def _entries_read(self, read: EntriesRead) -> None:
+        self._inbox.append(read)
+        self._wake()
 
     def _snapshot_taken(self, taken: SnapshotTaken) -> None:
         self._inbox.append(taken)

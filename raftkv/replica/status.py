@@ -40,4 +40,6 @@ def build_status(
         admitted=core.admitted,
         waiting_for=core.waiting_for,
         peers=core.peer_statuses(),
+        log_memory_bytes=log.memory_bytes,
+        log_memory_entries=log.memory_count,
     )

@@ -64,6 +64,8 @@ def status_fields(status: Status) -> dict[str, str | int]:
         "raft_disk_full": int(status.disk_full),
         "raft_admitted": int(status.admitted),
         "raft_waiting_for": ",".join(status.waiting_for),
+        "raft_log_memory_bytes": status.log_memory_bytes,
+        "raft_log_memory_entries": status.log_memory_entries,
     }
 
 

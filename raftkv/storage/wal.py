@@ -17,6 +17,7 @@ meanwhile; they share no changing state with the rest.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 
 from raftkv.engine.ready import LogEntry, RecoveredLog, SnapshotRecord, WalRecord
@@ -114,6 +115,7 @@ class Wal:
         cluster_id: str = "",
         disk_id: str = "",
         must_exist: bool = False,
+        memory_bytes_max: int = sys.maxsize,
     ) -> tuple[Wal, RecoveredLog]:
         """Read the WAL, drop a torn tail, and be ready to append.
 
@@ -130,6 +132,8 @@ class Wal:
                 is not known.
             disk_id: Segments of another data directory are refused.
             must_exist: The identity says that there was a WAL.
+            memory_bytes_max: Of the entries that are committed for certain only
+                the newest are returned, up to this; the others can be read.
 
         Raises:
             DamagedDataError: Something that had been durable is damaged,
@@ -140,7 +144,13 @@ class Wal:
         """
         if segment_bytes < SEGMENT_BYTES_MIN:
             raise ValueError(f"segment_bytes is {segment_bytes}, below {SEGMENT_BYTES_MIN}")
-        recovery = Recovery(disk, cluster_id=cluster_id, disk_id=disk_id, observer=observer)
+        recovery = Recovery(
+            disk,
+            cluster_id=cluster_id,
+            disk_id=disk_id,
+            observer=observer,
+            memory_bytes_max=memory_bytes_max,
+        )
         recovered = recovery.run()
         if recovered is None:
             if must_exist:
@@ -157,11 +167,12 @@ class Wal:
         )
         log = RecoveredLog(
             hard_state=recovered.state.hard_state,
-            base_index=Index(recovered.base_index),
-            base_term=Term(recovered.base_term),
+            base_index=Index(recovered.evicted.base_index),
+            base_term=Term(recovered.evicted.base_term),
             entries=recovered.entries,
             commit_hint=Index(recovered.state.commit_hint),
             sequence=WriteSequence(recovered.sequence),
+            evicted=recovered.evicted,
         )
         return wal, log
 
@@ -528,7 +539,8 @@ class Wal:
             raise ValueError(f"entry {first} is below the first kept, {self.retained_from()}")
         ends = {segment.number: segment.end for segment in self._segments}
         tags = {segment.number: segment.tag for segment in self._segments}
-        stretches = self._index.plan(first, min(last, self._state.last_index), ends, tags)
+        last = Index(min(last, self._state.last_index))
+        stretches = self._index.plan(first, last, ends, tags, bytes_max)
         return ReadJob(self._disk, stretches, bytes_max)
 
     def read(self, first: Index, last: Index, bytes_max: int) -> list[LogEntry]:

@@ -84,20 +84,27 @@ class EntryIndex:
         self._samples = [sample for sample in self._samples if sample.segment >= segment]
 
     def plan(
-        self, first: int, last: int, ends: dict[int, int], tags: dict[int, bytes]
+        self,
+        first: int,
+        last: int,
+        ends: dict[int, int],
+        tags: dict[int, bytes],
+        bytes_max: int,
     ) -> list[Stretch]:
-        """Return the stretches that hold the entries from `first` to `last`.
+        """Return the stretches that hold the entries from `first` to `last`, or the first ones.
 
         Args:
             first: First index wanted; at or above the first one kept.
             last: Last index wanted.
             ends: Position behind the last frame of each segment.
             tags: Tag of each segment.
+            bytes_max: Stretches behind the first that holds one are enough up to this.
         """
         samples = self._samples
         place = max(0, bisect_right(samples, first, key=lambda sample: sample.first) - 1)
-        stretches = []
-        while place < len(samples) and samples[place].first <= last:
+        stretches: list[Stretch] = []
+        size = 0
+        while place < len(samples) and samples[place].first <= last and size <= bytes_max:
             sample = samples[place]
             following = samples[place + 1] if place + 1 < len(samples) else None
             same = following is not None and following.segment == sample.segment
@@ -113,17 +120,25 @@ class EntryIndex:
                     end=min(last + 1, following.first if following else last + 1),
                 )
             )
+            # The first one may begin long before the first entry wanted.
+            if len(stretches) > 1:
+                size += stretches[-1].position_end - stretches[-1].position
             place += 1
         return stretches
 
 
 class ReadJob:
-    """Reads entries from the files; made on the owning thread, run on any."""
+    """Reads entries from the files; made on the owning thread, run on any.
+
+    Attributes:
+        missing: Name of the file that was gone when it was to be read, or empty.
+    """
 
     def __init__(self, disk: Disk, stretches: list[Stretch], bytes_max: int) -> None:
         self._disk = disk
         self._stretches = stretches
         self._bytes_max = bytes_max
+        self.missing = ""
 
     def run(self) -> list[LogEntry]:
         """Read the entries, in order.
@@ -154,6 +169,7 @@ class ReadJob:
         try:
             file = self._disk.open(name)
         except FileNotFoundError:
+            self.missing = name
             return None
         try:
             data = file.read(stretch.position, stretch.position_end - stretch.position)

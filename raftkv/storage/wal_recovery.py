@@ -21,6 +21,12 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import NamedTuple
 
+from raftkv.engine.evicted import (
+    ENTRY_OVERHEAD_BYTES,
+    EvictedEntries,
+    excess,
+    memory_bytes,
+)
 from raftkv.engine.ready import EntryRecord, LogEntry, SnapshotRecord, TruncateRecord, WalRecord
 from raftkv.errors import DamagedDataError
 from raftkv.framing import HEADER_SIZE, MAGIC
@@ -76,9 +82,9 @@ class _Replay:
     """What the frames read so far add up to."""
 
     state: LogState
-    base_index: int
-    base_term: int
+    evicted: EvictedEntries
     sequence: int
+    memory_bytes_max: int
     # A truncation went below the base, so the term there is in no file. That
     # happens below a snapshot only, else the older segment would not have been
     # removed. The next entry becomes the base; without one, the log is shorter
@@ -86,6 +92,7 @@ class _Replay:
     baseless: bool = False
     restart: tuple[int, int] | None = None
     entries: list[LogEntry] = field(default_factory=list)
+    memory_bytes: int = 0
     index: EntryIndex = field(default_factory=EntryIndex)
 
     def add(self, records: list[WalRecord], segment: int, position: int) -> None:
@@ -96,29 +103,67 @@ class _Replay:
         for record in records:
             if type(record) is EntryRecord:
                 if self.baseless:
-                    self.baseless = False
-                    self.base_index, self.base_term = record.index, record.term
+                    self._restart_at(record.index, record.term)
                 else:
                     entries.append((record.command, record.index, record.term))
+                    self.memory_bytes += len(record.command) + ENTRY_OVERHEAD_BYTES
             elif type(record) is TruncateRecord:
-                if record.first <= self.base_index:
-                    entries.clear()
-                    self.baseless = True
-                    self.base_index, self.base_term = record.first - 1, 0
-                else:
-                    del entries[record.first - self.base_index - 1 :]
+                self._truncate(record.first)
             elif type(record) is SnapshotRecord:
-                entries.clear()
-                self.baseless = False
-                self.base_index, self.base_term = record.index, record.term
+                self._restart_at(record.index, record.term)
                 self.restart = (segment, record.index)
+
+    def _restart_at(self, index: int, term: int) -> None:
+        self.baseless = False
+        self.evicted = EvictedEntries(index, term)
+        self.entries.clear()
+        self.memory_bytes = 0
+
+    def _truncate(self, first: int) -> None:
+        evicted = self.evicted
+        if first > evicted.last_index:
+            position = first - evicted.last_index - 1
+            self.memory_bytes -= memory_bytes(self.entries[position:])
+            del self.entries[position:]
+        elif evicted.last_index > evicted.base_index:
+            raise ValueError(f"a truncation at {first}, where {evicted.last_index} is committed")
+        else:
+            self._restart_at(first - 1, 0)
+            self.baseless = True
+
+    def evict(self) -> None:
+        """Let go of the oldest entries that are committed, if there are too many."""
+        surplus = self.memory_bytes - self.memory_bytes_max
+        if surplus <= 0:
+            return
+        committed = min(self.state.commit_hint, self.state.last_index)
+        count = excess(
+            self.entries,
+            0,
+            committed - self.evicted.last_index,
+            # A little more than needed, so that it is not done at every frame.
+            bytes_excess=surplus + self.memory_bytes_max // 8,
+        )
+        dropped = self.entries[:count]
+        self.evicted.add(dropped)
+        del self.entries[:count]
+        self.memory_bytes -= memory_bytes(dropped)
 
 
 class Recovery:
     """One reading of all segments; used once."""
 
-    def __init__(self, disk: Disk, *, cluster_id: str, disk_id: str, observer: Observer) -> None:
+    def __init__(
+        self,
+        disk: Disk,
+        *,
+        cluster_id: str,
+        disk_id: str,
+        observer: Observer,
+        memory_bytes_max: int,
+    ) -> None:
         self._disk = disk
+        self._memory_bytes_max = memory_bytes_max
         self._cluster_id = cluster_id
         self._disk_id = disk_id
         self._observer = observer
@@ -168,8 +213,7 @@ class Recovery:
             digest=self._digest,
             state=replay.state,
             index=replay.index,
-            base_index=replay.base_index,
-            base_term=replay.base_term,
+            evicted=replay.evicted,
             entries=replay.entries,
             sequence=replay.sequence,
             synced=SyncedEnd(self._segments[-1].number, self._segments[-1].end),
@@ -214,7 +258,12 @@ class Recovery:
             hard_state=header.hard_state,
             commit_hint=header.commit_hint,
         )
-        return _Replay(state, header.base_index, header.base_term, header.sequence)
+        return _Replay(
+            state,
+            EvictedEntries(header.base_index, header.base_term),
+            header.sequence,
+            self._memory_bytes_max,
+        )
 
     def _read_segments(self, replay: _Replay) -> _Point | None:
         """Read segment after segment up to the first byte that cannot be trusted."""
@@ -295,6 +344,7 @@ class Recovery:
             raise self._damaged(_Point(number, frame.position, detail)) from error
         replay.sequence = frame.sequence
         replay.state.commit_hint = max(replay.state.commit_hint, frame.commit_hint)
+        replay.evict()
         self._note(frame.synced)
         self._last_mark = frame.position if frame.kind == KIND_MARK else -1
 

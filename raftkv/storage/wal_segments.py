@@ -18,6 +18,7 @@ import hashlib
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from raftkv.engine.evicted import EvictedEntries
 from raftkv.engine.ready import LogEntry
 from raftkv.errors import DiskFailedError, DiskFullError
 from raftkv.framing import HEADER_SIZE
@@ -67,8 +68,7 @@ class Recovered:
     digest: hashlib.blake2b
     state: LogState
     index: EntryIndex
-    base_index: int
-    base_term: int
+    evicted: EvictedEntries
     entries: list[LogEntry]
     sequence: int
     synced: SyncedEnd
@@ -224,8 +224,7 @@ def create_first(disk: Disk, *, segment_bytes: int, cluster_id: str, disk_id: st
         digest=start_digest(frame),
         state=LogState(base_index=0, base_term=0, hard_state=hard_state, commit_hint=0),
         index=EntryIndex(),
-        base_index=0,
-        base_term=0,
+        evicted=EvictedEntries(0, 0),
         entries=[],
         sequence=0,
         synced=SyncedEnd(1, len(frame)),

@@ -15,6 +15,7 @@ from raftkv.engine import messages
 from raftkv.engine.core import EngineSettings, RaftCore, join_log
 from raftkv.engine.ready import (
     CommittedEntry,
+    EntriesRead,
     EntryRecord,
     HardStateRecord,
     Inbound,
@@ -31,6 +32,7 @@ from raftkv.engine.ready import (
     Synced,
     TruncateRecord,
     WalRecord,
+    Wanted,
 )
 from raftkv.types import (
     Configuration,
@@ -163,6 +165,7 @@ class Node:
         self.core_class = core_class
         self.settings = settings
         self.auto_sync = True
+        self.auto_read = True
         self.life = 0
         self.wipe()
         self.start(now_ms)
@@ -200,6 +203,7 @@ class Node:
         self.committed: list[CommittedEntry] = []
         self.outcomes: list[Outcome] = []
         self.readies: list[Ready] = []
+        self.wanted: list[Wanted] = []
 
     def _replay(self) -> RecoveredLog:
         entries: list[LogEntry] = []
@@ -326,6 +330,9 @@ class Cluster:
         node.outcomes += ready.outcomes
         node.readies.append(ready)
         node.held += ready.messages
+        node.wanted += ready.wanted
+        if node.auto_read:
+            self.read(name)
         if node.auto_sync:
             self.sync(name)
         else:
@@ -339,6 +346,19 @@ class Cluster:
             node.synced = node.core.log.last_sequence
             node.inbox.append(Synced(WriteSequence(node.synced)))
         self._release(node)
+
+    def read(self, name: str) -> None:
+        """Read what was asked for; the core gets it in its next step."""
+        node = self.nodes[name]
+        wanted, node.wanted = node.wanted, []
+        for first, last, bytes_max in wanted:
+            entries: list[LogEntry] = []
+            size = 0
+            for entry in node._replay().entries:
+                size += len(entry[0]) if first <= entry[1] else 0
+                if first <= entry[1] <= last and (not entries or size <= bytes_max):
+                    entries.append(entry)
+            node.inbox.append(EntriesRead(first, entries))
 
     def _release(self, node: Node) -> None:
         waiting = []

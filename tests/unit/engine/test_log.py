@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from raftkv.engine.evicted import ENTRY_OVERHEAD_BYTES
 from raftkv.engine.log import RaftLog
 from raftkv.engine.ready import (
     EntryRecord,
@@ -147,6 +148,78 @@ def test_a_restart_is_durable_only_with_its_own_write() -> None:
     assert one.acknowledgement_depends(9) == one.last_sequence > one.synced
 
 
+def test_what_leaves_the_memory_keeps_its_term_and_its_place() -> None:
+    one = log(3)
+    write(one, 4, 5, term=2)
+    one.note_synced(one.last_sequence)
+    one.evict(4, 0)
+    assert (one.base_index, one.evicted_index, one.last_index) == (0, 4, 5)
+    assert [one.term_at(index) for index in range(7)] == [0, 1, 1, 1, 2, 2, None]
+    assert [one.entry_at(index) for index in (3, 4)] == [None, None]
+    assert one.entry_at(5) == (b"\0x", 5, 2)
+    assert one.memory_count == 1
+    assert one.memory_bytes == 2 + ENTRY_OVERHEAD_BYTES
+    assert one[0][1:] == (4, 2)
+
+
+def test_what_is_not_durable_stays_in_memory() -> None:
+    one = log(2)
+    first = write(one, 3)
+    write(one, 4)
+    one.note_synced(WriteSequence(first))
+    one.evict(4, 0)
+    assert one.evicted_index == 3
+    one.note_synced(one.last_sequence)
+    one.evict(4, 0)
+    assert one.evicted_index == 4
+
+
+def test_no_more_leaves_than_the_budget_asks() -> None:
+    one = log(10)
+    one.evict(10, one.memory_bytes - 1)
+    assert one.evicted_index == 1
+    one.evict(10, one.memory_bytes)
+    assert one.evicted_index == 1
+
+
+def test_an_evicted_entry_is_acknowledged_at_once() -> None:
+    one = log(4)
+    write(one, 5)
+    one.note_synced(one.last_sequence)
+    one.evict(5, 0)
+    assert one.acknowledgement_depends(2) <= one.synced
+    one.setCurrentTerm(2, "B")
+    assert one.acknowledgement_depends(2) == one.synced + 1
+
+
+def test_compaction_of_evicted_entries_leaves_the_memory_alone() -> None:
+    one = log(6)
+    one.evict(4, 0)
+    before = one.memory_bytes
+    one.compact(Index(2))
+    assert (one.base_index, one.evicted_index, one.memory_bytes) == (2, 4, before)
+    assert [one.term_at(index) for index in (1, 2, 3)] == [None, 1, 1]
+    one.compact(Index(5))
+    assert (one.base_index, one.evicted_index, one.memory_count) == (5, 5, 1)
+    assert one.term_at(4) is None
+
+
+def test_what_a_snapshot_leaves_is_counted_in_bytes_across_memory_and_disk() -> None:
+    one = log()
+    for index in range(1, 21):
+        one.add(bytes(20_000), index, 1)
+    one.take_records()
+    one.note_synced(one.last_sequence)
+    one.evict(15, 0)
+    assert one.first_within(Index(20), 60_000) == 18
+    assert one.first_within(Index(20), 59_999) == 19
+    assert one.first_within(Index(20), 0) == 21
+    # Each of these is larger than the distance of two sums.
+    assert one.first_within(Index(20), 140_000) == 14
+    assert one.first_within(Index(10), 60_000) == 8
+    assert one.first_within(Index(20), 1 << 30) == 1
+
+
 steps = st.lists(
     st.one_of(
         st.tuples(st.just("add"), st.integers(1, 4)),
@@ -154,6 +227,9 @@ steps = st.lists(
         st.tuples(st.just("sync"), st.integers(0, 5)),
         st.tuples(st.just("compact"), st.integers(0, 20)),
         st.tuples(st.just("restart"), st.integers(1, 5)),
+        st.tuples(st.just("apply"), st.integers(0, 20)),
+        st.tuples(st.just("term"), st.integers(1, 3)),
+        st.tuples(st.just("evict"), st.integers(0, 600)),
     )
 )
 
@@ -161,32 +237,54 @@ steps = st.lists(
 @given(steps)
 def test_against_a_list_in_which_each_entry_knows_its_write(actions: list[tuple[str, int]]) -> None:
     one = log()
-    base = 0
-    model: list[tuple[int, int]] = []
+    base, base_term, term, applied = 0, 0, 1, 0
+    model: list[tuple[int, int, int]] = []
     for verb, number in actions:
+        durable = sum(entry[2] <= one.synced for entry in model)
         if verb == "add":
             for _ in range(number):
                 index = base + len(model) + 1
-                one.add(b"\0x", index, 1)
-                model.append((index, one.last_sequence + 1))
-        elif verb == "truncate" and 0 < number <= len(model):
-            one.deleteEntriesFrom(number)
+                one.add(b"\0x", index, term)
+                model.append((index, term, one.last_sequence + 1))
+        elif verb == "term":
+            term += number
+        elif verb == "truncate" and applied - base < number <= len(model):
+            # As the engine does it: what is applied is never truncated.
+            one.deleteEntriesFrom(base + number - one[0][1])
             del model[number - 1 :]
         elif verb == "sync":
             one.note_synced(WriteSequence(max(one.synced, one.last_sequence - number)))
-        elif verb == "compact" and 0 < number <= len(model):
-            if model[number - 1][1] <= one.synced:
-                base = model[number - 1][0]
-                one.compact(Index(base))
-                del model[:number]
+        elif verb == "apply":
+            applied = max(applied, min(base + len(model), applied + number))
+        elif verb == "evict":
+            one.evict(applied, number)
+            assert one.evicted_index <= min(applied, base + durable)
+            assert one.memory_bytes <= number or one.evicted_index == min(applied, base + durable)
+        elif verb == "compact" and 0 < number <= min(durable, applied - base):
+            base, base_term, _ = model[number - 1]
+            one.compact(Index(base))
+            del model[:number]
         elif verb == "restart":
-            base = base + len(model) + number
-            one.restart(Index(base), Term(1))
+            base, base_term = base + len(model) + number, term
+            applied = base
+            one.restart(Index(base), Term(term))
             model = []
         one.take_records()
+        assert (one.base_index, one.base_term) == (base, base_term)
         assert one.last_index == base + len(model)
-        for index, sequence in model:
-            assert one.acknowledgement_depends(index) >= sequence
+        assert one.last_term == (model[-1][1] if model else base_term)
+        assert one.term_at(base - 1) is None
+        assert one.term_at(base) == base_term
+        in_memory = 0
+        for index, entry_term, sequence in model:
+            assert one.term_at(index) == entry_term
+            assert one.acknowledgement_depends(index) >= min(sequence, one.synced)
+            if sequence > one.synced:
+                assert one.acknowledgement_depends(index) >= sequence
             if one.durable_index() >= index:
                 assert sequence <= one.synced
-        assert one.size_bytes == 2 * len(model)
+            if index > one.evicted_index:
+                in_memory += 1
+                assert one.entry_at(index) == (b"\0x", index, entry_term)
+        assert one.memory_count == in_memory
+        assert one.memory_bytes == in_memory * (2 + ENTRY_OVERHEAD_BYTES)

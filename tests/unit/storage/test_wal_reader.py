@@ -17,7 +17,7 @@ TAGS = {1: b"tag-one.", 2: b"tag-two."}
 
 
 def plan(index: EntryIndex, first: int, last: int) -> list[tuple[int, int, int, int, int]]:
-    found = index.plan(first, last, ENDS, TAGS)
+    found = index.plan(first, last, ENDS, TAGS, 1 << 40)
     assert [stretch.tag for stretch in found] == [TAGS[stretch.segment] for stretch in found]
     return [(s.segment, s.position, s.position_end, s.first, s.end) for s in found]
 
