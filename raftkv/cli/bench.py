@@ -4,7 +4,7 @@ Owns the options with their limits, the search for the leader, and the report.
 The load is made by cli.bench_load, in this process; the report says when this
 process was the limit instead of the cluster.
 
-The keys of a run begin with `bench:`; they stay unless --clean is given.
+The keys of a run begin with its prefix; they stay unless --clean is given.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import click
 
 from raftkv.cli import terminal
 from raftkv.cli.options import Target, target_options
+from raftkv.client.protocol import encode_text
 from raftkv.client.sync_client import Client
 
 if TYPE_CHECKING:
@@ -67,13 +68,16 @@ def load_options(function: Function) -> Function:
                   "the time at which each request was due.")  # fmt: skip
     @click.option("--reads", type=click.FloatRange(0, 1), default=None, metavar="SHARE",
                   help="Part of GETs in `mixed`; default 0.9.")  # fmt: skip
+    @click.option("--prefix", default="bench:", show_default=True,
+                  help="Begin of every key; a number of twelve digits follows.")  # fmt: skip
     @click.option("--in-order", is_flag=True, help="Take the keys one after the other.")
     @click.option("--seed", type=int, default=1, show_default=True,
                   help="Repeats the random choices.")  # fmt: skip
     @functools.wraps(function)
     def run(*arguments: Any, workload: str, clients: int, pipeline: int, value_size: int,
             keys: int, duration: float | None, requests: int | None, rate: float | None,
-            reads: float | None, in_order: bool, seed: int, **options: Any) -> Any:  # fmt: skip
+            reads: float | None, prefix: str, in_order: bool, seed: int,
+            **options: Any) -> Any:  # fmt: skip
         from raftkv.cli.bench_load import Load
 
         _check_load(workload, clients * pipeline * value_size, pipeline, rate, reads)
@@ -82,7 +86,7 @@ def load_options(function: Function) -> Function:
             read_share=READ_SHARES[workload] if reads is None else reads,
             clients=clients, pipeline=pipeline, value_bytes=value_size, keys=keys,
             duration_s=limit_s if duration is None else duration, requests=requests,
-            rate=rate, in_order=in_order, seed=seed,
+            rate=rate, prefix=encode_text(prefix), in_order=in_order, seed=seed,
         )  # fmt: skip
         return function(*arguments, workload=workload, load=load, **options)
 
@@ -115,8 +119,8 @@ def _check_load(
 def bench(workload: str, load: Load, fill: bool, clean: bool, target: Target) -> None:
     """Measure a running cluster: SETs, GETs or a mix of both.
 
-    Loads the leader, and follows it when it moves. Writes keys that begin with
-    `bench:`, which stay unless --clean is given. Exit code 1 when no request at all
+    Loads the leader, and follows it when it moves. Overwrites keys that begin with
+    --prefix; they stay unless --clean is given. Exit code 1 when no request at all
     had a result.
     """
     from raftkv.cli.bench_load import run_load
@@ -127,7 +131,7 @@ def bench(workload: str, load: Load, fill: bool, clean: bool, target: Target) ->
             run_load(filling(load), addresses)
         result = run_load(load, addresses)
         if clean:
-            _delete_keys(client, load.keys)
+            _delete_keys(client, load)
     said = report(workload, load, result)
     if target.json:
         terminal.echo_json(said)
@@ -158,16 +162,17 @@ def filling(load: Load) -> Load:
     depth = max(1, min(64, IN_FLIGHT_BYTES_MAX // (16 * max(1, load.value_bytes))))
     return Load(
         clients=16, pipeline=depth, value_bytes=load.value_bytes, keys=load.keys,
-        duration_s=DURATION_S_MAX, requests=load.keys, in_order=True,
+        prefix=load.prefix, duration_s=DURATION_S_MAX, requests=load.keys, in_order=True,
     )  # fmt: skip
 
 
-def _delete_keys(client: Client[bytes], keys: int) -> None:
+def _delete_keys(client: Client[bytes], load: Load) -> None:
     from raftkv.cli.bench_load import key_names
 
     step = 1000
-    for first in range(0, keys, step):
-        client.execute("DEL", *key_names(first, min(keys, first + step)))
+    for first in range(0, load.keys, step):
+        end = min(load.keys, first + step)
+        client.execute("DEL", *key_names(load.prefix, first, end))
 
 
 # ------------------------------------------------------------------- report

@@ -24,7 +24,7 @@ import random
 import sys
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import cast
 
@@ -59,6 +59,7 @@ class Load:
         read_share: Part of the requests that are GETs, 0..1; the others are SETs.
         requests: End after so many; None for `duration_s` alone.
         rate: Requests a second of an open loop; None for a closed loop.
+        prefix: Begin of every key; a number of twelve digits follows.
         in_order: Ask for the keys one after the other instead of at random.
     """
 
@@ -67,6 +68,7 @@ class Load:
     pipeline: int = 1
     value_bytes: int = 100
     keys: int = 100_000
+    prefix: bytes = KEY_PREFIX
     duration_s: float = 10.0
     requests: int | None = None
     rate: float | None = None
@@ -98,9 +100,9 @@ class Requests:
         self._random = random.Random(load.seed)
         self._load = load
         self._next = 0
-        key_bytes = len(KEY_PREFIX) + KEY_DIGITS
+        key_bytes = len(load.prefix) + KEY_DIGITS
         value = self._random.randbytes(load.value_bytes)
-        key_head = b"$%d\r\n%b" % (key_bytes, KEY_PREFIX)
+        key_head = b"$%d\r\n%b" % (key_bytes, load.prefix)
         self._set_head = b"*3\r\n$3\r\nSET\r\n" + key_head
         self._set_tail = b"\r\n$%d\r\n%b\r\n" % (len(value), value)
         self._get_head = b"*2\r\n$3\r\nGET\r\n" + key_head
@@ -206,14 +208,21 @@ class LoadRun:
     Args:
         addresses: Nodes, the leader first.
         clock: Monotone seconds.
+        make: Returns the bytes of so many requests; None for those of the load.
     """
 
-    def __init__(self, load: Load, addresses: tuple[str, ...], clock: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        load: Load,
+        addresses: tuple[str, ...],
+        clock: Callable[[], float],
+        make: Callable[[int], bytes] | None = None,
+    ) -> None:
         self._load = load
         self._addresses = addresses
         self._leader = addresses[0]
         self.clock = clock
-        self.make = Requests(load).make
+        self.make = make or Requests(load).make
         self.samples = Samples(0.0)
         self._late = Samples(0.0)
         self._connections: list[LoadConnection] = []
@@ -424,15 +433,22 @@ class LoadRun:
             self._done.set()
 
 
-def run_load(load: Load, addresses: tuple[str, ...]) -> LoadResult:
-    """Run a load against the first of `addresses`, following the leader.
+def run_load(
+    load: Load, addresses: Sequence[str], make: Callable[[int], bytes] | None = None
+) -> LoadResult:
+    """Run a load and return what came of it.
+
+    Args:
+        load: What to ask.
+        addresses: Nodes, the leader first; a leader that moves is followed.
+        make: Returns the bytes of so many requests; None for those of the load.
 
     Raises:
         ConnectFailedError: Nobody is there, or it is no server of the Redis protocol.
     """
 
     async def run() -> LoadResult:
-        return await LoadRun(load, addresses, time.perf_counter).run()
+        return await LoadRun(load, tuple(addresses), time.perf_counter, make).run()
 
     loop_factory: Callable[[], asyncio.AbstractEventLoop] | None = None
     if sys.platform != "win32":
@@ -443,6 +459,6 @@ def run_load(load: Load, addresses: tuple[str, ...]) -> LoadResult:
         return runner.run(run())
 
 
-def key_names(first: int, end: int) -> list[bytes]:
+def key_names(prefix: bytes, first: int, end: int) -> list[bytes]:
     """Return the names of some keys of a run."""
-    return [b"%b%012d" % (KEY_PREFIX, key) for key in range(first, end)]
+    return [b"%b%012d" % (prefix, key) for key in range(first, end)]
