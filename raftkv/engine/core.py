@@ -513,8 +513,10 @@ class RaftCore:
         ready.outcomes, engine.outcomes = engine.outcomes, []
         ready.install, engine.install = engine.install, None
         ready.admission_changed, engine.admission_changed = engine.admission_changed, False
-        engine.evict()
-        engine.loaded = []
+        if engine.log.memory_bytes > engine.settings.log_memory_bytes_max:
+            engine.evict()
+        if engine.loaded:
+            engine.loaded = []
         if engine.wanted:
             last, bytes_max = engine.log.evicted_index, engine.settings.append_bytes_max
             ready.wanted = tuple(Wanted(first, last, bytes_max) for first in engine.wanted)

@@ -42,6 +42,9 @@ class RaftLog:
     """Entries after a base, with the records that the current step has made.
 
     Attributes:
+        base_index: Index before the first entry.
+        evicted_index: Index before the first entry in memory: the base, or that
+            of an entry which is on the disk only.
         memory_bytes: What the entries in memory cost.
     """
 
@@ -66,6 +69,8 @@ class RaftLog:
             evicted: Those between base and `entries`, applied already.
         """
         self._evicted = evicted or EvictedEntries(base_index, base_term)
+        self.base_index = base_index
+        self.evicted_index = Index(self._evicted.last_index)
         before = (_BASE_COMMAND, self._evicted.last_index, self._evicted.last_term)
         self._entries: list[LogEntry] = [before, *entries]
         self._sequences: list[int] = [sequence] * len(self._entries)
@@ -81,19 +86,9 @@ class RaftLog:
     # ------------------------------------------------------------ our side
 
     @property
-    def base_index(self) -> Index:
-        """Index before the first entry."""
-        return Index(self._evicted.base_index)
-
-    @property
     def base_term(self) -> Term:
         """Term at the base."""
         return Term(self._evicted.base_term)
-
-    @property
-    def evicted_index(self) -> Index:
-        """Index before the first entry in memory: the base, or that of an entry on the disk."""
-        return Index(self._entries[0][1])
 
     @property
     def memory_count(self) -> int:
@@ -209,13 +204,15 @@ class RaftLog:
     def _drop_first(self, count: int) -> None:
         """Let the entry at position `count` be the one before the first in memory."""
         _, index, term = self._entries[count]
+        self.evicted_index = Index(index)
         self._entries[: count + 1] = [(_BASE_COMMAND, index, term)]
         self._sequences[: count + 1] = [self._sequences[count]]
 
     def compact(self, index: Index) -> None:
         """Drop entries at and below `index`, which becomes the base."""
-        if index <= self._evicted.base_index:
+        if index <= self.base_index:
             return
+        self.base_index = index
         position = index - self._entries[0][1]
         if position <= 0:
             self._evicted.forget(index)
@@ -242,6 +239,7 @@ class RaftLog:
     def restart(self, index: Index, term: Term) -> None:
         """Drop everything: the log goes on behind an installed snapshot."""
         self._write(SnapshotRecord(index, term))
+        self.base_index = self.evicted_index = index
         self._evicted = EvictedEntries(index, term)
         self._entries = [(_BASE_COMMAND, index, term)]
         self._sequences = [self._last_sequence + 1]

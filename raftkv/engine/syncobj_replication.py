@@ -271,7 +271,10 @@ class ReplicationMends(MembershipMends):
             and state.inflight_bytes < self.settings.inflight_bytes_max
             and (due or not state.full)
         ):
-            entries = self._entries_for(state, next_index)
+            if next_index > self.log.evicted_index:
+                entries = self.log.entries_from(next_index, self.settings.append_bytes_max)
+            else:
+                entries = self._from_disk(state, next_index)
         if not entries and not due:
             return
         previous_term = self.log.term_at(next_index - 1)
@@ -300,10 +303,8 @@ class ReplicationMends(MembershipMends):
 
     # ------------------------------------------------------------ long logs
 
-    def _entries_for(self, state: PeerState, next_index: int) -> list[LogEntry]:
-        """Return what to send next; empty while it is being read from the disk."""
-        if next_index > self.log.evicted_index:
-            return self.log.entries_from(next_index, self.settings.append_bytes_max)
+    def _from_disk(self, state: PeerState, next_index: int) -> list[LogEntry]:
+        """Return what to send next, if it was read for this step; else have it read."""
         for entries in self.loaded:
             position = next_index - entries[0][1]
             if 0 <= position < len(entries):
@@ -343,11 +344,10 @@ class ReplicationMends(MembershipMends):
             self.loaded.append(entries)
 
     def evict(self) -> None:
-        """Let the oldest entries leave the memory if they exceed the budget."""
+        """Let the oldest entries leave the memory, so that it keeps to the budget."""
         budget = self.settings.log_memory_bytes_max
-        if self.log.memory_bytes > budget:
-            # A little more than needed, so that it is not done at every step.
-            self.log.evict(self.applied_index, budget - budget // 8)
+        # A little more than needed, so that it is not done at every step.
+        self.log.evict(self.applied_index, budget - budget // 8)
 
     def has_backlog(self) -> bool:
         """Whether a connected peer could be sent more entries at once."""
