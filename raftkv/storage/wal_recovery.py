@@ -448,6 +448,7 @@ class Recovery:
         last = self._segments[-1]
         for segment in self._segments:
             if segment.number >= self._proof.segment:
+                self._write_again(segment)
                 self._files[segment.number].sync()
         self._disk.sync_directory(DIRECTORY)
         # Oldest first, each only speaking of the next segment: a mark must not
@@ -465,6 +466,19 @@ class Recovery:
             frame = self._write_mark(last, replay, SyncedEnd(last.number, last.end))
             self._digest.update(frame[:HEADER_SIZE])
             last.end += MARK_SIZE
+
+    def _write_again(self, segment: Segment) -> None:
+        """Write once more what no completed sync is known to have covered.
+
+        Why: a process that ended because a sync failed leaves pages which can be read,
+        are not on the disk, and count as clean; no later sync would save them.
+        """
+        file = self._files[segment.number]
+        position = self._proof.position if segment.number == self._proof.segment else 0
+        while position < segment.end:
+            piece = file.read(position, min(len(_ZEROS), segment.end - position))
+            write_taken(file, piece, position)
+            position += len(piece)
 
     def _write_mark(self, segment: Segment, replay: _Replay, synced: SyncedEnd) -> bytes:
         """Write and sync a mark behind the last frame of a segment."""
