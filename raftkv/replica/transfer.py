@@ -27,6 +27,7 @@ from raftkv.storage.snapshots import (
     SnapshotReader,
     SnapshotReceiver,
     SnapshotStore,
+    check_announced,
 )
 from raftkv.types import Index, NodeId, SnapshotMeta
 
@@ -225,6 +226,7 @@ class SnapshotInbox:
         self._fail = fail
         self._receiver: SnapshotReceiver | None = None
         self._queued = 0
+        self._opening = False
         self._busy = False
         self._loaded_id = ""
 
@@ -240,21 +242,43 @@ class SnapshotInbox:
         if self._busy:
             # Another one is being verified or loaded: the sender asks again.
             return
+        check_announced(chunk.content_id, chunk.size)
+        if chunk.offset + len(chunk.data) > chunk.size:
+            raise ProtocolError("a snapshot chunk beyond the announced size")
         receiver = self._receiver
         if receiver is None or receiver.content_id != chunk.content_id:
-            try:
-                receiver = self._snapshots.receiver(chunk.content_id, chunk.size)
-            except DiskFullError:
-                self._observer.event("snapshot_postponed", reason="disk full")
-                return
-            except StorageError as error:
-                self._fail(error)
-                return
-            self._give_up_receiver()
-            self._receiver = receiver
-            self._queued = receiver.offset
-        if chunk.offset + len(chunk.data) > receiver.size:
-            raise ProtocolError("a snapshot chunk beyond the announced size")
+            self._open(node, chunk)
+        elif receiver.size != chunk.size:
+            raise ProtocolError("a snapshot that changed its size on the way")
+        else:
+            self._take(node, chunk, receiver)
+
+    def _open(self, node: NodeId, chunk: SnapshotChunk) -> None:
+        """Begin or go on with a file; by the worker, which reads what is there already."""
+        if self._opening:
+            # It will be answered; the sender asks again for any other.
+            return
+        self._opening = True
+        self._give_up_receiver()
+        self._background.submit(
+            partial(self._snapshots.receiver, chunk.content_id, chunk.size),
+            partial(self._opened, node, chunk),
+        )
+
+    def _opened(
+        self, node: NodeId, chunk: SnapshotChunk, outcome: SnapshotReceiver | BaseException
+    ) -> None:
+        self._opening = False
+        if isinstance(outcome, DiskFullError):
+            self._observer.event("snapshot_postponed", reason="disk full")
+        elif isinstance(outcome, BaseException):
+            self._fail(outcome)
+        else:
+            self._receiver = outcome
+            self._queued = outcome.offset
+            self._take(node, chunk, outcome)
+
+    def _take(self, node: NodeId, chunk: SnapshotChunk, receiver: SnapshotReceiver) -> None:
         if chunk.offset != self._queued or not chunk.data:
             self._answer(node, chunk, receiver.offset)
             # A crash may have come between the last byte and the verification.

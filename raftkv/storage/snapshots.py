@@ -188,8 +188,7 @@ class SnapshotStore:
             DiskFullError: There is too little space for the rest.
             DiskFailedError: The node must stop.
         """
-        if not _CONTENT_ID_PATTERN.fullmatch(content) or size < FOOTER_SIZE:
-            raise ProtocolError(f"no snapshot has content id {content!r} and {size} bytes")
+        check_announced(content, size)
         name = f"{DIRECTORY}/{content}{_PART_SUFFIX}"
         for other in self._parts():
             if other != name:
@@ -374,6 +373,16 @@ class SnapshotWriter:
             raise
         self._digest.update(frame)
         self._position += len(frame)
+
+
+def check_announced(content: str, size: int) -> None:
+    """Judge what another node says that it is going to send.
+
+    Raises:
+        ProtocolError: The content id or the size cannot be one.
+    """
+    if not _CONTENT_ID_PATTERN.fullmatch(content) or size < FOOTER_SIZE:
+        raise ProtocolError(f"no snapshot has content id {content!r} and {size} bytes")
 
 
 class SnapshotReceiver:

@@ -9,7 +9,7 @@ from typing import cast
 import msgspec
 import pytest
 
-from raftkv.errors import DiskFullError, ProtocolError
+from raftkv.errors import DiskFailedError, DiskFullError, ProtocolError
 from raftkv.kv.codec import encode_batch
 from raftkv.kv.commands import Opcode
 from raftkv.kv.store import KvStore
@@ -257,6 +257,58 @@ def test_bytes_beyond_the_announced_size_end_the_link_and_not_the_node() -> None
         )
     transfer.receiving.run_all()
     assert transfer.failures == []
+
+
+def test_a_file_is_opened_by_the_worker_which_may_have_to_read_all_of_it() -> None:
+    transfer = Transfer()
+    transfer.sender.turn((B,), 1, 0)
+    (asked,) = [decode(body) for _, _, body in transfer.network.sent]
+    assert type(asked) is SnapshotChunk
+    before = transfer.disk.names("snapshots")
+    for _ in range(3):
+        transfer.inbox.received(A, asked)
+    assert transfer.disk.names("snapshots") == before
+    assert len(transfer.receiving.jobs) == 1
+    assert transfer.answers.sent == []
+    transfer.receiving.run_all()
+    assert [decode(body) for _, _, body in transfer.answers.sent] == [
+        SnapshotAnswer(1, asked.content_id, 0)
+    ]
+
+
+def test_a_disk_that_fails_while_the_file_is_opened_stops_the_node(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    transfer = Transfer()
+    transfer.sender.turn((B,), 1, 0)
+
+    def fail(*_: object, **__: object) -> SimFile:
+        raise DiskFailedError("broken")
+
+    monkeypatch.setattr(transfer.disk, "open", fail)
+    transfer.deliver()
+    assert [type(failure) for failure in transfer.failures] == [DiskFailedError]
+
+
+@pytest.mark.parametrize(("content", "size"), [("../../etc/passwd", 10_000), ("0" * 32, 1)])
+def test_a_name_or_size_that_cannot_be_ends_the_link_and_not_the_node(
+    content: str, size: int
+) -> None:
+    transfer = Transfer()
+    with pytest.raises(ProtocolError):
+        transfer.inbox.received(A, SnapshotChunk(1, content, size, 0, b""))
+    assert not transfer.receiving.jobs
+    assert transfer.failures == []
+
+
+def test_a_file_that_changes_its_size_on_the_way_ends_the_link() -> None:
+    transfer = Transfer()
+    transfer.sender.turn((B,), 1, 0)
+    transfer.deliver()
+    (asked, *_) = [decode(body) for _, _, body in transfer.network.sent]
+    assert type(asked) is SnapshotChunk
+    with pytest.raises(ProtocolError, match="size"):
+        transfer.inbox.received(A, msgspec.structs.replace(asked, size=asked.size + 1))
 
 
 @pytest.mark.parametrize("body", [b"", b"junk", b"\x93\x01\x02\x03"])
