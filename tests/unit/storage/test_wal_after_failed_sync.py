@@ -1,4 +1,4 @@
-"""A sync that failed leaves bytes that can be read and are on no disk; recovery must not trust them."""
+"""What a failed sync left can be read and is on no disk; recovery must not trust it."""
 
 from __future__ import annotations
 
