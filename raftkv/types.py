@@ -18,6 +18,30 @@ Index = NewType("Index", int)
 WriteSequence = NewType("WriteSequence", int)
 
 
+class Pairs(list[object]):
+    """Keys and values in turn: a map in RESP3, one flat array in RESP2."""
+
+    __slots__ = ()
+
+
+class Couples(list[object]):
+    """First and second parts in turn: arrays of two in RESP3, one flat array in RESP2."""
+
+    __slots__ = ()
+
+
+class Members(list[object]):
+    """Elements that are all different: a set in RESP3, an array in RESP2."""
+
+    __slots__ = ()
+
+
+class NoList(list[object]):
+    """No list where one could be: null, and a null array in RESP2. Always empty."""
+
+    __slots__ = ()
+
+
 class Role(enum.StrEnum):
     """What a node is in its term."""
 

@@ -89,6 +89,22 @@ class Opcode(enum.IntEnum):
     FLUSH = 104
     COUNTKEYSINSLOT = 105
 
+    # Hashes: 120 to 149.
+    HSET = 120
+    HDEL = 121
+    HINCRBY = 122
+    HINCRBYFLOAT = 123
+    HGET = 124
+    HMGET = 125
+    HGETALL = 126
+    HKEYS = 127
+    HVALS = 128
+    HEXISTS = 129
+    HLEN = 130
+    HSTRLEN = 131
+    HSCAN = 132
+    HRANDFIELD = 133
+
 
 WRITE_OPCODES: Final = frozenset(
     (
@@ -110,6 +126,10 @@ WRITE_OPCODES: Final = frozenset(
         Opcode.EXPIRE,
         Opcode.PERSIST,
         Opcode.FLUSH,
+        Opcode.HSET,
+        Opcode.HDEL,
+        Opcode.HINCRBY,
+        Opcode.HINCRBYFLOAT,
     )
 )
 
@@ -156,3 +176,10 @@ class GetexFlag(enum.IntFlag):
     """Third field of `Opcode.GETEX`; part of the log format."""
 
     PERSIST = 1
+
+
+class HashFlag(enum.IntFlag):
+    """Third field of `Opcode.HSET`; part of the log format."""
+
+    NX = 1  # only if there is no such field (HSETNX)
+    OK = 2  # answer OK (HMSET)

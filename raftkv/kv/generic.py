@@ -62,9 +62,7 @@ _MEMORY_HELP: Final = (
 
 def type_name(value: Value) -> str:
     """Return Redis' name of the type of a value."""
-    if type(value) is bytes:
-        return "string"
-    raise AssertionError(f"a value of type {type(value).__name__} is in the store")
+    return "string" if type(value) is bytes else str(value.type_name)
 
 
 def delete(keyspace: Keyspace, command: Command) -> object:
@@ -133,7 +131,7 @@ def _move(keyspace: Keyspace, source: bytes, target: bytes) -> None:
     if entry is None:
         raise AssertionError("the source of a move is gone")
     revision = keyspace.revision + 1
-    keyspace.remove(source)
+    keyspace.remove(source, keeps_value=True)
     keyspace.put(target, entry[0], entry[1], revision)
     keyspace.revision = revision
 
@@ -144,6 +142,8 @@ def object_encoding(keyspace: Keyspace, command: Command) -> object:
     if entry is None:
         return None
     value = entry[0]
+    if type(value) is not bytes:
+        return value.encoding
     if len(value) <= 20 and parse_integer(value) is not None:
         return b"int"
     return b"embstr" if len(value) <= _EMBEDDED_BYTES_MAX else b"raw"
@@ -180,7 +180,12 @@ def memory_usage(keyspace: Keyspace, command: Command) -> object:
     if entry is None:
         return None
     deadline_bytes = _DEADLINE_OVERHEAD_BYTES if entry[1] else 0
-    return len(key) + len(entry[0]) + _ENTRY_OVERHEAD_BYTES + deadline_bytes
+    value = entry[0]
+    if type(value) is bytes:
+        value_bytes = len(value)
+    else:
+        value_bytes = value.content_bytes + value.size * value.overhead_bytes
+    return len(key) + value_bytes + _ENTRY_OVERHEAD_BYTES + deadline_bytes
 
 
 def memory_help(_keyspace: Keyspace, _command: Command) -> object:

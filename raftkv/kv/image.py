@@ -5,8 +5,9 @@ get the bytes cut in any way. Little endian: body length (4 bytes), kind (1),
 three zero bytes, body in MessagePack. First one meta piece, a map; then pieces
 of keys, each an array of sections `[bucket number, type code, {key: [value,
 deadline, create revision, modify revision, version]}]`; last one end piece,
-`[number of keys, dead ones included]`. Buckets and keys are in ascending order:
-equal stores have equal images, byte for byte. Docs: docs/reference/store-formats.md.
+`[number of keys, dead ones included]`. Buckets, types and keys are in ascending
+order: equal stores have equal images, byte for byte. A large collection goes on
+in sections of its own. Docs: docs/reference/store-formats.md.
 
 Owns the format and the writing side; `image_loader` reads. Pure: compression,
 checksums and files are the storage layer's.
@@ -21,7 +22,8 @@ from typing import Any, Final
 
 import msgspec
 
-from raftkv.kv.keyspace import BUCKET_COUNT, Bucket, View
+from raftkv.kv.keyspace import BUCKET_COUNT, Bucket, Entry, View
+from raftkv.kv.values import parts_of
 
 FORMAT_VERSION: Final = 1
 PIECE_HEADER: Final = struct.Struct("<IB3x")
@@ -29,16 +31,24 @@ PIECE_META: Final = 1
 PIECE_KEYS: Final = 2
 PIECE_END: Final = 3
 TYPE_STRING: Final = 1
+# Added to the type code where the collection of the section before goes on.
+CONTINUED: Final = 64
 IMAGE_HASH_BYTES: Final = 16
 
 # Limit: what goes into one piece, unless a single value is larger. Encoding this
 # much takes well below two milliseconds.
 PIECE_KEYS_MAX: Final = 1024
 PIECE_BYTES_MAX: Final = 512 * 1024
+# Limit: what is hashed at once of a piece that is larger, about a millisecond.
+HASH_SLICE_BYTES: Final = 1024 * 1024
+# So many items of a collection cost as much as a key.
+_ITEMS_LIKE_A_KEY: Final = 4
 
 _ENCODER: Final = msgspec.msgpack.Encoder()
 
-Section = tuple[int, int, Bucket]
+Section = tuple[int, int, dict[bytes, Any]]
+# A section, what it counts for in keys, and its bytes.
+Measured = tuple[Section, int, int]
 
 
 class ImageMeta(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -82,15 +92,16 @@ class Image:
     def slices(self) -> Iterator[bytes]:
         """Yield the pieces in order, once; each step does a bounded piece of work.
 
-        Closes the image at the end.
+        A step that has only hashed a part of a large value yields no bytes. Closes
+        the image at the end.
         """
         try:
-            yield self._piece(PIECE_META, self.meta)
+            yield from self._piece(PIECE_META, self.meta)
             entry_count = 0
             for sections in self._sections():
-                entry_count += sum(len(section[2]) for section in sections)
-                yield self._piece(PIECE_KEYS, sections)
-            last = self._piece(PIECE_END, (entry_count,))
+                entry_count += sum(len(held) for _, code, held in sections if code < CONTINUED)
+                yield from self._piece(PIECE_KEYS, sections)
+            (last,) = self._piece(PIECE_END, (entry_count,))
             self.image_hash = self._digest.digest()
             yield last
         finally:
@@ -105,25 +116,54 @@ class Image:
         sections: list[Section] = []
         keys = size = 0
         for number in range(BUCKET_COUNT):
-            for part, part_size in _parts_of(self._view.take_next()):
+            for section, weight, part_size in _sections_of(number, self._view.take_next()):
                 if sections and (
-                    keys + len(part) > PIECE_KEYS_MAX or size + part_size > PIECE_BYTES_MAX
+                    keys + weight > PIECE_KEYS_MAX or size + part_size > PIECE_BYTES_MAX
                 ):
                     yield sections
                     sections, keys, size = [], 0, 0
-                sections.append((number, TYPE_STRING, part))
-                keys += len(part)
+                sections.append(section)
+                keys += weight
                 size += part_size
         if sections:
             yield sections
 
-    def _piece(self, kind: int, body: Any) -> bytes:
-        """Encode one piece."""
+    def _piece(self, kind: int, body: Any) -> Iterator[bytes]:
+        """Encode and hash one piece."""
         buffer = bytearray(PIECE_HEADER.size)
         _ENCODER.encode_into(body, buffer, PIECE_HEADER.size)
         PIECE_HEADER.pack_into(buffer, 0, len(buffer) - PIECE_HEADER.size, kind)
-        self._digest.update(buffer)
-        return bytes(buffer)
+        piece = bytes(buffer)
+        del buffer
+        for position in range(0, len(piece), HASH_SLICE_BYTES):
+            if position:
+                yield b""
+            self._digest.update(memoryview(piece)[position : position + HASH_SLICE_BYTES])
+        yield piece
+
+
+def _sections_of(number: int, bucket: Bucket) -> Iterator[Measured]:
+    """Put a bucket into the order of its types and keys, in sections that fit a piece."""
+    strings, collections = bucket, []
+    if any(type(entry[0]) is not bytes for entry in bucket.values()):
+        strings = {key: entry for key, entry in bucket.items() if type(entry[0]) is bytes}
+        collections = [(bucket[key][0].type_code, key) for key in bucket.keys() - strings.keys()]
+    for part, size in _parts_of(strings):
+        yield (number, TYPE_STRING, part), len(part), size
+    for _, key in sorted(collections):
+        yield from _collection(number, key, bucket[key])
+
+
+def _collection(number: int, key: bytes, entry: Entry) -> Iterator[Measured]:
+    """Put one collection into as many sections as it takes; nearly always one."""
+    value = entry[0]
+    code = value.type_code
+    held: Any = None
+    for part, size in parts_of(value):
+        held = part if held is not None else ((value.size, part), *entry[1:])
+        weight = 1 + len(part) // _ITEMS_LIKE_A_KEY
+        yield (number, code, {key: held}), weight, len(key) + size
+        code = value.type_code + CONTINUED
 
 
 def _size_of(bucket: Bucket) -> int:

@@ -11,12 +11,14 @@ Owns the reading side of the format in `image`. Pure.
 from __future__ import annotations
 
 from hashlib import blake2b
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
 from raftkv.errors import ProtocolError
+from raftkv.kv.families import COLLECTIONS
 from raftkv.kv.image import (
+    CONTINUED,
     FORMAT_VERSION,
     IMAGE_HASH_BYTES,
     PIECE_END,
@@ -28,10 +30,15 @@ from raftkv.kv.image import (
 )
 from raftkv.kv.keyspace import BUCKET_COUNT, Bucket, Keyspace, bucket_of
 from raftkv.kv.store import STATE_HASH_BYTES, KvStore
+from raftkv.kv.values import Collection
 
 _META: Final = msgspec.msgpack.Decoder(ImageMeta)
 _SECTIONS: Final = msgspec.msgpack.Decoder(list[tuple[int, int, msgspec.Raw]])
 _STRINGS: Final = msgspec.msgpack.Decoder(dict[bytes, tuple[bytes, int, int, int, int]])
+_COLLECTIONS: Final = msgspec.msgpack.Decoder(
+    dict[bytes, tuple[tuple[int, list[Any]], int, int, int, int]]
+)
+_PARTS: Final = msgspec.msgpack.Decoder(dict[bytes, list[Any]])
 _END: Final = msgspec.msgpack.Decoder(tuple[int])
 
 
@@ -42,13 +49,15 @@ class ImageLoader:
         meta: What the image stands for; None before its first piece has come.
     """
 
-    __slots__ = ("_buffer", "_digest", "_ended", "_keyspace", "meta")
+    __slots__ = ("_buffer", "_digest", "_ended", "_keyspace", "_unfinished", "meta")
 
     def __init__(self) -> None:
         self._keyspace = Keyspace()
         self._digest = blake2b(digest_size=IMAGE_HASH_BYTES)
         self._buffer = bytearray()
         self._ended = False
+        # A collection of which parts are missing: bucket, type code, key, size, entry.
+        self._unfinished: tuple[int, int, bytes, int, tuple[Any, ...]] | None = None
         self.meta: ImageMeta | None = None
 
     @property
@@ -105,12 +114,13 @@ class ImageLoader:
                 self._take_keys(body)
             elif kind == PIECE_END:
                 (entry_count,) = _END.decode(body)
+                self._expect_whole()
                 if entry_count != self._keyspace.entry_count():
                     raise ProtocolError("the image holds another number of keys than it says")
                 self._ended = True
             else:
                 raise ProtocolError(f"piece kind {kind} is not known to this version")
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        except (msgspec.DecodeError, UnicodeDecodeError, TypeError, ValueError) as error:
             raise ProtocolError(f"a piece of the image is not readable: {error}") from error
 
     def _take_meta(self, meta: ImageMeta) -> None:
@@ -122,9 +132,47 @@ class ImageLoader:
 
     def _take_keys(self, body: memoryview) -> None:
         for number, type_code, content in _SECTIONS.decode(body):
-            if type_code != TYPE_STRING or not 0 <= number < BUCKET_COUNT:
-                raise ProtocolError(f"type {type_code} or bucket {number} is not known")
-            self._take_section(number, _STRINGS.decode(content))
+            if not 0 <= number < BUCKET_COUNT:
+                raise ProtocolError(f"bucket {number} is not known")
+            if type_code == TYPE_STRING:
+                self._expect_whole()
+                self._take_section(number, _STRINGS.decode(content))
+            elif type_code in COLLECTIONS:
+                self._expect_whole()
+                for key, (first, *rest) in _COLLECTIONS.decode(content).items():
+                    self._unfinished = (number, type_code, key, first[0], (None, *rest))
+                    self._add_part(COLLECTIONS[type_code].empty(), first[1])
+            elif self._unfinished and type_code - CONTINUED == self._unfinished[1]:
+                self._go_on(number, _PARTS.decode(content))
+            else:
+                raise ProtocolError(f"type {type_code} is not known to this version, or lost")
+
+    def _expect_whole(self) -> None:
+        if self._unfinished is not None:
+            raise ProtocolError("a collection of the image ends too early")
+
+    def _go_on(self, number: int, content: dict[bytes, list[Any]]) -> None:
+        """Take further parts of the unfinished collection."""
+        for key, part in content.items():
+            if self._unfinished is None:
+                raise ProtocolError("a part of the image belongs to no collection")
+            expected_number, _, expected_key, _, (value, *_) = self._unfinished
+            if (number, key) != (expected_number, expected_key):
+                raise ProtocolError("a part of the image belongs to another collection")
+            self._add_part(value, part)
+
+    def _add_part(self, value: Collection, part: list[Any]) -> None:
+        """Extend the unfinished collection; store it once it is whole."""
+        assert self._unfinished is not None
+        number, type_code, key, size, (_, *rest) = self._unfinished
+        value = value.extended(part)
+        if not part or value.size > size:
+            raise ProtocolError("a collection of the image has another size than it says")
+        if value.size == size:
+            self._unfinished = None
+            self._take_section(number, {key: (value, *rest)})
+        else:
+            self._unfinished = (number, type_code, key, size, (value, *rest))
 
     def _take_section(self, number: int, entries: Bucket) -> None:
         keyspace = self._keyspace

@@ -30,8 +30,10 @@ BUCKET_MASK: Final = BUCKET_COUNT - 1
 # Limit: dropping this many entries takes one to two milliseconds.
 FREE_SLICE_KEYS: Final = 4096
 FREE_SLICE_DEADLINES: Final = 1024
+# Limit: a value with more elements than this is freed by `free_slice`.
+_FREED_AT_ONCE: Final = 64
 
-Value: TypeAlias = Any  # bytes for a string; other types of key are other Python types
+Value: TypeAlias = Any  # bytes for a string, else a `values.Collection`; immutable
 # (value, deadline in ms of log time or 0, create revision, modify revision, version)
 Entry: TypeAlias = tuple[Value, int, int, int, int]
 Bucket: TypeAlias = dict[bytes, Entry]
@@ -102,7 +104,9 @@ class Keyspace:
         copied_bytes: Bytes of values copied into results since the batch, or the
             run of reads, began.
         undo: Changes of the command being executed, oldest first.
+        random_state: What the next choice of a write starts from.
         garbage: What flushes left behind, freed by `free_slice`.
+        husks: Parts of large values that are gone, freed by `free_slice`.
         views: The open ones.
     """
 
@@ -112,9 +116,11 @@ class Keyspace:
         "deadlines",
         "expired",
         "garbage",
+        "husks",
         "lease_time_ms",
         "log_time_ms",
         "orders",
+        "random_state",
         "revision",
         "undo",
         "views",
@@ -130,7 +136,9 @@ class Keyspace:
         self.expired: list[bytes] = []
         self.copied_bytes = 0
         self.undo: list[_Undo] = []
+        self.random_state = 0
         self.garbage: list[tuple[list[Bucket], Deadlines]] = []
+        self.husks: list[Any] = []
         self.views: list[View] = []
 
     # ------------------------------------------------------------ reading
@@ -168,7 +176,9 @@ class Keyspace:
             return None
         return entry
 
-    def put(self, key: bytes, value: Value, deadline_ms: int, revision: int) -> None:
+    def put(
+        self, key: bytes, value: Value, deadline_ms: int, revision: int, *, shares: bool = False
+    ) -> None:
         """Create or replace a key.
 
         Call `find_for_write` before: a dead key is not to be replaced, but removed first.
@@ -178,6 +188,7 @@ class Keyspace:
             value: Immutable.
             deadline_ms: Log time at which the key is dead, or 0 for never.
             revision: Of the command; the caller stores it as `revision` when done.
+            shares: The new value shares its parts with the old one.
         """
         number = crc_hqx(key, 0) >> SLOT_SHIFT & BUCKET_MASK
         bucket = self.buckets[number]
@@ -193,15 +204,17 @@ class Keyspace:
                 self.deadlines.add((deadline_ms, key))
         else:
             bucket[key] = (value, deadline_ms, old[2], revision, old[4] + 1)
+            if not shares and type(old[0]) is not bytes and old[0] is not value:
+                self._discard(old[0])
             if old[1] != deadline_ms:
                 if old[1]:
                     self.deadlines.remove((old[1], key))
                 if deadline_ms:
                     self.deadlines.add((deadline_ms, key))
 
-    def remove(self, key: bytes) -> None:
-        """Remove a key that exists."""
-        self._remove(key, expired=False)
+    def remove(self, key: bytes, *, keeps_value: bool = False) -> None:
+        """Remove a key that exists; `keeps_value` if its value goes to another key."""
+        self._remove(key, expired=False, keeps_value=keeps_value)
 
     def flush(self) -> int:
         """Remove every key at once; what they occupied is freed by `free_slice`.
@@ -240,7 +253,7 @@ class Keyspace:
         self._remove(key, expired=True)
         self.expired.append(key)
 
-    def _remove(self, key: bytes, *, expired: bool) -> None:
+    def _remove(self, key: bytes, *, expired: bool, keeps_value: bool = False) -> None:
         number = crc_hqx(key, 0) >> SLOT_SHIFT & BUCKET_MASK
         bucket = self.buckets[number]
         old = bucket[key]
@@ -248,10 +261,17 @@ class Keyspace:
             self.note(number, key, old)
         self.undo.append((key, old, expired))
         del bucket[key]
+        if type(old[0]) is not bytes and not keeps_value:
+            self._discard(old[0])
         if old[1]:
             self.deadlines.remove((old[1], key))
         if self.orders:
             self.orders.pop(number, None)
+
+    def _discard(self, value: Value) -> None:
+        """Take charge of the parts of a collection that is gone, unless they are few."""
+        if value.size > _FREED_AT_ONCE:
+            self.husks += value.roots()
 
     def roll_back(self, revision: int) -> None:
         """Take back all changes noted in `undo`; the revision becomes `revision`."""
@@ -294,15 +314,38 @@ class Keyspace:
         Returns:
             True while there is more to free.
         """
-        freed = 0
+        freed = self._free_husks()
         while self.garbage and freed < FREE_SLICE_KEYS:
             buckets, deadlines = self.garbage[-1]
             if buckets:
-                freed += 1 + len(buckets.pop())
+                bucket = buckets.pop()
+                freed += 1 + len(bucket)
+                for entry in bucket.values():
+                    if type(entry[0]) is not bytes:
+                        self.husks += entry[0].roots()
+                del bucket
+                freed = self._free_husks(freed)
             elif deadlines:
                 for _ in repeat(None, min(FREE_SLICE_DEADLINES, len(deadlines))):
                     deadlines.pop()
                 break
             else:
                 self.garbage.pop()
-        return bool(self.garbage)
+        return bool(self.garbage) or (bool(self.husks) and not self.views)
+
+    def _free_husks(self, freed: int = 0) -> int:
+        """Free parts of values, branches before their children; return what was freed in all.
+
+        While a view may still hold such a value, letting go of it here frees nothing.
+        """
+        husks = self.husks
+        while husks and freed < FREE_SLICE_KEYS and not self.views:
+            part = husks.pop()
+            children = getattr(part, "children", None)
+            if children is None:
+                freed += 1 + len(part)
+            else:
+                husks += children
+                freed += len(children)
+            del part, children
+        return freed

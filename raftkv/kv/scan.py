@@ -19,6 +19,7 @@ from collections.abc import Callable, Generator
 from typing import Final, TypeAlias
 from zlib import crc32
 
+from raftkv.kv.chance import next_random
 from raftkv.kv.commands import OK, Command, Opcode
 from raftkv.kv.generic import type_name
 from raftkv.kv.keyspace import BUCKET_COUNT, SLOT_SHIFT, Keyspace
@@ -40,7 +41,6 @@ SLICE_KEYS: Final = 1024
 # A cursor has 42 bits, so that clients which keep it as a float lose nothing.
 _HASH_BITS: Final = 32
 _HASH_MASK: Final = (1 << _HASH_BITS) - 1
-_MASK_64: Final = 2**64 - 1
 _RANDOM_TRIES: Final = 100
 
 
@@ -152,7 +152,7 @@ def random_key(keyspace: Keyspace, command: Command) -> object:
     if not keyspace.key_count():
         return None
     for _ in range(_RANDOM_TRIES):
-        state, chosen = _next_random(state)
+        state, chosen = next_random(state)
         key = _key_at(keyspace, chosen % total)
         if keyspace.find(key) is not None:
             return key
@@ -171,14 +171,6 @@ def _key_at(keyspace: Keyspace, position: int) -> bytes:
             return _order_of(keyspace, number)[1][position]
         position -= len(bucket)
     raise AssertionError("there are fewer keys than counted")
-
-
-def _next_random(state: int) -> tuple[int, int]:
-    """Advance the generator SplitMix64 (Steele, Lea and Flood, 2014)."""
-    state = (state + 0x9E3779B97F4A7C15) & _MASK_64
-    mixed = ((state ^ state >> 30) * 0xBF58476D1CE4E5B9) & _MASK_64
-    mixed = ((mixed ^ mixed >> 27) * 0x94D049BB133111EB) & _MASK_64
-    return state, mixed ^ mixed >> 31
 
 
 def dbsize(keyspace: Keyspace, _command: Command) -> object:

@@ -6,10 +6,10 @@ alone - no clock, no chance, no dependence on the process - so that equal logs
 give equal hashes on every node and for every way of getting there (applied,
 restored from an image, both).
 
-It binds opcodes to the handlers of `strings`, `generic`, `expiry` and `scan`,
-undoes a command that fails unexpectedly, and hands out images. It does not know
-sockets, disks or the consensus that feeds it. Called by the replica, from the
-one thread that owns the state.
+It binds opcodes to the handlers of all `families`, undoes a command that fails
+unexpectedly, and hands out images. It does not know sockets, disks or the
+consensus that feeds it. Called by the replica, from the one thread that owns
+the state.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from typing import Any, Final, NamedTuple
 import msgspec
 
 from raftkv.errors import CommandError, ProtocolError
-from raftkv.kv import expiry, generic, scan, strings
+from raftkv.kv import scan
 from raftkv.kv.codec import decode_batch
 from raftkv.kv.commands import (
     INTERNAL_ERROR,
@@ -32,6 +32,7 @@ from raftkv.kv.commands import (
     ErrorReply,
     Opcode,
 )
+from raftkv.kv.families import HANDLERS
 from raftkv.kv.image import Image, ImageMeta
 from raftkv.kv.keyspace import Keyspace
 from raftkv.kv.strings import Handler
@@ -57,6 +58,8 @@ HASHED_VALUE_BYTES: Final = 256
 _HASH_PREFIX: Final = struct.Struct("<QQQQI")
 _SKIP_PREFIX: Final = struct.Struct("<Q4s")
 _RESULTS: Final = msgspec.msgpack.Encoder()
+# Types of results of which the hash takes all.
+_SMALL_RESULTS: Final = frozenset((int, float, str, type(None), ErrorReply))
 
 # An error of the machine says nothing about the command: the node stops.
 _MACHINE_ERRORS: Final = (MemoryError, OSError, RecursionError, ProtocolError)
@@ -92,9 +95,7 @@ def _run_sliced(opcode: Opcode) -> Handler:
 
 
 _HANDLERS: Final[dict[int, Handler]] = {
-    int(opcode): handler
-    for family in (strings.HANDLERS, generic.HANDLERS, expiry.HANDLERS, scan.HANDLERS)
-    for opcode, handler in family.items()
+    int(opcode): handler for opcode, handler in HANDLERS.items()
 } | {int(opcode): _run_sliced(opcode) for opcode in SLICED_OPCODES}
 
 
@@ -181,8 +182,8 @@ class KvStore:
             payload: What `encode_batch` returned.
 
         Returns:
-            One result a command: None, int, bytes, str (a simple string), list,
-            or `ErrorReply`.
+            One result a command: None, int, float, bytes, str (a simple string), list
+            or one of its kinds in `types`, or `ErrorReply`.
 
         Raises:
             ProtocolError: The payload or an opcode is not known; the node must stop.
@@ -198,6 +199,7 @@ class KvStore:
             keyspace.lease_time_ms = batch.lease_time_ms
         self._failed = True
         keyspace.copied_bytes = 0
+        keyspace.random_state = batch.seed
         keyspace.expire_due(EXPIRE_SLICE_KEYS + len(batch.commands))
         results = self._run(index, batch.commands)
         self._seal(index, payload, results)
@@ -375,14 +377,13 @@ def _outline(results: list[Any]) -> list[Any]:
 
     The value itself came from a payload, and is in an earlier hash as a whole.
     """
-    kinds = set(map(type, results))
-    if bytes not in kinds and list not in kinds:
+    if _SMALL_RESULTS.issuperset(map(type, results)):
         return results
     return [
         (len(one), one[:HASHED_VALUE_BYTES], one[-HASHED_VALUE_BYTES:])
         if type(one) is bytes and len(one) > 2 * HASHED_VALUE_BYTES
         else _outline(one)
-        if type(one) is list
+        if isinstance(one, list)
         else one
         for one in results
     ]

@@ -89,7 +89,7 @@ def set_plain(keyspace: Keyspace, command: Command) -> object:
         bucket[key] = (value, 0, revision, revision, 1)
         if keyspace.orders:
             keyspace.orders.pop(number, None)
-    elif old[1]:
+    elif old[1] or old[0].__class__ is not bytes:
         keyspace.find_for_write(key)
         _put(keyspace, key, value, 0)
     else:
@@ -282,19 +282,26 @@ def incrbyfloat(keyspace: Keyspace, command: Command) -> object:
     _, key, increment_text = command
     entry = keyspace.find_for_write(key)
     before = string_of(entry)
-    if before is None:
-        before = b"0"
-    if is_infinite(before):
-        raise CommandError(INFINITE_SUM)
-    number, increment = parse_float(before), parse_float(increment_text)
-    if number is None or increment is None:
-        raise CommandError(NOT_A_FLOAT)
-    total = add_floats(number, increment)
-    if total is None:
-        raise CommandError(INFINITE_SUM)
-    value = format_float(total)
+    value = increased(b"0" if before is None else before, increment_text)
     _put(keyspace, key, value, 0 if entry is None else entry[1])
     return value
+
+
+def increased(text: bytes, increment_text: bytes) -> bytes:
+    """Add two decimal numbers as Redis does.
+
+    Raises:
+        CommandError: One is not a number, or the sum is infinite.
+    """
+    numbers = [parse_float(text), parse_float(increment_text)]
+    for number, read in zip(numbers, (text, increment_text), strict=True):
+        if number is None and not is_infinite(read):
+            raise CommandError(NOT_A_FLOAT)
+    first, second = numbers
+    total = None if first is None or second is None else add_floats(first, second)
+    if total is None:
+        raise CommandError(INFINITE_SUM)
+    return format_float(total)
 
 
 def _put(keyspace: Keyspace, key: bytes, value: bytes, deadline_ms: int) -> None:

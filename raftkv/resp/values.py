@@ -2,9 +2,10 @@
 
 The values are those of the store and of the server's own commands: None, int,
 bytes (bulk string), str (simple string, one line), float, bool, list or tuple,
-dict, set or frozenset, `Verbatim`, `Push`, `NULL_ARRAY`, and anything with a
-`message` attribute (an error, whole text with its code word). RESP2 has no word
-for most of them; they degrade as in Redis (a map becomes a flat array, ...).
+the kinds of list in `types`, dict, set or frozenset, `Verbatim`, `Push`,
+`NULL_ARRAY`, and anything with a `message` attribute (an error, whole text with
+its code word). RESP2 has no word for most of them; they degrade as in Redis (a
+map becomes a flat array, ...).
 
 A large bulk string is appended as it is, between its header and its line end,
 so that it is not copied here. Pure. Callers: server.pipeline, client.protocol.
@@ -13,6 +14,8 @@ so that it is not copied here. Pure. Callers: server.pipeline, client.protocol.
 from __future__ import annotations
 
 from collections.abc import Sequence
+
+from raftkv.types import Couples, Members, NoList, Pairs
 
 # From here on a bulk string is passed on without a copy. Low enough that a request
 # which repeats one key as often as it may (MGET) cannot make gigabytes of copies.
@@ -100,10 +103,8 @@ def encode_into(value: object, protocol: int, parts: list[bytes]) -> None:
         parts.append(b"+%b\r\n" % value.encode("utf-8", "surrogateescape"))
     elif value.__class__ is int:
         parts.append(b":%d\r\n" % value)
-    elif isinstance(value, (list, tuple)) and not isinstance(value, Push):
-        parts.append(b"*%d\r\n" % len(value))
-        for element in value:
-            encode_into(element, protocol, parts)
+    elif value.__class__ is list or value.__class__ is tuple:
+        _encode_elements(b"*%d\r\n" % len(value), value, protocol, parts)
     else:
         _encode_rare_into(value, protocol, parts)
 
@@ -113,6 +114,19 @@ def encode(value: object, protocol: int) -> bytes:
     parts: list[bytes] = []
     encode_into(value, protocol, parts)
     return b"".join(parts)
+
+
+def _encode_elements(
+    header: bytes, elements: Sequence[object], protocol: int, parts: list[bytes]
+) -> None:
+    append = parts.append
+    append(header)
+    for element in elements:
+        # The elements of large collections are told without a call.
+        if element.__class__ is bytes and len(element) < LARGE_BYTES:
+            append(b"$%d\r\n%b\r\n" % (len(element), element))
+        else:
+            encode_into(element, protocol, parts)
 
 
 def _encode_bulk_into(value: bytes, parts: list[bytes]) -> None:
@@ -125,7 +139,9 @@ def _encode_bulk_into(value: bytes, parts: list[bytes]) -> None:
 
 def _encode_rare_into(value: object, protocol: int, parts: list[bytes]) -> None:
     resp3 = protocol == 3
-    if isinstance(value, dict):
+    if isinstance(value, (list, tuple)):
+        _encode_list_into(value, resp3, parts)
+    elif isinstance(value, dict):
         parts.append(b"%%%d\r\n" % len(value) if resp3 else b"*%d\r\n" % (2 * len(value)))
         for key, element in value.items():
             encode_into(key, protocol, parts)
@@ -142,9 +158,8 @@ def _encode_rare_into(value: object, protocol: int, parts: list[bytes]) -> None:
             _encode_bulk_into(bytes(value), parts)
     elif isinstance(value, _NullArray):
         parts.append(NULL_3 if resp3 else b"*-1\r\n")
-    elif isinstance(value, (Push, set, frozenset)):
-        mark = b"*" if not resp3 else b">" if isinstance(value, Push) else b"~"
-        parts.append(b"%b%d\r\n" % (mark, len(value)))
+    elif isinstance(value, (set, frozenset)):
+        parts.append(b"%b%d\r\n" % (b"~" if resp3 else b"*", len(value)))
         for element in value:
             encode_into(element, protocol, parts)
     elif isinstance(message := getattr(value, "message", None), str):
@@ -153,12 +168,28 @@ def _encode_rare_into(value: object, protocol: int, parts: list[bytes]) -> None:
         raise TypeError(f"no encoding for {type(value).__name__}")
 
 
+def _encode_list_into(value: Sequence[object], resp3: bool, parts: list[bytes]) -> None:
+    """Append a list of a kind that RESP3 tells apart."""
+    protocol, size = (3 if resp3 else 2), len(value)
+    if isinstance(value, NoList):
+        parts.append(NULL_3 if resp3 else b"*-1\r\n")
+    elif resp3 and isinstance(value, Pairs):
+        _encode_elements(b"%%%d\r\n" % (size // 2), value, protocol, parts)
+    elif resp3 and isinstance(value, Couples):
+        parts.append(b"*%d\r\n" % (size // 2))
+        for position in range(0, size, 2):
+            _encode_elements(b"*2\r\n", value[position : position + 2], protocol, parts)
+    else:
+        mark = b"*"
+        if resp3 and isinstance(value, (Push, Members)):
+            mark = b">" if isinstance(value, Push) else b"~"
+        _encode_elements(b"%b%d\r\n" % (mark, size), value, protocol, parts)
+
+
 def _format_float(value: float) -> bytes:
-    """Shortest text that reads back the same; whole numbers without a fraction, as Redis."""
+    """All digits that a double has, as Redis 7 writes it."""
     if value != value:
         return b"nan"
     if value in (float("inf"), float("-inf")):
         return b"inf" if value > 0 else b"-inf"
-    if value.is_integer() and abs(value) < 1e17:
-        return b"%d" % int(value)
-    return repr(value).encode()
+    return b"%.17g" % value

@@ -1,7 +1,8 @@
 """All commands of this version, put together: the one place that knows every family.
 
-To add a family: its rows in command_data, its parsers or handlers in a module
-`handlers_<family>`, and its name here. A test lists what was forgotten.
+To add a family: its rows in command_data or command_collections, its parsers or
+handlers in a module `handlers_<family>`, and its name here. A test lists what was
+forgotten.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from raftkv.server import (
     handlers_config,
     handlers_connection,
     handlers_generic,
+    handlers_hashes,
     handlers_info,
     handlers_raft,
     handlers_sentinel,
@@ -20,7 +22,11 @@ from raftkv.server import (
 )
 from raftkv.server.command_table import CommandTable, Handler, Parser
 
-PARSERS: dict[bytes, Parser] = {**handlers_strings.PARSERS, **handlers_generic.PARSERS}
+PARSERS: dict[bytes, Parser] = {
+    **handlers_strings.PARSERS,
+    **handlers_generic.PARSERS,
+    **handlers_hashes.PARSERS,
+}
 
 HANDLERS: dict[str, Handler] = {
     **handlers_connection.HANDLERS,

@@ -17,6 +17,7 @@ from typing import Any
 
 from raftkv.config import Limits
 from raftkv.errors import CommandError
+from raftkv.server.command_collections import COLLECTION_COMMANDS
 from raftkv.server.command_data import DATA_COMMANDS, OWN_COMMANDS
 from raftkv.server.ports import Command
 
@@ -64,6 +65,7 @@ class CommandSpec:
         first_key: Position of the first key, 0 without keys.
         last_key: Position of the last key; -1 is the last word.
         key_step: Distance between keys.
+        key_count_at: Position of the word that says how many keys follow it, or 0.
         parse: For the store's commands: words -> command.
         handle: For local ones: does it and returns the reply.
         calls, rejected: Counters for INFO commandstats: carried out, and refused
@@ -79,6 +81,7 @@ class CommandSpec:
         "group",
         "handle",
         "high",
+        "key_count_at",
         "key_flags",
         "key_step",
         "kind",
@@ -104,6 +107,7 @@ class CommandSpec:
         self.high = self.low if self.arity > 0 else _ARGUMENTS_MAX
         self.flags = tuple(flags.split())
         self.first_key, self.last_key, self.key_step = map(int, keys.split())
+        self.key_count_at = self.first_key + 1 if "movablekeys" in self.flags else 0
         self.group = group
         self.since = since
         self.complexity = complexity
@@ -114,11 +118,26 @@ class CommandSpec:
         self.calls = self.rejected = 0
 
     def keys(self, arguments: list[bytes]) -> list[bytes]:
-        """Return the keys among the words of a request, in order."""
+        """Return the keys among the words of a request, in order.
+
+        Raises:
+            CommandError: The request does not say how many keys it has.
+        """
+        if self.key_count_at:
+            return self._counted_keys(arguments)
         if not self.first_key:
             return []
         last = self.last_key if self.last_key >= 0 else len(arguments) + self.last_key
         return arguments[self.first_key : last + 1 : self.key_step]
+
+    def _counted_keys(self, arguments: list[bytes]) -> list[bytes]:
+        position = self.key_count_at + 1
+        fixed = arguments[self.first_key : self.first_key + 1] if self.first_key else []
+        words = arguments[position - 1 : position]
+        count = int(words[0]) if words and words[0].isdigit() and len(words[0]) < 10 else 0
+        if not 0 < count <= len(arguments) - position:
+            raise CommandError("ERR Invalid arguments specified for command")
+        return fixed + arguments[position : position + count]
 
     def refuse_arity(self) -> CommandError:
         """Return Redis' error for a wrong number of words."""
@@ -171,7 +190,7 @@ class CommandTable:
         """
         self.by_word: dict[bytes, CommandSpec] = {}
         self.top: list[CommandSpec] = []
-        for spec in _containers_first(DATA_COMMANDS):
+        for spec in _containers_first(DATA_COMMANDS.rstrip() + COLLECTION_COMMANDS):
             parser = parsers.get(spec.name.split("|")[0].upper().encode())
             if parser is not None:
                 spec.parse = parser

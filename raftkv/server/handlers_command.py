@@ -28,6 +28,14 @@ GETKEYS <full-command>
 HELP
     Print this help."""
 
+_GROUP_CATEGORIES = {
+    "string": "@string",
+    "hash": "@hash",
+    "list": "@list",
+    "set": "@set",
+    "sorted-set": "@sortedset",
+    "bitmap": "@bitmap",
+}
 _KEYSPACE_GROUPS = ("generic", "server")
 _DANGEROUS = frozenset(("keys", "flushall", "flushdb", "info"))
 
@@ -36,8 +44,8 @@ def categories(spec: CommandSpec) -> list[str]:
     """Return the categories of Redis' access control, for clients that look at them."""
     names = []
     is_data = spec.key_flags or {"write", "readonly"} & set(spec.flags)
-    if spec.group == "string":
-        names.append("@string")
+    if spec.group in _GROUP_CATEGORIES:
+        names.append(_GROUP_CATEGORIES[spec.group])
     elif is_data and spec.group in _KEYSPACE_GROUPS:
         names.append("@keyspace")
     elif spec.group == "connection" or spec.name.startswith("command"):
@@ -52,22 +60,27 @@ def categories(spec: CommandSpec) -> list[str]:
 
 
 def _key_specs(spec: CommandSpec) -> list[object]:
-    if not spec.first_key:
-        return []
-    last = spec.last_key if spec.last_key < 0 else spec.last_key - spec.first_key
-    return [
-        {
-            b"flags": frozenset(spec.key_flags),
-            b"begin_search": {
-                b"type": b"index",
-                b"spec": {b"index": spec.first_key},
-            },
-            b"find_keys": {
-                b"type": b"range",
-                b"spec": {b"lastkey": last, b"keystep": spec.key_step, b"limit": 0},
-            },
-        }
-    ]
+    specs: list[object] = []
+    if spec.first_key:
+        last = spec.last_key if spec.last_key < 0 else spec.last_key - spec.first_key
+        found: dict[bytes, object] = {b"lastkey": last, b"keystep": spec.key_step, b"limit": 0}
+        specs.append(_key_spec(spec.key_flags, spec.first_key, b"range", found))
+    if spec.key_count_at:
+        # The keys behind the one that is stored to are only read.
+        flags = ("RO", "access") if specs else spec.key_flags
+        counted: dict[bytes, object] = {b"keynumidx": 0, b"firstkey": 1, b"keystep": 1}
+        specs.append(_key_spec(flags, spec.key_count_at, b"keynum", counted))
+    return specs
+
+
+def _key_spec(
+    flags: tuple[str, ...], first: int, kind: bytes, found: dict[bytes, object]
+) -> dict[bytes, object]:
+    return {
+        b"flags": frozenset(flags),
+        b"begin_search": {b"type": b"index", b"spec": {b"index": first}},
+        b"find_keys": {b"type": kind, b"spec": found},
+    }
 
 
 def describe(spec: CommandSpec) -> list[object]:
@@ -144,7 +157,7 @@ def handle_getkeys(connection: ClientConnection, arguments: list[bytes]) -> obje
     spec = connection.service.table.find(words)
     if spec is None or (spec.subcommands and len(words) > 1):
         raise CommandError("ERR Invalid command specified")
-    if not spec.first_key:
+    if not spec.first_key and not spec.key_count_at:
         raise CommandError("ERR The command has no key arguments")
     if not spec.low <= len(words) <= spec.high:
         raise CommandError("ERR Invalid number of arguments specified for command")

@@ -129,7 +129,7 @@ def _expire_flags(options: list[bytes]) -> int:
         try:
             flags |= ExpireFlag[option.upper().decode()]
         except (KeyError, UnicodeDecodeError):
-            text = option.decode(errors="replace")
+            text = option.split(b"\0", 1)[0].decode(errors="surrogateescape")
             raise CommandError(f"ERR Unsupported option {text}") from None
     others = ExpireFlag.XX | ExpireFlag.GT | ExpireFlag.LT
     if flags & ExpireFlag.NX and flags & others:
@@ -146,7 +146,7 @@ def parse_pattern(arguments: list[bytes], _limits: Limits) -> Command:
 
 def parse_scan(arguments: list[bytes], _limits: Limits) -> Command:
     """SCAN cursor [MATCH pattern] [COUNT count] [TYPE type]"""
-    cursor = _parse_cursor(arguments[1])
+    cursor = parse_cursor(arguments[1])
     pattern: bytes | None = None
     wanted_type: bytes | None = None
     limit = SCAN_COUNT_DEFAULT
@@ -168,7 +168,7 @@ def parse_scan(arguments: list[bytes], _limits: Limits) -> Command:
     return (int(Opcode.SCAN), cursor, pattern, limit, wanted_type)
 
 
-def _parse_cursor(text: bytes) -> int:
+def parse_cursor(text: bytes) -> int:
     """Read a cursor as strtoul() does; a negative one wraps around."""
     if _CURSOR.fullmatch(text) is None:
         raise CommandError(INVALID_CURSOR)

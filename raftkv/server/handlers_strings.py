@@ -18,8 +18,8 @@ from typing import Final, NamedTuple, TypeAlias
 from raftkv.config import Limits
 from raftkv.errors import CommandError
 from raftkv.kv.commands import Command, GetexFlag, Opcode, SetFlag
-from raftkv.kv.numbers import INT64_MAX, INT64_MIN, is_infinite, parse_float, parse_integer
-from raftkv.kv.strings import INFINITE_SUM, NOT_A_FLOAT, NOT_AN_INTEGER, STRING_TOO_LONG
+from raftkv.kv.numbers import INT64_MAX, INT64_MIN, parse_integer
+from raftkv.kv.strings import NOT_AN_INTEGER, STRING_TOO_LONG
 
 Parser: TypeAlias = Callable[[list[bytes], Limits], Command]
 
@@ -286,13 +286,10 @@ def parse_decrby(arguments: list[bytes], limits: Limits) -> Command:
 
 
 def parse_incrbyfloat(arguments: list[bytes], limits: Limits) -> Command:
-    """INCRBYFLOAT key increment"""
+    """INCRBYFLOAT key increment; the increment counts only behind the type and value of the key."""
     _, key, increment = arguments
     check_key(key, limits)
-    if is_infinite(increment):
-        raise CommandError(INFINITE_SUM)
-    if parse_float(increment) is None:
-        raise CommandError(NOT_A_FLOAT)
+    check_value(increment, limits)
     return (int(Opcode.INCRBYFLOAT), key, increment)
 
 

@@ -207,5 +207,6 @@ class RoutedPipeline(CommandPipeline):
 
 
 def _moved(spec: CommandSpec, arguments: list[bytes], leader: Member) -> bytes:
-    slot = key_slot(arguments[spec.first_key]) if spec.first_key else 0
+    position = spec.first_key or (spec.key_count_at and spec.key_count_at + 1)
+    slot = key_slot(arguments[position]) if position else 0
     return encode_error(f"MOVED {slot} {leader.client}")

@@ -1,8 +1,7 @@
 """A real redis-server to compare with, and the replies as both sides give them.
 
 Starts the server on a socket file in a fresh directory, so that no port is
-needed, and ends it by its process id. Replies of both sides become the same
-Python values: `Simple` and `Failed` keep apart what a client would tell apart.
+needed, and ends it by its process id.
 """
 
 from __future__ import annotations
@@ -13,32 +12,22 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
+
+from tests.differential.replies import Failed, Simple, read_reply
+
+__all__ = ["Failed", "RedisConnection", "Simple", "running_redis"]
 
 START_SECONDS_MAX = 20.0
 
 
-@dataclass(frozen=True)
-class Simple:
-    """A simple string such as OK."""
-
-    text: str
-
-
-@dataclass(frozen=True)
-class Failed:
-    """An error reply."""
-
-    text: str
-
-
 class RedisConnection:
-    """One connection in RESP2, one request at a time."""
+    """One connection, in RESP2 until it says HELLO 3."""
 
     def __init__(self, path: str) -> None:
+        self.path = path
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self._socket.settimeout(30)
         try:
@@ -55,25 +44,16 @@ class RedisConnection:
 
     def call(self, *arguments: bytes) -> Any:
         """Send one request and return its reply."""
-        parts = [b"*%d\r\n" % len(arguments)]
-        parts += [b"$%d\r\n%b\r\n" % (len(argument), argument) for argument in arguments]
-        self._socket.sendall(b"".join(parts))
-        return self._read()
+        return self.call_all([arguments])[0]
 
-    def _read(self) -> Any:
-        line = self._reader.readline()
-        kind, rest = line[:1], line[1:-2]
-        if kind == b"+":
-            return Simple(rest.decode())
-        if kind == b"-":
-            return Failed(rest.decode())
-        if kind == b":":
-            return int(rest)
-        if kind == b"$":
-            size = int(rest)
-            return None if size < 0 else self._reader.read(size + 2)[:-2]
-        assert kind == b"*", line
-        return [self._read() for _ in range(int(rest))]
+    def call_all(self, requests: Sequence[Sequence[bytes]]) -> list[Any]:
+        """Send requests in one piece and return their replies."""
+        parts = []
+        for arguments in requests:
+            parts.append(b"*%d\r\n" % len(arguments))
+            parts += [b"$%d\r\n%b\r\n" % (len(argument), argument) for argument in arguments]
+        self._socket.sendall(b"".join(parts))
+        return [read_reply(self._reader) for _ in requests]
 
 
 @contextlib.contextmanager

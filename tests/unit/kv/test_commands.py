@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from raftkv.kv import commands, expiry, generic, scan, strings
+from raftkv.kv import commands, expiry, families, generic, hashes, scan, strings
 from raftkv.kv.commands import Opcode
 
 # A number that appeared in a log once keeps its meaning. Rows are added, never changed.
@@ -16,6 +16,9 @@ NUMBERS = {
     "EXPIRE": 80, "PERSIST": 81, "TTL": 82, "PTTL": 83, "EXPIRETIME": 84, "PEXPIRETIME": 85,
     "KEYS": 100, "SCAN": 101, "RANDOMKEY": 102, "DBSIZE": 103, "FLUSH": 104,
     "COUNTKEYSINSLOT": 105,
+    "HSET": 120, "HDEL": 121, "HINCRBY": 122, "HINCRBYFLOAT": 123, "HGET": 124, "HMGET": 125,
+    "HGETALL": 126, "HKEYS": 127, "HVALS": 128, "HEXISTS": 129, "HLEN": 130, "HSTRLEN": 131,
+    "HSCAN": 132, "HRANDFIELD": 133,
 }  # fmt: skip
 
 
@@ -28,18 +31,14 @@ def test_flag_bits_never_change() -> None:
     assert [flag.value for flag in commands.ExpireFlag] == [1, 2, 4, 8]
     assert [flag.value for flag in commands.CopyFlag] == [1]
     assert [flag.value for flag in commands.GetexFlag] == [1]
+    assert [flag.value for flag in commands.HashFlag] == [1, 2]
 
 
 def test_every_opcode_has_exactly_one_handler() -> None:
-    families = (
-        strings.HANDLERS,
-        generic.HANDLERS,
-        expiry.HANDLERS,
-        scan.HANDLERS,
-        scan.SLICED_HANDLERS,
-    )
-    handled = [opcode for family in families for opcode in family]
-    assert sorted(handled) == sorted(Opcode)
+    modules = (strings, generic, expiry, scan, hashes)
+    handled = [opcode for module in modules for opcode in module.HANDLERS]
+    assert sorted(handled) == sorted(families.HANDLERS)
+    assert sorted([*handled, *scan.SLICED_HANDLERS]) == sorted(Opcode)
 
 
 def test_traits() -> None:

@@ -41,7 +41,9 @@ KEYSPACE_DERIVED = {
     "deadlines",  # from the entries
     "expired",  # empty between batches
     "garbage",  # memory to be freed
+    "husks",  # memory to be freed
     "orders",  # a cache
+    "random_state",  # begins again with each batch
     "undo",  # empty between batches
     "views",  # of this process
 }

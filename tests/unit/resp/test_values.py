@@ -21,6 +21,7 @@ from raftkv.resp.values import (
     encode_error,
     encode_results,
 )
+from raftkv.types import Couples, Members, NoList, Pairs
 
 CASES = [
     (None, b"$-1\r\n", b"_\r\n"),
@@ -35,6 +36,9 @@ CASES = [
     (True, b":1\r\n", b"#t\r\n"),
     (False, b":0\r\n", b"#f\r\n"),
     (1.5, b"$3\r\n1.5\r\n", b",1.5\r\n"),
+    (0.1, b"$19\r\n0.10000000000000001\r\n", b",0.10000000000000001\r\n"),
+    (1e21, b"$5\r\n1e+21\r\n", b",1e+21\r\n"),
+    (-0.0, b"$2\r\n-0\r\n", b",-0\r\n"),
     (3.0, b"$1\r\n3\r\n", b",3\r\n"),
     (float("inf"), b"$3\r\ninf\r\n", b",inf\r\n"),
     (float("-inf"), b"$4\r\n-inf\r\n", b",-inf\r\n"),
@@ -44,6 +48,10 @@ CASES = [
     ((b"a",), b"*1\r\n$1\r\na\r\n", b"*1\r\n$1\r\na\r\n"),
     ({b"a": 1}, b"*2\r\n$1\r\na\r\n:1\r\n", b"%1\r\n$1\r\na\r\n:1\r\n"),
     (frozenset((b"a",)), b"*1\r\n$1\r\na\r\n", b"~1\r\n$1\r\na\r\n"),
+    (Pairs([b"a", 1]), b"*2\r\n$1\r\na\r\n:1\r\n", b"%1\r\n$1\r\na\r\n:1\r\n"),
+    (Couples([b"a", 1]), b"*2\r\n$1\r\na\r\n:1\r\n", b"*1\r\n*2\r\n$1\r\na\r\n:1\r\n"),
+    (Members([b"a"]), b"*1\r\n$1\r\na\r\n", b"~1\r\n$1\r\na\r\n"),
+    (NoList(), b"*-1\r\n", b"_\r\n"),
     (Push([b"a"]), b"*1\r\n$1\r\na\r\n", b">1\r\n$1\r\na\r\n"),
     (Verbatim(b"hi"), b"$2\r\nhi\r\n", b"=6\r\ntxt:hi\r\n"),
     (ErrorReply("ERR no"), b"-ERR no\r\n", b"-ERR no\r\n"),

@@ -51,6 +51,7 @@ the command out:
 TITLES = {
     "string": "Strings",
     "generic": "Keys",
+    "hash": "Hashes",
     "server": "Server",
     "connection": "Connection",
     "cluster": "Cluster",

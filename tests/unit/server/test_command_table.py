@@ -55,6 +55,8 @@ REQUESTS = {
     "FLUSHDB": ["FLUSHDB"],
     "MEMORY|USAGE": ["MEMORY USAGE k"],
     "EXPIRE": ["EXPIRE k 5 NX"],
+    "HSET": ["HSET k f v", "HSET k f v g w"],
+    "HMSET": ["HMSET k f v"],
 }
 
 

@@ -112,7 +112,7 @@ def test_what_is_refused(line: str, message: str) -> None:
 def test_bytes_that_are_no_text_are_echoed_as_text() -> None:
     with pytest.raises(CommandError) as error:
         PARSERS[b"EXPIRE"]([b"expire", b"k", b"1", b"\xff"], LIMITS)
-    assert error.value.message == "ERR Unsupported option �"
+    assert error.value.message == "ERR Unsupported option \udcff"
     with pytest.raises(CommandError) as error:
         PARSERS[b"OBJECT"]([b"object", b"\xff" * 500], LIMITS)
     assert error.value.message == f"ERR unknown subcommand '{'�' * 128}'. Try OBJECT HELP."

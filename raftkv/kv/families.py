@@ -1,0 +1,28 @@
+"""All types of value and all commands: the one place that knows every family.
+
+To add a type: a module with its `Collection` and its handlers, and its name here.
+A test finds what is missing in the image, the codec, or the pages on formats.
+Used by `store` and `image_loader`.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from raftkv.kv import expiry, generic, hashes, scan, strings
+from raftkv.kv.commands import Opcode
+from raftkv.kv.strings import Handler
+from raftkv.kv.values import Collection
+
+# By type code, as in images.
+COLLECTIONS: Final[dict[int, type[Collection]]] = {
+    family.type_code: family for family in (hashes.Hash,)
+}
+
+HANDLERS: Final[dict[Opcode, Handler]] = {
+    **strings.HANDLERS,
+    **generic.HANDLERS,
+    **expiry.HANDLERS,
+    **scan.HANDLERS,
+    **hashes.HANDLERS,
+}

@@ -1,0 +1,139 @@
+"""How to draw each command: one line a command, by type of key.
+
+A test compares the names with the command table, so that none is forgotten.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from tests.differential.draw import PATTERNS, Draw, Words
+
+Maker = Callable[[Draw], Words]
+Catalog = dict[str, Maker]
+
+
+def fields(draw: Draw) -> Words:
+    return [word for field in draw.elements() for word in (field, draw.element())]
+
+
+def count_and(draw: Draw, option: bytes) -> Words:
+    """Return nothing, or a count and perhaps an option."""
+    if draw.chance(0.3):
+        return []
+    count = draw.pick([b"0", b"1", b"2", b"5", b"-1", b"-5", b"30"])
+    return [count if draw.chance(0.95) else draw.integer(), *draw.option(option)]
+
+
+def pages(draw: Draw) -> Words:
+    return draw.shuffled(
+        draw.option(b"MATCH", draw.pick(PATTERNS)), draw.option(b"COUNT", draw.count())
+    )
+
+
+def ttl(draw: Draw) -> bytes:
+    number = draw.random.randint(1_000_000, 100_000_000)
+    return b"%d" % number if draw.chance(0.9) else draw.pick([b"-1", b"0", b"abc"])
+
+
+def deadline(draw: Draw, unit: int = 1) -> bytes:
+    number = draw.random.randint(9_000_000_000, 90_000_000_000) * unit
+    return b"%d" % number if draw.chance(0.9) else draw.pick([b"1", b"-3", b""])
+
+
+def times(draw: Draw) -> list[Words]:
+    return [
+        [b"EX", ttl(draw)], [b"PX", ttl(draw)],
+        [b"EXAT", deadline(draw)], [b"PXAT", deadline(draw, 1000)],
+    ]  # fmt: skip
+
+
+def conditions(draw: Draw) -> Words:
+    return draw.one_of([b"NX"], [b"XX"], [b"GT"], [b"LT"]) + draw.one_of(
+        [b"GT"], [b"XX"], share=0.1
+    )
+
+
+STRINGS: Catalog = {
+    "set": lambda d: [
+        d.key("string"), d.element(),
+        *d.shuffled(d.one_of(*times(d), [b"KEEPTTL"]), d.one_of([b"NX"], [b"XX"], share=0.2),
+                    d.option(b"GET", share=0.2)),
+    ],
+    "get": lambda d: [d.key("string")],
+    "mget": lambda d: d.keys("string"),
+    "mset": lambda d: [word for key in d.keys("string") for word in (key, d.element())],
+    "msetnx": lambda d: [word for key in d.keys("string") for word in (key, d.element())],
+    "setnx": lambda d: [d.key("string"), d.element()],
+    "setex": lambda d: [d.key("string"), ttl(d), d.element()],
+    "psetex": lambda d: [d.key("string"), ttl(d), d.element()],
+    "getset": lambda d: [d.key("string"), d.element()],
+    "getdel": lambda d: [d.key("string")],
+    "getex": lambda d: [d.key("string"), *d.one_of(*times(d), [b"PERSIST"])],
+    "strlen": lambda d: [d.key("string")],
+    "append": lambda d: [d.key("string"), d.element()],
+    "getrange": lambda d: [d.key("string"), d.integer(), d.integer()],
+    "substr": lambda d: [d.key("string"), d.integer(), d.integer()],
+    "setrange": lambda d: [d.key("string"), d.pick([b"0", b"1", b"9", b"-1"]), d.element()],
+    "incr": lambda d: [d.key("string")],
+    "decr": lambda d: [d.key("string")],
+    "incrby": lambda d: [d.key("string"), d.integer()],
+    "decrby": lambda d: [d.key("string"), d.integer()],
+    "incrbyfloat": lambda d: [d.key("string"), d.decimal()],
+}  # fmt: skip
+
+GENERIC: Catalog = {
+    "del": lambda d: d.keys("any", 2),
+    "unlink": lambda d: [d.key("any")],
+    "exists": lambda d: d.keys("any"),
+    "touch": lambda d: d.keys("any"),
+    "type": lambda d: [d.key("any")],
+    "rename": lambda d: [d.key("any"), d.target()],
+    "renamenx": lambda d: [d.key("any"), d.target()],
+    "copy": lambda d: [
+        d.key("any"), d.target(), *d.shuffled(d.option(b"REPLACE"), d.option(b"DB", b"0"))
+    ],
+    "expire": lambda d: [d.key("any"), ttl(d), *conditions(d)],
+    "pexpire": lambda d: [d.key("any"), ttl(d), *conditions(d)],
+    "expireat": lambda d: [d.key("any"), deadline(d), *conditions(d)],
+    "pexpireat": lambda d: [d.key("any"), deadline(d, 1000), *conditions(d)],
+    "ttl": lambda d: [d.key("any")],
+    "pttl": lambda d: [d.key("any")],
+    "expiretime": lambda d: [d.key("any")],
+    "pexpiretime": lambda d: [d.key("any")],
+    "persist": lambda d: [d.key("any")],
+    "keys": lambda d: [d.pick(PATTERNS)],
+    "scan": lambda d: [b"0", *d.shuffled(
+        pages(d), d.option(b"TYPE", d.pick([b"string", b"hash", b"list", b"set", b"zset"])))],
+    "randomkey": lambda d: [],
+    "dbsize": lambda d: [],
+    "flushdb": lambda d: d.one_of([b"ASYNC"], [b"SYNC"], share=0.95),
+    "flushall": lambda d: d.one_of([b"ASYNC"], [b"SYNC"], share=0.95),
+    "object": lambda d: [
+        d.always_one_of(b"ENCODING", b"REFCOUNT", b"FREQ"), d.key("any")],
+    "memory": lambda d: [b"USAGE", d.key("any"), *d.option(b"SAMPLES", d.pick([b"0", b"3"]))],
+}  # fmt: skip
+
+HASHES: Catalog = {
+    "hset": lambda d: [d.key("hash"), *fields(d)],
+    "hmset": lambda d: [d.key("hash"), *fields(d)],
+    "hsetnx": lambda d: [d.key("hash"), d.element(), d.element()],
+    "hget": lambda d: [d.key("hash"), d.element()],
+    "hmget": lambda d: [d.key("hash"), *d.elements()],
+    "hgetall": lambda d: [d.key("hash")],
+    "hdel": lambda d: [d.key("hash"), *d.elements()],
+    "hexists": lambda d: [d.key("hash"), d.element()],
+    "hlen": lambda d: [d.key("hash")],
+    "hstrlen": lambda d: [d.key("hash"), d.element()],
+    "hkeys": lambda d: [d.key("hash")],
+    "hvals": lambda d: [d.key("hash")],
+    "hincrby": lambda d: [d.key("hash"), d.element(), d.integer()],
+    "hincrbyfloat": lambda d: [d.key("hash"), d.element(), d.decimal()],
+    "hrandfield": lambda d: [d.key("hash"), *count_and(d, b"WITHVALUES")],
+    "hscan": lambda d: [d.key("hash"), b"0", *pages(d)],
+}
+
+CATALOG: Catalog = {**STRINGS, **GENERIC, **HASHES}
+
+# How often a command is drawn, where not as often as the others.
+WEIGHTS = {"flushall": 0.17, "flushdb": 0.17, "del": 0.3, "unlink": 0.3, "mset": 0.5}

@@ -1,0 +1,23 @@
+"""A short form of `python -m tests.differential.run`, and that it knows every command."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.differential.catalog import CATALOG
+from tests.differential.run import both_protocols, compare
+from tests.unit.server.test_command_table import TABLE
+
+
+def test_every_command_of_the_store_is_drawn() -> None:
+    parsed = {spec.name.split("|")[0] for spec in TABLE.all() if hasattr(spec, "parse")}
+    assert parsed == set(CATALOG)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(3))
+def test_random_requests_get_the_replies_of_redis(redis_server: str, seed: int) -> None:
+    with both_protocols(redis_server) as sides:
+        outcome = compare(sides, 6000, seed)
+    assert outcome.hit_share >= 0.6
+    assert set(outcome.calls) == set(CATALOG)
