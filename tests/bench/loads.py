@@ -53,6 +53,7 @@ class Measurement:
     """One turn of one contender: requests a second, milliseconds.
 
     Attributes:
+        succeeded: Requests with a result, where the program counts them.
         details: Everything else that the load program told; the timeline among it.
     """
 
@@ -66,6 +67,7 @@ class Measurement:
     max_ms: float
     p99_9_ms: float | None = None
     failed: int = 0
+    succeeded: int = 0
     details: dict[str, Any] = field(default_factory=dict)
 
     def as_json(self) -> dict[str, Any]:
@@ -181,6 +183,7 @@ class Loader:
             contender.name, workload.name, number, rate=said["rate"],
             p50_ms=latency["p50"], p95_ms=latency["p95"], p99_ms=latency["p99"],
             p99_9_ms=latency["p99_9"], max_ms=latency["max"], failed=said["failed"],
+            succeeded=said["succeeded"],
             details={
                 name: said[name] for name in ("timeline", "stalls", "errors", "generator")
             },
@@ -218,6 +221,7 @@ def _from_said(
         contender.name, workload.name, number, rate=said["rate"],
         p50_ms=latency["p50"], p95_ms=latency["p95"], p99_ms=latency["p99"],
         p99_9_ms=latency["p99_9"], max_ms=latency["max"], failed=said["failed"],
+            succeeded=said["succeeded"],
         details={"timeline": said["timeline"]} if "timeline" in said else {},
     )  # fmt: skip
 
