@@ -208,6 +208,9 @@ class Recovery:
         point = self._read_segments(replay)
         self._decide(point, replay)
         self._settle(replay)
+        # A truncation in the oldest segment may have gone below where that began.
+        oldest = self._segments[0]
+        oldest.base_index = min(oldest.base_index, replay.evicted.base_index)
         return Recovered(
             segments=self._segments,
             digest=self._digest,

@@ -19,6 +19,7 @@ from raftkv.engine.messages import (
     VoteRequest,
     decode,
     encode,
+    entry_count,
 )
 from raftkv.engine.ready import KINDS
 from raftkv.errors import ProtocolError
@@ -95,3 +96,21 @@ def test_an_entry_of_a_kind_that_is_not_ours_is_refused(kind: int) -> None:
 def test_what_cannot_be_said_is_refused(body: bytes) -> None:
     with pytest.raises(ProtocolError):
         decode(body)
+
+
+@given(MESSAGES)
+def test_entries_are_never_counted_too_low(message: messages.Message) -> None:
+    body = encode(message)
+    count = len(message.entries) if isinstance(message, Append) else 0
+    assert entry_count(body) >= count
+
+
+@pytest.mark.parametrize("size", [1, 40, 5000])
+def test_entries_of_a_large_message_are_counted_exactly(size: int) -> None:
+    commands = [(7, b"\0" * size)] * 500
+    assert entry_count(encode(Append(7, 1, 1, 1, 1, False, commands))) == 500
+
+
+@given(st.binary(max_size=5000))
+def test_anything_can_be_counted(body: bytes) -> None:
+    assert 0 <= entry_count(body) <= len(body)

@@ -2,9 +2,24 @@
 
 from __future__ import annotations
 
+from hypothesis import given
+from hypothesis import strategies as st
+
+from raftkv.engine.messages import Append, encode
+from raftkv.engine.ready import (
+    EntryRecord,
+    HardStateRecord,
+    PeerMessage,
+    Proposal,
+    TruncateRecord,
+    WalRecord,
+)
 from raftkv.errors import DiskFailedError, DiskFullError
-from raftkv.replica.disk_space import RETRY_MS, DiskSpaceGuard
+from raftkv.replica.disk_space import RETRY_MS, DiskSpaceGuard, needed_bytes
+from raftkv.types import Index, NodeId, Term
 from tests.unit.replica.fakes import FakeClock, FakeObserver, StepWorker
+from tests.unit.storage.crashing_disk import CrashingDisk
+from tests.unit.storage.wal_steps import recover
 
 SEGMENT = 1000
 
@@ -92,3 +107,30 @@ def test_a_disk_that_fails_stops_the_node() -> None:
     one.guard.prepare()
     one.worker.run_all()
     assert [type(error) for error in one.failures] == [DiskFailedError]
+
+
+sizes = st.lists(
+    st.integers(0, 300) | st.integers(0, 5).map(lambda step: 4**step * 40), max_size=40
+)
+
+
+@given(appended=st.lists(sizes, max_size=4), proposed=sizes, copies=st.integers(1, 200))
+def test_what_a_step_writes_is_never_more_than_was_asked_for(
+    appended: list[list[int]], proposed: list[int], copies: int
+) -> None:
+    """Thousands of small entries cost more for their heads than for themselves."""
+    wal, _ = recover(CrashingDisk())
+    records: list[WalRecord] = [
+        HardStateRecord(Term(1 << 60), NodeId("n" * 63)),
+        TruncateRecord(Index(1)),
+    ]
+    inbox = []
+    for group in appended:
+        commands = [(1, bytes(1 + size)) for size in group] * copies
+        message = Append(1, 1, 1, 1, 1, False, commands)
+        inbox.append(PeerMessage(NodeId("B"), encode(message)))
+        records += [EntryRecord(Index(1), Term(1), command) for _, command in commands]
+    proposals = [Proposal(bytes(size), None) for size in proposed]
+    records += [EntryRecord(Index(1), Term(1), bytes(1 + size)) for size in proposed]
+    written = wal.frame_bytes(records)
+    assert written <= needed_bytes(inbox, proposals) <= 1.3 * written + 2 * 64 * 1024

@@ -10,13 +10,14 @@ sync, and the very last one after a kill.
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
+from raftkv.engine.evicted import memory_bytes
 from raftkv.engine.ready import (
     EntryRecord,
     HardStateRecord,
@@ -104,10 +105,28 @@ class WalMachine(RuleBasedStateMachine):
         self.open()
 
     def open(self) -> RecoveredLog:
+        budget = self.random.choice((0, 0, 1000, 3000, 1 << 30))
         self.wal, log = Wal.recover(
-            self.disk, segment_bytes=SEGMENT_BYTES, observer=EventList(), disk_id=DISK_ID
+            self.disk,
+            segment_bytes=SEGMENT_BYTES,
+            observer=EventList(),
+            disk_id=DISK_ID,
+            memory_bytes_max=budget,
         )
-        return log
+        assert log.evicted is not None
+        kept = memory_bytes(log.entries)
+        last = log.evicted.last_index
+        assert last <= max(log.commit_hint, log.base_index)
+        hint = min(log.commit_hint, self.wal.last_index)
+        assert kept <= budget or last >= hint
+        if last == log.base_index:
+            return log
+        # The rest is as good as in memory.
+        evicted = self.wal.read(Index(log.base_index + 1), Index(last), 1 << 30)
+        for _, index, term in evicted:
+            assert log.term_at(index) == term
+        assert log.evicted.base_term == log.base_term
+        return replace(log, entries=evicted + log.entries)
 
     # ------------------------------------------------------------- writing
 
