@@ -18,7 +18,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -154,7 +154,7 @@ class LocalCluster:
             f"{address} ({node.node_id})"
             for node in self.nodes
             for address in node.addresses
-            if not _is_free(address)
+            if not is_free(address)
         ]
         if taken:
             raise InUseError(
@@ -165,7 +165,7 @@ class LocalCluster:
     def taken_client_addresses(self) -> list[str]:
         """Return where clients would find somebody, with the node that belongs there."""
         return [
-            f"{node.client} ({node.node_id})" for node in self.nodes if not _is_free(node.client)
+            f"{node.client} ({node.node_id})" for node in self.nodes if not is_free(node.client)
         ]
 
     def start(self) -> None:
@@ -219,7 +219,7 @@ def _is_running(node: LocalNode, record: ProcessRecord) -> bool:
     return record.is_alive()
 
 
-def _is_free(address: str) -> bool:
+def is_free(address: str) -> bool:
     """Whether a node could listen there."""
     host, port = split_address(address)
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
@@ -234,20 +234,25 @@ def _is_free(address: str) -> bool:
     return True
 
 
-def _start_node(node: LocalNode, directory: Path) -> None:
-    environment = dict(os.environ)
+def node_environment(environment: Mapping[str, str]) -> dict[str, str]:
+    """Return an environment in which a node's process finds this package."""
+    made = dict(environment)
     package_root = Path(raftkv.__file__).resolve().parent.parent
     if package_root.name not in ("site-packages", "dist-packages"):
         # A checkout: the process runs elsewhere and would not find the package.
-        paths = [str(package_root), environment.get("PYTHONPATH", "")]
-        environment["PYTHONPATH"] = os.pathsep.join(path for path in paths if path)
+        paths = [str(package_root), made.get("PYTHONPATH", "")]
+        made["PYTHONPATH"] = os.pathsep.join(path for path in paths if path)
+    return made
+
+
+def _start_node(node: LocalNode, directory: Path) -> None:
     with node.log.open("ab") as log:
         node.log_start = log.tell()
         # `-P`: the directory of the data is no place to import from.
         node.process = subprocess.Popen(
             [sys.executable, "-P", "-m", "raftkv", "start", "--config", node.config.name],
             cwd=directory,
-            env=environment,
+            env=node_environment(os.environ),
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,
@@ -291,7 +296,7 @@ def _check_ports(nodes: int, base_port: int) -> None:
             member.peer,
             f"{LOCAL_HOST}:{base_port + ADMIN_PORT_STEP + number}",
         )
-        if not _is_free(address)
+        if not is_free(address)
     ]
     if taken:
         raise InUseError(

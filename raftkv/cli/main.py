@@ -21,6 +21,7 @@ from raftkv import __version__
 _COMMANDS: dict[str, tuple[str, str, str]] = {
     "up": ("local_commands:up", "Local cluster", "Start a cluster on this machine."),
     "down": ("local_commands:down", "Local cluster", "Stop the cluster that `up` started."),
+    "lab": ("lab:lab", "Local cluster", "Break a throw-away cluster and see how it answers."),
     "start": ("node_commands:start", "Nodes", "Run one node in the foreground."),
     "init": ("node_commands:init", "Nodes", "Write the config files of a new cluster."),
     "config": ("node_commands:config", "Nodes", "Check or show the settings of a node."),

@@ -352,6 +352,12 @@ def _encode_hello(
     return b"".join(parts)
 
 
+def claimed_sender(body: bytes) -> NodeId | None:
+    """Return who sent a hello, as it says without proof; None where it is not well formed."""
+    hello = _decode_hello(body[:-PROOF_SIZE])
+    return None if hello is None else hello.identity.node_id
+
+
 def _decode_hello(said: bytes) -> _Hello | None:
     """Return what a hello says, or None where it is not well formed."""
     if len(said) < _HELLO.size:
