@@ -209,8 +209,8 @@ class Recovery:
         self._decide(point, replay)
         self._settle(replay)
         # A truncation in the oldest segment may have gone below where that began.
-        oldest = self._segments[0]
-        oldest.base_index = min(oldest.base_index, replay.evicted.base_index)
+        lowest = self._segments[0]
+        lowest.base_index = min(lowest.base_index, replay.evicted.base_index)
         return Recovered(
             segments=self._segments,
             digest=self._digest,
