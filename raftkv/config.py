@@ -270,6 +270,16 @@ class TimingConfig:
             "election. At least three heartbeats, and apart by at least one.",
         ),
     ] = (300, 600)
+    checkpoint_interval_ms: Annotated[
+        int,
+        Number(
+            0,
+            86_400_000,
+            "ms",
+            "How often the nodes compare all that they hold in memory, and not only before "
+            "a snapshot. 0: only then.",
+        ),
+    ] = 600_000
     leader_wait_ms: Annotated[
         int,
         Number(

@@ -191,6 +191,7 @@ class Failure:
 NOT_LEADER = Failure("not leader", definite=True)
 NO_LEADER = Failure("no leader elected", definite=True)
 DISK_FULL = Failure("disk full", definite=True)
+STATES_DIFFER = Failure("the states of the nodes differ", definite=True)
 OVERLOADED = Failure("overloaded", definite=True)
 DISCARDED = Failure("entry discarded", definite=True)
 SHUTTING_DOWN = Failure("shutting down", definite=True)

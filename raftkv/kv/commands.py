@@ -88,6 +88,7 @@ class Opcode(enum.IntEnum):
     DBSIZE = 103
     FLUSH = 104
     COUNTKEYSINSLOT = 105
+    CHECKPOINT = 106  # of the leader itself: compare the images as of this entry
 
     # Hashes: 120 to 149.
     HSET = 120
@@ -126,6 +127,7 @@ WRITE_OPCODES: Final = frozenset(
         Opcode.EXPIRE,
         Opcode.PERSIST,
         Opcode.FLUSH,
+        Opcode.CHECKPOINT,
         Opcode.HSET,
         Opcode.HDEL,
         Opcode.HINCRBY,

@@ -103,6 +103,7 @@ class Keyspace:
         expired: Keys removed by expiry since the batch began.
         copied_bytes: Bytes of values copied into results since the batch, or the
             run of reads, began.
+        at_checkpoint: The batch has asked all nodes to compare their images behind it.
         undo: Changes of the command being executed, oldest first.
         random_state: What the next choice of a write starts from.
         garbage: What flushes left behind, freed by `free_slice`.
@@ -111,6 +112,7 @@ class Keyspace:
     """
 
     __slots__ = (
+        "at_checkpoint",
         "buckets",
         "copied_bytes",
         "deadlines",
@@ -135,6 +137,7 @@ class Keyspace:
         self.orders: dict[int, tuple[list[int], list[bytes]]] = {}
         self.expired: list[bytes] = []
         self.copied_bytes = 0
+        self.at_checkpoint = False
         self.undo: list[_Undo] = []
         self.random_state = 0
         self.garbage: list[tuple[list[Bucket], Deadlines]] = []

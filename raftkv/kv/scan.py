@@ -185,11 +185,21 @@ def flush(keyspace: Keyspace, _command: Command) -> object:
     return OK
 
 
+def checkpoint(keyspace: Keyspace, command: Command) -> object:
+    """()
+
+    Changes nothing that is replicated: it only tells the replica where it is.
+    """
+    keyspace.at_checkpoint = True
+    return OK
+
+
 HANDLERS: Final[dict[Opcode, Handler]] = {
     Opcode.SCAN: scan,
     Opcode.RANDOMKEY: random_key,
     Opcode.DBSIZE: dbsize,
     Opcode.FLUSH: flush,
+    Opcode.CHECKPOINT: checkpoint,
 }
 SLICED_HANDLERS: Final[dict[Opcode, SlicedHandler]] = {
     Opcode.KEYS: keys,

@@ -5,6 +5,10 @@ walk from image to durable file, and what may be deleted afterwards. The image
 is encoded piece by piece on the owning thread, compressed and written by the
 background worker, one piece at a time, so that neither waits long nor piles up.
 
+A snapshot gets its name only when a quorum has been found to hold the same in
+memory, by a checkpoint at its index or later (replica.checkpoints): what flipped
+in this node's memory shall not become its history, nor that of others.
+
 Invariants: the log is never cut before the snapshot that covers it is durable
 and verified; the previous snapshot stays until then; a full disk ends the
 attempt, not the node.
@@ -25,7 +29,8 @@ from raftkv.engine.ready import SnapshotTaken
 from raftkv.errors import DiskFullError
 from raftkv.kv.image import Image
 from raftkv.kv.store import KvStore
-from raftkv.seams import DISK_FULL, Failure, Observer, Slot, Worker
+from raftkv.replica.agreement import Agreement, Verdict
+from raftkv.seams import DISK_FULL, STATES_DIFFER, Failure, Observer, Slot, Worker
 from raftkv.storage.snapshots import SnapshotStore, SnapshotWriter
 from raftkv.types import Configuration, Index, SnapshotMeta, Term
 
@@ -36,15 +41,39 @@ if TYPE_CHECKING:
 RETRY_BYTES = 1 << 20
 # Limit: log kept for a follower that is being sent a snapshot, in snapshots' worth.
 PINNED_SHARE = 2
+# How long a snapshot that is due waits for a checkpoint to be taken at; without one
+# it is taken anywhere.
+CHECKPOINT_WAIT_MS = 1000
+# A snapshot that waits to be confirmed asks for another checkpoint after this time:
+# some may have missed the last one.
+RECHECK_MS = 2000
+# Limit: how long a snapshot waits to be confirmed, besides twice the time it took.
+PATIENCE_MS = 30_000
+# While the nodes are known to differ and nobody knows who is right, no snapshot is
+# kept, up to so many snapshots' worth of log.
+DIFFERENCE_SHARE = 8
 
 
 class _Attempt:
     """One snapshot on its way to the disk."""
 
-    def __init__(self, image: Image, writer: SnapshotWriter, meta: SnapshotMeta) -> None:
+    def __init__(
+        self,
+        image: Image,
+        writer: SnapshotWriter,
+        meta: SnapshotMeta,
+        *,
+        now_ms: int,
+        at_checkpoint: bool,
+    ) -> None:
         self.image = image
         self.pieces: Iterator[bytes] = image.slices()
         self.writer = writer
+        self.index = meta.index
+        self.at_checkpoint = at_checkpoint
+        self.started_ms = now_ms
+        self.is_written = False
+        self.written_ms: int | None = None
         self._meta = meta
 
     def meta(self) -> SnapshotMeta:
@@ -85,6 +114,8 @@ class Compactor:
         pinned: Callable[[], Index | None],
         deliver: Callable[[SnapshotTaken], None],
         fail: Callable[[BaseException], None],
+        agreement: Agreement,
+        wake: Callable[[], None],
         log_bytes: int,
         snapshot_index: Index,
     ) -> None:
@@ -97,39 +128,68 @@ class Compactor:
         self._pinned = pinned
         self._deliver = deliver
         self._fail = fail
+        self._agreement = agreement
+        self._wake = wake
         self._attempt: _Attempt | None = None
         self._requests: list[Slot] = []
         self._waiting: list[Slot] = []
         self._log_bytes = log_bytes
+        self._uncovered_bytes = log_bytes
+        self._due_ms: int | None = None
+        self.wants_checkpoint = False
         self.snapshot_index = snapshot_index
 
     def note_applied(self, size: int) -> None:
         """Count bytes of applied entries since the last snapshot."""
         self._log_bytes += size
+        self._uncovered_bytes += size
 
     def note_installed(self, index: Index) -> None:
         """Start counting again behind a snapshot that came from the leader."""
         self.snapshot_index = index
-        self._log_bytes = 0
+        self._log_bytes = self._uncovered_bytes = 0
         self._background.submit(self._snapshots.prune, self._pruned)
 
     def request(self, slot: Slot) -> None:
         """Take a snapshot soon and resolve the slot with its index."""
         self._requests.append(slot)
 
-    def turn(self, store: KvStore) -> None:
-        """Start an attempt if one is due and none is under way."""
+    def turn(self, store: KvStore, now_ms: int) -> None:
+        """Start an attempt that is due, or confirm the one that is written."""
+        self.wants_checkpoint = False
         if self._attempt is not None:
+            if self._attempt.is_written:
+                self._confirm(self._attempt, now_ms)
             return
         if not self._requests and self._log_bytes < self._limits.snapshot_log_bytes:
+            self._due_ms = None
             return
-        self._waiting, self._requests = self._requests, []
         if store.applied_index <= self.snapshot_index:
+            self._waiting, self._requests = self._requests, []
             self._answer(self.snapshot_index)
             return
-        self._start(store)
+        if self._due_ms is None:
+            self._due_ms = now_ms
+        if now_ms - self._due_ms < CHECKPOINT_WAIT_MS:
+            self.wants_checkpoint = True
+        else:
+            self._start(store, now_ms, at_checkpoint=False)
 
-    def _start(self, store: KvStore) -> None:
+    def join(self, store: KvStore, now_ms: int) -> bool:
+        """Take the snapshot at this checkpoint if it is due, or soon would be.
+
+        Returns:
+            Whether the image of this index is under way and its hash will be noted.
+        """
+        is_due = self._requests or 2 * self._log_bytes >= self._limits.snapshot_log_bytes
+        if self._attempt is None and is_due:
+            self._start(store, now_ms, at_checkpoint=True)
+            return self._attempt is not None
+        return False
+
+    def _start(self, store: KvStore, now_ms: int, *, at_checkpoint: bool) -> None:
+        self._waiting, self._requests = self._requests, []
+        self._due_ms = None
         index = Index(store.applied_index)
         term = self._core.log.term_at(index)
         if term is None:
@@ -141,9 +201,9 @@ class Compactor:
             writer = self._snapshots.writer(meta)
         except DiskFullError:
             image.close()
-            self._give_up()
+            self._give_up(DISK_FULL)
             return
-        self._attempt = _Attempt(image, writer, meta)
+        self._attempt = _Attempt(image, writer, meta, now_ms=now_ms, at_checkpoint=at_checkpoint)
         self._next_piece(None)
 
     def _next_piece(self, outcome: object) -> None:
@@ -154,26 +214,59 @@ class Compactor:
             self._abort(attempt, outcome)
             return
         piece = next(attempt.pieces, None)
-        if piece is None:
-            self._background.submit(partial(attempt.writer.finish, attempt.meta()), self._finished)
-        else:
+        if piece is not None:
             self._background.submit(partial(attempt.writer.write, piece), self._next_piece)
+            return
+        attempt.is_written = True
+        if attempt.at_checkpoint:
+            self._agreement.note_image(attempt.index, attempt.meta().image_hash)
+        self._wake()
+
+    def _confirm(self, attempt: _Attempt, now_ms: int) -> None:
+        """Give the snapshot its name once it is known to be what the others have."""
+        if attempt.index <= self.snapshot_index:
+            # One that came from the leader meanwhile covers more.
+            self._attempt = None
+            self._background.submit(attempt.writer.abort, self._ignore)
+            self._answer(self.snapshot_index)
+            return
+        if attempt.written_ms is None:
+            attempt.written_ms = now_ms
+        waited_ms = now_ms - attempt.written_ms
+        verdict = self._agreement.verdict(attempt.index, self._core.configuration)
+        if verdict is not Verdict.AGREED:
+            patience_ms = PATIENCE_MS + 2 * (attempt.written_ms - attempt.started_ms)
+            if waited_ms < patience_ms:
+                self.wants_checkpoint = waited_ms >= RECHECK_MS
+                return
+            bound = DIFFERENCE_SHARE * self._limits.snapshot_log_bytes
+            if verdict is Verdict.DIFFERS and self._uncovered_bytes < bound:
+                self._abandon(attempt, STATES_DIFFER)
+                return
+            self._observer.event("snapshot_unverified", index=attempt.index)
+        attempt.is_written = False
+        self._background.submit(partial(attempt.writer.finish, attempt.meta()), self._finished)
 
     def _abort(self, attempt: _Attempt, error: BaseException) -> None:
+        if isinstance(error, DiskFullError):
+            self._abandon(attempt, DISK_FULL)
+            return
         self._attempt = None
         attempt.image.close()
-        if not isinstance(error, DiskFullError):
-            self._fail(error)
-            return
-        self._background.submit(attempt.writer.abort, self._ignore)
-        self._give_up()
+        self._fail(error)
 
-    def _give_up(self) -> None:
-        self._observer.event("snapshot_postponed", reason="disk full")
+    def _abandon(self, attempt: _Attempt, failure: Failure) -> None:
+        self._attempt = None
+        attempt.image.close()
+        self._background.submit(attempt.writer.abort, self._ignore)
+        self._give_up(failure)
+
+    def _give_up(self, failure: Failure) -> None:
+        self._observer.event("snapshot_postponed", reason=failure.reason)
         self._log_bytes = max(0, self._limits.snapshot_log_bytes - RETRY_BYTES)
         waiting, self._waiting = self._waiting, []
         for slot in waiting:
-            slot.fail(DISK_FULL)
+            slot.fail(failure)
 
     def _finished(self, outcome: SnapshotMeta | BaseException) -> None:
         attempt = self._attempt
@@ -187,6 +280,7 @@ class Compactor:
         waiting, self._waiting = self._waiting, []
         if outcome.index > self.snapshot_index:
             self.snapshot_index = outcome.index
+            self._uncovered_bytes = self._log_bytes
             self._deliver(SnapshotTaken(outcome, self._keep_from(outcome.index)))
         self._observer.event("snapshot_taken", index=outcome.index, keys=outcome.keys)
         self._background.submit(self._snapshots.prune, self._pruned)

@@ -44,6 +44,7 @@ from raftkv.kv.store import KvStore
 from raftkv.replica import transfer
 from raftkv.replica.agreement import Agreement
 from raftkv.replica.batches import Batch, Batches
+from raftkv.replica.checkpoints import CHECKPOINT, Checkpoints
 from raftkv.replica.clockwork import BatchClock
 from raftkv.replica.compaction import Compactor
 from raftkv.replica.disk_space import DiskSpaceGuard, needed_bytes
@@ -175,8 +176,16 @@ class Replica(ReplicaRequests):
             pinned=self._sender.pinned_index,
             deliver=self._snapshot_taken,
             fail=self.fail,
+            agreement=self._agreement,
+            wake=wake,
             log_bytes=recovered.applied_bytes,
             snapshot_index=recovered.snapshot_index,
+        )
+        self._checkpoints = Checkpoints(
+            self._agreement,
+            self._compactor,
+            interval_ms=config.timing.checkpoint_interval_ms,
+            now_ms=clock.now_ms(),
         )
         self._snapshot_inbox = transfer.SnapshotInbox(
             network=network,
@@ -198,14 +207,6 @@ class Replica(ReplicaRequests):
         self._draining = False
         self.stopped: Stopped | None = None
         self.listener: Listener | None = None
-
-    # -------------------------------------------------------------------- views
-
-    @property
-    def accepting(self) -> bool:
-        """False while more input would only pile up: stop reading from clients."""
-        limit = self._config.limits.uncommitted_bytes_max // 2
-        return self._batches.uncommitted_bytes < limit and not self._handover.pending
 
     # --------------------------------------------------------- input from peers
 
@@ -240,6 +241,7 @@ class Replica(ReplicaRequests):
             self._receive_snapshot(node, transfer.decode(body))
         elif kind == PEER_STATE:
             self._agreement.received(node, body)
+            self._wake()
         else:
             raise ProtocolError(f"frame of unknown kind {kind}")
 
@@ -379,6 +381,7 @@ class Replica(ReplicaRequests):
         self.store = self._loaded[1]
         self._loaded = None
         self._agreement.forget()
+        self._checkpoints.forget()
         self._compactor.note_installed(meta.index)
         self._standing.note_committed(meta.configuration)
         self._observer.event("snapshot_installed", index=meta.index, keys=meta.keys)
@@ -398,6 +401,9 @@ class Replica(ReplicaRequests):
                 if type(entry.token) is PendingChange:
                     entry.token.resolve()
             agreement.note_applied(entry.index, store.state_hash)
+            if store.at_checkpoint:
+                now_ms = self._clock.now_ms()
+                self._checkpoints.reached(store, now_ms, self._core.commit_index)
         for detail in batches.take_errors():
             self._observer.event("answer_failed", detail=detail)
         if store.alarms:
@@ -428,11 +434,13 @@ class Replica(ReplicaRequests):
     def _housekeeping(self, ready: Ready, now_ms: int) -> None:
         self._reader.start(ready.wanted)
         self._sender.turn(ready.snapshot_peers, self._core.term, now_ms)
-        self._compactor.turn(self.store)
+        self._compactor.turn(self.store, now_ms)
         self._space.prepare()
         self._durability.mark_if_quiet(now_ms)
         self._slices.run_one()
         self._handover.turn(now_ms)
+        if self._checkpoints.turn(now_ms, leads=self._core.is_leader):
+            self.propose(CHECKPOINT, self._checkpoints)
         self._agreement.turn(now_ms, self.store.applied_index, self.configuration)
         if self.store.free_slice():
             self._wake()
@@ -476,6 +484,7 @@ class Replica(ReplicaRequests):
             self._reads.next_deadline_ms(),
             self._membership.next_deadline_ms(),
             self._space.retry_ms(),
+            self._checkpoints.next_ms(leads=self._core.is_leader),
         ]
         if self._core.is_leader:
             deadlines.append(self._batch_clock.next_tick_ms(self.store))
@@ -493,11 +502,6 @@ class Replica(ReplicaRequests):
         self._durability.draining = True
         self._batches.fail_new(SHUTTING_DOWN)
         self._wake()
-
-    @property
-    def busy(self) -> bool:
-        """Whether a proposed batch waits for its fate or a write for its sync."""
-        return self._batches.pending or not self._durability.is_idle
 
     def close(self) -> None:
         """Release the files. The replica must be stopped or drained."""

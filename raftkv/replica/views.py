@@ -11,8 +11,11 @@ from raftkv.config import Config
 from raftkv.engine.core import RaftCore
 from raftkv.engine.ready import PeerHello
 from raftkv.kv.store import KvStore
+from raftkv.replica.batches import Batches
 from raftkv.replica.compaction import Compactor
 from raftkv.replica.disk_space import DiskSpaceGuard
+from raftkv.replica.durability import Durability
+from raftkv.replica.handover import Handover
 from raftkv.replica.standing import Standing
 from raftkv.replica.status import build_status
 from raftkv.types import Configuration, Member, NodeId, Status
@@ -24,7 +27,10 @@ class ReplicaViews:
     _config: Config
     _core: RaftCore
     _standing: Standing
+    _batches: Batches
     _compactor: Compactor
+    _durability: Durability
+    _handover: Handover
     _space: DiskSpaceGuard
     store: KvStore
     _last_leader: NodeId | None = None
@@ -38,6 +44,17 @@ class ReplicaViews:
     def is_leader(self) -> bool:
         """Whether this node leads."""
         return self._core.is_leader
+
+    @property
+    def accepting(self) -> bool:
+        """False while more input would only pile up: stop reading from clients."""
+        limit = self._config.limits.uncommitted_bytes_max // 2
+        return self._batches.uncommitted_bytes < limit and not self._handover.pending
+
+    @property
+    def busy(self) -> bool:
+        """Whether a proposed batch waits for its fate or a write for its sync."""
+        return self._batches.pending or not self._durability.is_idle
 
     @property
     def has_leader(self) -> bool:

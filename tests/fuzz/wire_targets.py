@@ -11,7 +11,7 @@ import msgspec
 from raftkv.engine import messages
 from raftkv.errors import ProtocolError
 from raftkv.framing import HEADER_SIZE, encode_frame
-from raftkv.replica import transfer
+from raftkv.replica import agreement, transfer
 from raftkv.resp.parser import LINE_BYTES_MAX, RequestParser
 from raftkv.server.forwarding import PEER_FORWARD, PEER_FORWARD_REPLY
 from raftkv.transport.frames import FrameDecoder
@@ -154,6 +154,22 @@ def snapshot_message_seeds() -> list[bytes]:
     ]
 
 
+def run_state_report(data: bytes) -> None:
+    """Any body of a state report is refused, or a report that comes back."""
+    with contextlib.suppress(ProtocolError):
+        report = agreement.decode(data)
+        assert len(report.state_hash) == (16 if report.index else 0)
+        assert len(report.image_hash) == (16 if report.image_index else 0)
+        assert agreement.decode(msgspec.msgpack.encode(report)) == report
+
+
+def state_report_seeds() -> list[bytes]:
+    return [
+        msgspec.msgpack.encode(agreement.StateReport(7, b"s" * 16, 5, b"i" * 16, 1, True, False)),
+        msgspec.msgpack.encode(agreement.StateReport(0, b"", 0, b"", 1, False, True)),
+    ]
+
+
 # ------------------------------------------------------------------- handshake
 
 _SECRET = b"0123456789abcdef0123456789abcdef"
@@ -278,6 +294,7 @@ TARGETS = {
     "frames": Target(run_frames, frame_seeds),
     "raft-message": Target(run_raft_message, raft_message_seeds),
     "snapshot-message": Target(run_snapshot_message, snapshot_message_seeds),
+    "state-report": Target(run_state_report, state_report_seeds),
     "handshake": Target(run_handshake, handshake_seeds),
     "forwards": Target(run_forwards, forward_seeds),
 }
