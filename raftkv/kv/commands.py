@@ -127,11 +127,11 @@ WRITE_OPCODES: Final = frozenset(
         Opcode.EXPIRE,
         Opcode.PERSIST,
         Opcode.FLUSH,
-        Opcode.CHECKPOINT,
         Opcode.HSET,
         Opcode.HDEL,
         Opcode.HINCRBY,
         Opcode.HINCRBYFLOAT,
+        Opcode.CHECKPOINT,
     )
 )
 

@@ -169,6 +169,11 @@ class KvStore:
         deadlines = self._keyspace.deadlines
         return deadlines[0][0] if deadlines else None
 
+    @property
+    def at_checkpoint(self) -> bool:
+        """Whether the last batch asked all nodes to compare their images of this index."""
+        return self._keyspace.at_checkpoint
+
     # ------------------------------------------------------------ the log
 
     def apply(self, index: int, payload: bytes | memoryview) -> list[object]:
@@ -200,6 +205,7 @@ class KvStore:
         self._failed = True
         keyspace.copied_bytes = 0
         keyspace.random_state = batch.seed
+        keyspace.at_checkpoint = False
         keyspace.expire_due(EXPIRE_SLICE_KEYS + len(batch.commands))
         results = self._run(index, batch.commands)
         self._seal(index, payload, results)

@@ -37,6 +37,7 @@ STORE_DERIVED = {
 }
 KEYSPACE_IN_IMAGE = {"buckets", "lease_time_ms", "log_time_ms", "revision"}
 KEYSPACE_DERIVED = {
+    "at_checkpoint",  # begins again with each batch
     "copied_bytes",  # begins again with each batch
     "deadlines",  # from the entries
     "expired",  # empty between batches
