@@ -37,7 +37,7 @@ from raftkv.observe.metrics import MetricGroup, NodeMetrics
 from raftkv.replica.ports import Stopped
 from raftkv.replica.recovery import recover
 from raftkv.replica.replica import Replica
-from raftkv.replica.shell import SystemClock, ThreadWorker, TurnScheduler
+from raftkv.replica.shell import SyncWorker, SystemClock, ThreadWorker, TurnScheduler
 from raftkv.seams import PEER_RAFT, PEER_SNAPSHOT, PEER_STATE
 from raftkv.server.listener import ClientListener
 from raftkv.server.statistics import MEANINGS as CLIENT_METRICS
@@ -181,8 +181,8 @@ class Node:
         recovered = recover(config, self._disk, clock=self._clock, observer=observer, random=source)
         loop = asyncio.get_running_loop()
         self._scheduler = TurnScheduler(loop, self._clock)
-        self._syncer = ThreadWorker(loop, "raftkv-sync")
         self._background = ThreadWorker(loop, "raftkv-background")
+        self._syncer = SyncWorker(loop, "raftkv-sync", others_busy=lambda: self._background.busy)
         self.mesh = PeerMesh(
             node_id=config.node.id,
             listen=config.listen.peer,

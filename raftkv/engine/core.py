@@ -311,6 +311,16 @@ class RaftCore:
         ]
         return Index(min(matches)) if matches else None
 
+    def sync_may_commit(self) -> bool:
+        """Whether a report of this node's own sync could commit something at once."""
+        engine = self._engine
+        if not engine.is_leader:
+            return False
+        commit = engine.commit_index
+        return engine.configurations.in_force.quorum == 1 or any(
+            match > commit for match in engine.match_indexes.values()
+        )
+
     # -------------------------------------------------------------------- step
 
     def step(

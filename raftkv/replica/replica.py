@@ -6,9 +6,9 @@ simulator call the same methods. Everything a turn received, from all clients
 and peers, is one step of the engine: one log batch, one WAL write, one fsync,
 one message a peer.
 
-Order of effects in a turn: persist (one write; the fsync runs on a worker and
-reports through `_synced`), send what may leave, apply what is committed, answer.
-Nothing leaves before what it speaks for is durable: see `replica.outbox`.
+Order of effects in a turn: persist (one write), send what may leave, apply what
+is committed, answer, sync (on a worker where the disk is slow; reports through
+`_report_synced`). Nothing leaves before what it speaks for is durable: see `replica.outbox`.
 
 A failed write or fsync, damaged data and a broken invariant stop the node at
 once, with no further message or reply; nothing is retried.
@@ -285,6 +285,8 @@ class Replica(ReplicaRequests):
             self._reads.begin(ready.read_ticket, now_ms)
         self._persist(ready)
         self._outbox.post(ready.messages)
+        # At once: the others work on it while this node applies and answers.
+        self._network.flush()
         self._note_changes(ready)
         self._apply(ready)
         self._answer(ready, now_ms)
@@ -292,6 +294,8 @@ class Replica(ReplicaRequests):
         self._network.flush()
         if self.listener is not None:
             self._tell_listener(ready)
+        # Last: everything else has left, so that a fast sync may be waited for here.
+        self._durability.start_sync()
         if self._core.has_backlog() or self._slices.pending:
             self._wake()
         retirement = self._membership.retirement()
@@ -336,7 +340,6 @@ class Replica(ReplicaRequests):
         if ready.records:
             self._durability.append(ready, reserve=self._space.full)
         self._standing.note_durable(self._outbox.synced)
-        self._durability.start_sync()
 
     def _report_synced(self, sequence: WriteSequence) -> None:
         """Release what waited for this write, and tell the engine."""
@@ -351,7 +354,9 @@ class Replica(ReplicaRequests):
         self._outbox.release(sequence)
         self._inbox.append(Synced(sequence))
         self._network.flush()
-        self._wake()
+        # Elsewhere the report can wait for the next turn: all that hung on it has left.
+        if self._core.sync_may_commit():
+            self._wake()
 
     def _note_changes(self, ready: Ready) -> None:
         if ready.contacts is not None:

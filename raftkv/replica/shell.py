@@ -15,6 +15,7 @@ import queue
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any, TypeVar
 
 from raftkv.replica.replica import Replica
@@ -25,6 +26,12 @@ T = TypeVar("T")
 _SLEEP_MS_MAX = 1000
 # Longest wait for a job that is under way when the node stops.
 _JOIN_S = 0.5
+# A sync runs on the loop while the average of the last ones is below this, ...
+SYNC_FAST_S = 0.001
+_SYNC_SAMPLES = 16
+# ... and none of the last ones took longer than other clients should wait.
+SYNC_SLOW_S = 0.004
+_SYNC_PENALTY = 64
 
 
 class SystemClock:
@@ -50,12 +57,23 @@ class ThreadWorker:
         self._jobs: queue.SimpleQueue[tuple[Callable[[], Any], Callable[[Any], None]] | None] = (
             queue.SimpleQueue()
         )
+        self._unfinished = 0
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._thread.start()
 
+    @property
+    def busy(self) -> bool:
+        """Whether a job was submitted that has not been reported on."""
+        return self._unfinished > 0
+
     def submit(self, job: Callable[[], T], done: Callable[[T | BaseException], None]) -> None:
         """Run `job` on the thread, then `done` on the loop."""
+        self._unfinished += 1
         self._jobs.put((job, done))
+
+    def _report(self, done: Callable[[Any], None], outcome: Any) -> None:
+        self._unfinished -= 1
+        done(outcome)
 
     def stop(self) -> None:
         """Finish the jobs that were submitted, and end the thread.
@@ -77,10 +95,80 @@ class ThreadWorker:
             except BaseException as error:
                 outcome = error
             try:
-                self._loop.call_soon_threadsafe(done, outcome)
+                self._loop.call_soon_threadsafe(self._report, done, outcome)
             except RuntimeError:
                 # The loop was closed: the node has stopped and nobody waits.
                 return
+
+
+class SyncWorker(ThreadWorker):
+    """A thread for syncs, spared while the disk answers faster than a thread wakes.
+
+    Handing a job to a thread and its report back costs two changes of the
+    interpreter's owner, which is more than a fast disk takes. So a job runs at once,
+    on the loop, while the last ones were fast; a slow one sends those after it to the
+    thread for a while, and so does other work on the disk.
+    """
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        name: str,
+        *,
+        others_busy: Callable[[], bool],
+        fast_s: float = SYNC_FAST_S,
+        slow_s: float = SYNC_SLOW_S,
+    ) -> None:
+        """Start the thread.
+
+        Args:
+            loop: Where reports arrive, and fast syncs run.
+            name: Of the thread.
+            others_busy: Whether something else is working on the disk.
+            fast_s: Highest average of the last syncs for which the loop waits.
+            slow_s: What takes longer sends the next ones to the thread.
+        """
+        super().__init__(loop, name)
+        self._others_busy = others_busy
+        self._fast_s = fast_s
+        self._slow_s = slow_s
+        self._under_way = False
+        self._average_s = 0.0
+        self._slow_left = 0
+
+    def submit(self, job: Callable[[], T], done: Callable[[T | BaseException], None]) -> None:
+        """Run `job` at once or on the thread, then `done` on the loop."""
+        if self._under_way or self._slow_left > 0 or self._others_busy():
+            if self._slow_left > 0:
+                self._slow_left -= 1
+            self._under_way = True
+            super().submit(partial(_timed, job), partial(self._finished, done))
+            return
+        outcome, seconds = _timed(job)
+        self._learn(seconds)
+        done(outcome)
+
+    def _finished(self, done: Callable[[T | BaseException], None], result: Any) -> None:
+        self._under_way = False
+        outcome, seconds = result
+        self._learn(seconds)
+        done(outcome)
+
+    def _learn(self, seconds: float) -> None:
+        self._average_s += (seconds - self._average_s) / _SYNC_SAMPLES
+        if seconds > self._slow_s or self._average_s > self._fast_s:
+            self._slow_left = _SYNC_PENALTY
+
+
+def _timed(job: Callable[[], T]) -> tuple[T | BaseException, float]:
+    """Run a job; return its result or exception, and how long it took."""
+    started = time.monotonic()
+    outcome: T | BaseException
+    try:
+        outcome = job()
+    except Exception as error:
+        outcome = error
+    return outcome, time.monotonic() - started
 
 
 class TurnScheduler:

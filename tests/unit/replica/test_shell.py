@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
-from raftkv.replica.shell import SystemClock, ThreadWorker, TurnScheduler
+from raftkv.replica.shell import SyncWorker, SystemClock, ThreadWorker, TurnScheduler
 
 
 class FakeReplica:
@@ -105,6 +106,87 @@ async def test_stopping_finishes_what_was_submitted() -> None:
         worker.submit(lambda number=number: ran.append(number), lambda _: None)  # type: ignore[misc]
     worker.stop()
     assert ran == list(range(20))
+
+
+class Syncs:
+    """Submits syncs, one after the other, and notes where each ran."""
+
+    def __init__(self, worker: SyncWorker) -> None:
+        self.worker = worker
+        self.on_the_loop: list[bool] = []
+
+    async def run(self, job: Callable[[], object] = lambda: None) -> Any:
+        done = asyncio.Event()
+        outcomes: list[Any] = []
+
+        def act() -> object:
+            self.on_the_loop.append(threading.current_thread() is threading.main_thread())
+            return job()
+
+        def note(outcome: Any) -> None:
+            outcomes.append(outcome)
+            done.set()
+
+        self.worker.submit(act, note)
+        await asyncio.wait_for(done.wait(), 5)
+        return outcomes[0]
+
+
+def sync_worker(*, others_busy: Callable[[], bool] = lambda: False) -> SyncWorker:
+    loop = asyncio.get_running_loop()
+    # Slow is what takes a second here: the machine may be busy with other work.
+    return SyncWorker(loop, "test-sync", others_busy=others_busy, fast_s=1.0, slow_s=1.0)
+
+
+@pytest.mark.asyncio
+async def test_a_fast_sync_is_waited_for_on_the_loop() -> None:
+    worker = sync_worker()
+    syncs = Syncs(worker)
+    assert await syncs.run(lambda: "done") == "done"
+    assert syncs.on_the_loop == [True]
+    worker.stop()
+
+
+@pytest.mark.asyncio
+async def test_an_error_of_a_sync_on_the_loop_is_a_value() -> None:
+    worker = sync_worker()
+    assert isinstance(await Syncs(worker).run(lambda: 1 // 0), ZeroDivisionError)
+    worker.stop()
+
+
+@pytest.mark.asyncio
+async def test_after_a_slow_sync_the_next_ones_go_to_the_thread_for_a_while() -> None:
+    loop = asyncio.get_running_loop()
+    worker = SyncWorker(loop, "test-sync", others_busy=lambda: False, fast_s=1.0, slow_s=0.0)
+    syncs = Syncs(worker)
+    for _ in range(66):
+        await syncs.run()
+    assert syncs.on_the_loop == [True] + [False] * 65
+    worker.stop()
+
+
+@pytest.mark.asyncio
+async def test_syncs_go_to_the_thread_while_other_work_is_on_the_disk() -> None:
+    busy = [True, False]
+    worker = sync_worker(others_busy=lambda: busy[0])
+    syncs = Syncs(worker)
+    await syncs.run()
+    busy.reverse()
+    await syncs.run()
+    assert syncs.on_the_loop == [False, True]
+    worker.stop()
+
+
+@pytest.mark.asyncio
+async def test_a_worker_is_busy_until_the_report() -> None:
+    worker = ThreadWorker(asyncio.get_running_loop(), "test-worker")
+    seen = [worker.busy]
+    done = asyncio.Event()
+    worker.submit(lambda: None, lambda _: done.set())
+    seen.append(worker.busy)
+    await asyncio.wait_for(done.wait(), 5)
+    assert [*seen, worker.busy] == [False, True, False]
+    worker.stop()
 
 
 def test_the_boot_clock_never_goes_back() -> None:
