@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from typing import NoReturn
 
 import pytest
 
@@ -17,8 +18,13 @@ import pytest
 def require_tool(name: str) -> str:
     """Return the path of a program, or skip the test; fail it where tools are required."""
     path = shutil.which(name)
-    if path is not None:
-        return path
+    if path is None:
+        report_absence(name)
+    return path
+
+
+def report_absence(name: str) -> NoReturn:
+    """Skip the test because something is not installed; fail it where tools are required."""
     message = f"{name} is not installed"
     if os.environ.get("RAFTKV_REQUIRE_TOOLS") == "1":
         pytest.fail(message)

@@ -6,7 +6,8 @@ They are found where Node.js finds them, or in the directory `RAFTKV_NODE_MODULE
     export RAFTKV_NODE_MODULES=/somewhere/node_modules
     python -m pytest tests/integration/test_node_clients.py
 
-Nothing is installed here, so where they are absent the tests are skipped by name.
+Nothing is installed here, so where they are absent the tests are skipped by name; where
+tools are required (`tests/tools.py`) their absence is a failure.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from pathlib import Path
 import pytest
 
 from tests.integration.cluster import Cluster
+from tests.tools import report_absence
 
 pytestmark = pytest.mark.slow
 
@@ -53,7 +55,7 @@ def require_package(node: str, name: str) -> None:
         capture_output=True, check=False,
     )  # fmt: skip
     if found.returncode != 0:
-        pytest.skip(f"the package {name} of Node.js is not installed")
+        report_absence(f"the package {name} of Node.js")
 
 
 @pytest.mark.parametrize(
