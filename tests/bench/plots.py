@@ -18,9 +18,9 @@ from tests.bench.report import Spread, of_rounds
 # matplotlib is an extra (`pip install '.[bench]'`); everything else works without it.
 COLOURS = {
     "raftkv-3": "#1f5fd0", "raftkv-1": "#6fa0ee", "raftkv-5": "#123a85", "raftkv-7": "#0a2350",
-    "redis-always": "#c8553d", "redis-everysec": "#e09f7d", "redis-none": "#f0cdb8",
+    "redis-always": "#c8553d", "redis-everysec": "#e09f7d", "redis-none": "#e3b79c",
     "redis-wait": "#a23b5c", "etcd": "#3a9188", "pysyncobj": "#b9b3c4",
-    "pysyncobj-tuned": "#7d7491", "echo": "#cfcfcf",
+    "pysyncobj-tuned": "#7d7491", "echo": "#b5b5b5",
 }  # fmt: skip
 _GREY = "#8a8a8a"
 _PIXELS_PER_INCH = 130
@@ -57,6 +57,16 @@ def _thousands(value: float, _: object = None) -> str:
     if value >= 1_000_000:
         return f"{value / 1_000_000:g}M"
     return f"{value / 1000:g}k" if value >= 1000 else f"{value:g}"
+
+
+def _log_scale(axis: Any) -> None:
+    """Make an axis logarithmic, with plain numbers at 1, 2 and 5."""
+    from matplotlib import ticker
+
+    axis.axes.set_yscale("log") if axis.axis_name == "y" else axis.axes.set_xscale("log")
+    axis.set_major_locator(ticker.LogLocator(subs=(1.0, 2.0, 5.0), numticks=12))
+    axis.set_minor_locator(ticker.NullLocator())
+    axis.set_major_formatter(_thousands)
 
 
 def _short(value: float) -> str:
@@ -142,8 +152,7 @@ def plot_latencies(measurements: Sequence[Measurement], titles: dict[str, str], 
                     color=COLOURS.get(contender, _GREY), linewidth=2.6 if strong else 1.4,
                     label=titles[contender], zorder=3 if strong else 2,
                 )  # fmt: skip
-        panel.set_yscale("log")
-        panel.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
+        _log_scale(panel.yaxis)
         panel.set_ylabel("ms", fontsize=8.5)
         panel.set_title(workloads[place])
     handles = {
@@ -174,8 +183,9 @@ def plot_over_time(
     if (plt := pyplot()) is None:
         return
     figure, axes = plt.subplots(
-        len(timelines), 1, figsize=(10, 0.6 + 2.1 * len(timelines)), squeeze=False, sharex=True
-    )
+        len(timelines), 1, figsize=(10, 0.6 + 2.1 * len(timelines)), squeeze=False,
+        sharex=True, sharey=True,
+    )  # fmt: skip
     for panel, (name, timeline) in zip(axes[:, 0], timelines.items(), strict=True):
         width_s = timeline["window_s"]
         seconds = [width_s * (place + 0.5) for place in range(len(timeline["rate"]))]
@@ -188,11 +198,10 @@ def plot_over_time(
             panel.plot(seconds, values, color=colour, linewidth=thickness, label=label,
                        linestyle=":" if key == "max_ms" else "-")  # fmt: skip
         panel.axhline(50, color="#c8553d", linewidth=0.8, linestyle="--")
-        panel.set_yscale("log")
-        panel.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
+        _log_scale(panel.yaxis)
         panel.set_ylabel("ms", fontsize=8.5)
         panel.set_title(titles.get(name, name))
-        panel.legend(loc="upper right", ncols=3, fontsize=8)
+        panel.legend(loc="lower right", ncols=3, fontsize=8, bbox_to_anchor=(1, 0.98))
         if name.startswith("raftkv"):
             for second, what in marks:
                 panel.axvline(second, color="#333333", linewidth=0.9)
@@ -200,7 +209,7 @@ def plot_over_time(
                                xytext=(4, -10), textcoords="offset points", fontsize=8)  # fmt: skip
     axes[-1][0].set_xlabel("seconds", fontsize=8.5)
     figure.suptitle(title, x=0.01, ha="left", fontsize=13, fontweight="bold")
-    figure.tight_layout()
+    figure.tight_layout(rect=(0, 0, 1, 0.99))
     _save(plt, figure, path)
 
 
@@ -232,16 +241,39 @@ def plot_growth(series: Sequence[dict[str, Any]], path: Path) -> None:
             if one.get("linear") and points:
                 panel.plot(across, [up[-1] * x / across[-1] for x in across], color=colour,
                            linewidth=0.8, linestyle="--", label="linear")  # fmt: skip
-        panel.set_xscale("log")
-        panel.set_yscale("log")
-        panel.xaxis.set_major_formatter(_thousands)
-        panel.yaxis.set_major_formatter(_thousands)
-        panel.minorticks_off()
+        _log_scale(panel.xaxis)
+        _log_scale(panel.yaxis)
         panel.set_title(one["title"])
         panel.set_xlabel(one["across"], fontsize=8.5)
         panel.set_ylabel(one["up"], fontsize=8.5)
         if len(one["lines"]) > 1 or one.get("linear"):
             panel.legend(fontsize=8)
     figure.suptitle("Growth", x=0.01, ha="left", fontsize=13, fontweight="bold")
+    figure.tight_layout()
+    _save(plt, figure, path)
+
+
+def plot_goals(shares: Sequence[tuple[str, float, bool]], path: Path) -> None:
+    """Draw how much of each goal is reached; everything right of the line is met.
+
+    Args:
+        shares: Name, part of the goal (1 is the goal itself), and whether it is met.
+    """
+    if (plt := pyplot()) is None:
+        return
+    figure, axes = plt.subplots(figsize=(9.5, 0.9 + 0.36 * len(shares)))
+    for place, (name, share, met) in enumerate(reversed(shares)):
+        colour = "#3a9188" if met else "#c8553d"
+        axes.barh(place, share, color=colour, height=0.66)
+        axes.annotate(f"{share:.0%}", (share, place), xytext=(5, 0), textcoords="offset points",
+                      va="center", fontsize=8.5)  # fmt: skip
+        axes.annotate(name, (0, place), xytext=(-8, 0), textcoords="offset points", va="center",
+                      ha="right", fontsize=9)  # fmt: skip
+    axes.set_yticks([])
+    axes.axvline(1, color="#333333", linewidth=1.2)
+    axes.set_xlim(0, max(1.15, min(4, max((share for _, share, _ in shares), default=1) * 1.12)))
+    axes.xaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
+    axes.grid(axis="y", visible=False)
+    axes.set_title("Part of the goal that is reached")
     figure.tight_layout()
     _save(plt, figure, path)
