@@ -21,6 +21,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Self
@@ -344,10 +345,12 @@ def sweep_abandoned() -> list[Path]:
                 continue
             if owner is None or owner.is_alive():
                 continue
-            for path in directory.glob("n*.pid"):
-                node = load_record(path)
-                if node is not None:
-                    node.kill()
+            records = [load_record(path) for path in directory.glob("n*.pid")]
+            nodes = [record for record in records if record is not None and record.kill()]
+            end_s = time.monotonic() + _STOP_S_MAX
+            # What still writes would bring the directory back.
+            while any(node.is_alive() for node in nodes) and time.monotonic() < end_s:
+                time.sleep(_POLL_S)
             shutil.rmtree(directory, ignore_errors=True)
             swept.append(directory)
     return swept
