@@ -38,6 +38,7 @@ class Cluster:
         core_class: type[RaftCore] = RaftCore,
         verbose: bool = False,
         check_hashes: bool = True,
+        heartbeat_ms: int = 50,
     ) -> None:
         self.world = World(seed)
         self.network = SimNetwork(self.world)
@@ -68,7 +69,7 @@ class Cluster:
                 node=NodeConfig(id=NodeId(name), data_dir=name),
                 listen=ListenConfig(client="", peer="", admin=""),
                 members=members,
-                timing=TimingConfig(),
+                timing=TimingConfig(heartbeat_ms=heartbeat_ms),
                 limits=limits,
             )
             self.nodes[name] = SimNode(self, config)

@@ -78,9 +78,14 @@ class DiskRecord:
         self._durable_sequence = log.synced
         self.term, self.vote = log.hard_state
         self._durable_term = (self.term, self.vote)
-        self.cells = {
-            index: _Cell(term, zlib.crc32(command), 0) for command, index, term in log[1 : len(log)]
-        }
+        # A long log is not held in memory as a whole: what was known of the rest stays.
+        indexes = range(log.base_index + 1, log.last_index + 1)
+        cells = {index: self.cells[index] for index in indexes if index in self.cells}
+        for index in indexes:
+            entry = log.entry_at(index)
+            if entry is not None:
+                cells[index] = _Cell(entry[2], zlib.crc32(entry[0]), 0)
+        self.cells = {index: cells[index]._replace(sequence=0) for index in sorted(cells)}
         self.base_index, self.base_term = log.base_index, log.base_term
         self.last_index = log.last_index
 

@@ -354,7 +354,7 @@ class SimNode:
             return
         self._turn_scheduled = True
         life = self.life
-        delay = self.world.random.uniform(0.01, 0.3) + self.frozen_for_ms
+        delay = self.world.random.uniform(0.01, 1.2) + self.frozen_for_ms
         self.world.after(delay, lambda: self._turn(life))
 
     def receive(self, source: NodeId, kind: int, body: bytes) -> None:
