@@ -14,12 +14,14 @@ so that it is not copied here. Pure. Callers: server.pipeline, client.protocol.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from operator import length_hint
 
 from raftkv.types import Couples, Members, NoList, Pairs
 
 # From here on a bulk string is passed on without a copy. Low enough that a request
 # which repeats one key as often as it may (MGET) cannot make gigabytes of copies.
 LARGE_BYTES = 2 * 1024
+_ENDLESS = 1 << 62
 
 OK_BYTES = b"+OK\r\n"
 NULL_2 = b"$-1\r\n"
@@ -59,17 +61,25 @@ def encode_bulk(value: bytes) -> bytes:
     return b"$%d\r\n%b\r\n" % (len(value), value)
 
 
-def encode_results(results: Sequence[object], protocol: int, parts: list[bytes]) -> None:
-    """Append the replies to the commands of one run.
+def encode_results(
+    results: Sequence[object], protocol: int, parts: list[bytes], room: int = _ENDLESS
+) -> tuple[int, int]:
+    """Append the replies to the commands of one run, until they are large.
 
     Args:
         results: One for each command.
         protocol: 2 or 3.
         parts: Receives the bytes; their concatenation is what goes to the client.
+        room: Bytes of large values and of collections, at least one reply of them,
+            behind which to stop. What is small does not count.
+
+    Returns:
+        How many results were encoded, and the room that is left.
     """
     append = parts.append
     null = NULL_2 if protocol == 2 else NULL_3
-    for value in results:
+    remaining = iter(results)
+    for value in remaining:
         # The frequent ones are told by exact type, without a call.
         if value.__class__ is bytes:
             size = len(value)
@@ -79,6 +89,9 @@ def encode_results(results: Sequence[object], protocol: int, parts: list[bytes])
                 append(b"$%d\r\n" % size)
                 append(value)
                 append(b"\r\n")
+                room -= size
+                if room <= 0:
+                    break
         elif value is None:
             append(null)
         elif value == "OK":
@@ -86,7 +99,14 @@ def encode_results(results: Sequence[object], protocol: int, parts: list[bytes])
         elif value.__class__ is int:
             append(b":%d\r\n" % value)
         else:
+            before = len(parts)
             encode_into(value, protocol, parts)
+            room -= sum(map(len, parts[before:]))
+            if room <= 0:
+                break
+    else:
+        return len(results), room
+    return len(results) - length_hint(remaining), room
 
 
 def encode_into(value: object, protocol: int, parts: list[bytes]) -> None:

@@ -5,7 +5,8 @@ parses everything a read brought, lets the pipeline carry it out, and writes the
 replies of a turn with one call. It owns the state that a client can set (RESP
 version, name, routing, read level) and the flow of bytes: reading stops while
 requests wait, while the client does not take its replies, and while the replica
-has enough to do; a client whose replies pile up beyond the limit is cut off.
+has enough to do. Large replies are handed to the socket in pieces, as the client
+takes them; one that takes nothing while more than the limit waits is cut off.
 
 A half-closed connection (`printf ... | nc`) is answered before it is closed,
 but requests held for a leader are dropped with it.
@@ -30,6 +31,8 @@ CLIENTS_MAX_REPLY = encode_error("ERR max number of clients reached")
 _HELD_BYTES_MAX = 256 * 1024
 # What a client may leave unread before its requests are no longer read.
 _HIGH_WATER_BYTES = 64 * 1024
+# How long a client may take nothing while more than the limit waits for it.
+STALLED_MS = 5000
 # Above this, parts are handed over one by one instead of being joined.
 _JOINED_BYTES_MAX = 128 * 1024
 
@@ -55,9 +58,10 @@ class ClientConnection(RoutedPipeline, asyncio.Protocol):
         "_output_max",
         "_parser",
         "_reading",
+        "_stalled_bytes",
+        "_stalled_ms",
         "_transport",
         "_unchecked_max",
-        "_writable",
         "active_second",
         "client_address",
         "last_word",
@@ -83,7 +87,8 @@ class ClientConnection(RoutedPipeline, asyncio.Protocol):
         self._unchecked_max = self._output_max - _HIGH_WATER_BYTES
         self._transport: asyncio.Transport | None = None
         self._reading = True
-        self._writable = True
+        self._stalled_ms = 0
+        self._stalled_bytes = 0
         self._ended_input = False
         self._held_bytes = 0
         self.number = 0
@@ -121,6 +126,7 @@ class ClientConnection(RoutedPipeline, asyncio.Protocol):
     def connection_lost(self, error: Exception | None) -> None:
         """Drop what was not carried out; answers that still come go nowhere."""
         self._transport = None
+        self.service.stalled.discard(self)
         self.quit()
         self.release()
         self.service.forget(self.number)
@@ -161,14 +167,31 @@ class ClientConnection(RoutedPipeline, asyncio.Protocol):
     def pause_writing(self) -> None:
         """The client does not take its replies: read no more of its requests."""
         self._writable = False
+        self._stalled_ms = self.service.clock.now_ms()
+        self._stalled_bytes = 0
+        self.service.stalled.add(self)
         self.update_reading()
 
     def resume_writing(self) -> None:
         """The client took its replies."""
         self._writable = True
+        self.service.stalled.discard(self)
         self.update_reading()
-        if self._blocked and not self.held:
+        if self._fifo or (self._blocked and not self.held):
             self.flush()
+
+    def check_taking(self, now_ms: int) -> None:
+        """Cut off a client that takes nothing while more than the limit waits for it."""
+        transport = self._transport
+        if transport is None:
+            return
+        buffered = transport.get_write_buffer_size()
+        if buffered < self._stalled_bytes:
+            self._stalled_ms = now_ms
+        self._stalled_bytes = buffered
+        if now_ms - self._stalled_ms >= STALLED_MS:
+            if buffered + self._waiting_reply_bytes() > self._output_max:
+                self._cut_off()
 
     # ------------------------------------------------------------ flow
 
@@ -235,13 +258,16 @@ class ClientConnection(RoutedPipeline, asyncio.Protocol):
         if (
             size > self._unchecked_max or not self._writable
         ) and transport.get_write_buffer_size() + size > self._output_max:
-            self.service.statistics.connections_closed_slow += 1
-            self.service.observer.event("client_too_slow", client=self.client_address)
-            self.abort()
+            self._cut_off()
         elif data:
             transport.write(data)
         else:
             transport.writelines(parts)
+
+    def _cut_off(self) -> None:
+        self.service.statistics.connections_closed_slow += 1
+        self.service.observer.event("client_too_slow", client=self.client_address)
+        self.abort()
 
     def _end(self) -> None:
         self.close()
@@ -263,6 +289,8 @@ class ClientConnection(RoutedPipeline, asyncio.Protocol):
 
     def abort(self) -> None:
         """Close the socket at once."""
+        self._writable = False
+        self.service.stalled.discard(self)
         self.quit()
         self.release()
         if self._transport is not None:

@@ -45,6 +45,8 @@ _WAITING_BYTES_MAX = 1024 * 1024
 # Limit: replies made at once, without waiting for anything, before others get their
 # turn and the client has to take some: a few bytes of request can ask for megabytes.
 _OUTPUT_BYTES_MAX = 1024 * 1024
+# Limit: large replies handed on at once; the others follow as the client takes them.
+_PIECE_BYTES_MAX = 1024 * 1024
 # What a reply counts for besides its bytes, because making it takes time.
 _OUTPUT_REPLY_BYTES = 1024
 
@@ -84,6 +86,7 @@ class CommandPipeline:
         "_specs",
         "_unanswered",
         "_waiting_bytes",
+        "_writable",
         "_writes_pending",
         "dirty",
         "ending",
@@ -118,6 +121,7 @@ class CommandPipeline:
         self._fifo: deque[Any] = deque()
         self._output: list[bytes] = []
         self._output_bytes = 0  # what the replies in it count for that were made at once
+        self._writable = True  # the other side takes its replies
         self._backlog: list[list[bytes]] = []
         self._blocked = False  # the backlog waits for an answer of this stream
         self._unanswered = 0  # commands in the FIFO
@@ -404,10 +408,19 @@ class CommandPipeline:
         return not self._exclusive and not self.held
 
     def _drain(self) -> None:
-        """Write the replies in front of the first unanswered run."""
+        """Write the replies in front of the first unanswered run, as fast as they are taken."""
+        while self._drain_piece() and self._writable:
+            pass
+
+    def _drain_piece(self) -> bool:
+        """Write the next of them; whether there may be more.
+
+        Results stay as they are until they go: they refer to what is in the store.
+        """
         fifo = self._fifo
         output = self._output
-        while fifo:
+        room = _PIECE_BYTES_MAX
+        while fifo and room > 0 and self._writable:
             head = fifo[0]
             if head.__class__ is bytes:
                 output.append(head)
@@ -416,9 +429,15 @@ class CommandPipeline:
             else:
                 results = head.results
                 if results is not None:
-                    encode_results(results, head.protocol, output)
+                    done, room = encode_results(results, head.protocol, output, room)
+                    if done < len(results):
+                        head.results = results[done:]
+                        head.first += done
+                        self._unanswered -= done
+                        break
                 elif head.replies is not None:
                     output += head.replies
+                    room -= sum(map(len, head.replies))
                 elif head.failure is None or not self._answer_failure(head, head.failure):
                     break
                 self._unanswered -= head.end - head.first
@@ -427,6 +446,19 @@ class CommandPipeline:
             self._output = []
             self._output_bytes = 0
             self._send(output)
+        return room <= 0
+
+    def _waiting_reply_bytes(self) -> int:
+        """Return the bytes of the replies that `_drain` could write."""
+        size = 0
+        for head in self._fifo:
+            if head.__class__ is bytes:
+                size += len(head)
+            elif not head.finished:
+                break
+            else:
+                size += _size_of(head.results or head.replies or ())
+        return size
 
     def _answer_failure(self, run: Run, failure: Failure) -> bool:
         """Put the replies to a failed run into the output; False when that has to wait."""
@@ -495,3 +527,14 @@ class CommandPipeline:
 
     def _reading_changed(self) -> None:
         """Whether more input is welcome may have changed."""
+
+
+def _size_of(results: Sequence[object]) -> int:
+    """Return the bytes of the values among results."""
+    size = 0
+    for value in results:
+        if isinstance(value, bytes):
+            size += len(value)
+        elif isinstance(value, (list, tuple)):
+            size += _size_of(value)
+    return size

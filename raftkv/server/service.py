@@ -39,6 +39,7 @@ class Service:
         connections: Open client connections by their number (CLIENT ID).
         dirty: Streams with answers that `turn_ended` will write.
         held: Streams whose requests wait for a leader.
+        stalled: Clients that do not take their replies at present.
         emptied: Set when the last connection is gone, once somebody waits for it.
         draining: No new work is taken; the node is about to stop.
         seconds: Whole seconds of the clock, refreshed by the listener's timer;
@@ -73,6 +74,7 @@ class Service:
         self.connections: dict[int, ClientConnection] = {}
         self.dirty: list[CommandPipeline] = []
         self.held: set[RoutedPipeline] = set()
+        self.stalled: set[ClientConnection] = set()
         self.emptied: asyncio.Event | None = None
         self.draining = False
         self.started_ms = clock.now_ms()
@@ -189,6 +191,8 @@ class Service:
         seconds = now_ms // 1000
         if seconds != self.seconds:
             self.seconds = seconds
+            for connection in list(self.stalled):
+                connection.check_taking(now_ms)
             if self.idle_seconds_max:
                 self._close_idle(seconds - self.idle_seconds_max)
 

@@ -104,6 +104,24 @@ def test_hiredis_reads_back_what_was_written(results: list[object], protocol: in
     assert [reader.gets() for _ in results] == results
 
 
+def test_large_results_are_encoded_as_far_as_there_is_room() -> None:
+    large, results = b"x" * 5000, [b"small", 7, b"x" * 5000, None, [b"y" * 3000, b"z"], "OK", b"e"]
+    parts: list[bytes] = []
+    assert encode_results(results, 2, parts, 20_000)[0] == len(results)
+    whole = b"".join(parts)
+    parts = []
+    done = []
+    while sum(done) < len(results):
+        count, room = encode_results(results[sum(done) :], 2, parts, len(large))
+        assert room <= 0 or sum(done) + count == len(results)
+        done.append(count)
+    assert done == [3, 4]
+    assert b"".join(parts) == whole
+    parts = []
+    assert encode_results(results[4:], 2, parts, 3000) == (1, parts and 3000 - sum(map(len, parts)))
+    assert encode_results([], 2, parts, 1) == (0, 1)
+
+
 def test_a_value_repeated_as_often_as_a_request_may_is_not_copied_into_gigabytes() -> None:
     value = bytes(15_000)
     tracemalloc.start()

@@ -49,14 +49,30 @@ class FakeTransport:
         self.closed = False
         self.aborted = False
         self.buffered = 0
+        self._paused: ClientConnection | None = None
+
+    def narrow(self, connection: ClientConnection) -> None:
+        """From now on bytes stay here until they are taken, and the connection is told."""
+        self._paused = connection
+
+    def take_all(self) -> None:
+        """The client has read what was written."""
+        assert self._paused is not None
+        was_full, self.buffered = self.buffered > self.high, 0
+        if was_full:
+            self._paused.resume_writing()
 
     def write(self, data: bytes) -> None:
         self.writes += 1
         self.written += data
+        if self._paused is not None:
+            was_full = self.buffered > self.high
+            self.buffered += len(data)
+            if self.buffered > self.high and not was_full:
+                self._paused.pause_writing()
 
     def writelines(self, parts: list[bytes]) -> None:
-        self.writes += 1
-        self.written += b"".join(parts)
+        self.write(b"".join(parts))
 
     def get_write_buffer_size(self) -> int:
         return self.buffered

@@ -379,6 +379,15 @@ class TestBadInput:
             client.socket.close()
         assert after - before < 20_000  # kilobytes; declared were 200 million bytes
 
+    def test_a_client_that_reads_gets_more_than_the_limit(self) -> None:
+        with live(limits=Limits(output_buffer_bytes_max=8_000_000)) as cluster:
+            with Raw(cluster.ports[0]) as client:
+                value = b"x" * 1_000_000
+                assert client.ask("SET", "k", value) == b"OK"
+                client.send(encode("GET", "k") * 100)
+                assert [client.read() for _ in range(100)] == [value] * 100
+                assert client.ask("PING") == b"PONG"
+
     def test_a_client_that_does_not_read_is_cut_off(self) -> None:
         limits = Limits(output_buffer_bytes_max=8_000_000)
         with live(limits=limits) as cluster, Raw(cluster.ports[0]) as client:

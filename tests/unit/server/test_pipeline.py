@@ -17,8 +17,15 @@ from raftkv.seams import (
     TIMEOUT,
     Failure,
 )
+from raftkv.server.connection import STALLED_MS
 from raftkv.server.statistics import MEANINGS
 from tests.unit.server.harness import Client, Node, encode, pipeline
+
+
+def wait(node: Node, duration_ms: int) -> None:
+    """Let time pass, with the ticks of the front-end."""
+    for _ in range(duration_ms // 1000):
+        node.wait(1000)
 
 
 def kinds(node: Node) -> list[tuple[str, int]]:
@@ -317,9 +324,73 @@ class TestBackPressure:
         client.transport.buffered = 900_000
         client.send("GET k")
         node.replica.turn()
+        wait(node, STALLED_MS - 1000)
+        assert not client.transport.aborted
+        wait(node, 2000)
         assert client.transport.aborted
         assert node.service.statistics.connections_closed_slow == 1
         assert node.observer.events[0][0] == "client_too_slow"
+
+    def test_a_slow_reader_below_the_limit_is_left_alone(self) -> None:
+        node = Node(limits=Limits(output_buffer_bytes_max=1_000_000))
+        client = node.client()
+        client.ask(encode("SET", "k", b"x" * 300_000))
+        client.connection.pause_writing()
+        client.transport.buffered = 600_000
+        client.send("GET k")
+        node.replica.turn()
+        wait(node, 10 * STALLED_MS)
+        assert not client.transport.aborted
+
+    def test_a_slow_reader_that_takes_a_little_is_left_alone(self) -> None:
+        node = Node(limits=Limits(output_buffer_bytes_max=1_000_000))
+        client = node.client()
+        client.ask(encode("SET", "k", b"x" * 300_000))
+        client.connection.pause_writing()
+        client.transport.buffered = 900_000
+        client.send("GET k")
+        node.replica.turn()
+        for _ in range(100):
+            client.transport.buffered -= 1000
+            wait(node, STALLED_MS // 2)
+        assert not client.transport.aborted
+
+    @pytest.mark.parametrize("at_once", [True, False], ids=["one run", "many runs"])
+    def test_replies_beyond_the_limit_go_out_as_the_client_takes_them(self, at_once: bool) -> None:
+        node = Node(limits=Limits(output_buffer_bytes_max=5_000_000))
+        client = node.client()
+        client.ask(encode("SET", "k", b"x" * 2_000_000))
+        client.transport.narrow(client.connection)
+        requests = [encode("GET", "k"), encode("INCR", "n")] * 20
+        for request in [b"".join(requests)] if at_once else requests:
+            client.send(request)
+        most = 0
+        replies: list[object] = []
+        for _ in range(4 * len(requests)):
+            node.replica.turn()
+            most = max(most, client.transport.buffered)
+            replies += client.replies()
+            client.transport.take_all()
+        assert replies == [one for n in range(1, 21) for one in (b"x" * 2_000_000, n)]
+        assert most < 5_000_000
+        assert node.service.statistics.connections_closed_slow == 0
+        assert client.transport.reading
+        assert client.ask("PING") == b"PONG"
+
+    def test_a_connection_that_ends_hands_out_the_rest_first(self) -> None:
+        node = Node(limits=Limits(output_buffer_bytes_max=5_000_000))
+        client = node.client()
+        client.ask(encode("SET", "k", b"x" * 2_000_000))
+        client.transport.narrow(client.connection)
+        client.send(encode("GET", "k") * 10 + encode("QUIT"))
+        replies: list[object] = []
+        for _ in range(11):
+            node.replica.turn()
+            assert not client.transport.aborted
+            replies += client.replies()
+            client.transport.take_all()
+        assert replies[-1] == b"OK"
+        assert client.transport.closed
 
     def test_one_answer_over_the_limit_cuts_off(self) -> None:
         node = Node(limits=Limits(output_buffer_bytes_max=1_000_000))
