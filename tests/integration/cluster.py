@@ -169,7 +169,24 @@ class ClusterNode:
                 return int(line.split()[1]) * 1024
         raise AssertionError(f"{self.id} has no memory")
 
+    def forget_memory_peak(self) -> None:
+        """Let `memory_peak_bytes` begin anew."""
+        Path(f"/proc/{self.pid}/clear_refs").write_text("5")
+
+    def memory_peak_bytes(self) -> int:
+        """Most resident memory that the process ever had, or since it was told to forget."""
+        for line in Path(f"/proc/{self.pid}/status").read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * 1024
+        raise AssertionError(f"{self.id} has no memory")
+
     # ---------------------------------------------------------------- questions
+
+    def info(self, section: str) -> dict[str, str]:
+        """Return the fields of one section of INFO."""
+        text = self.call("INFO", section).decode()
+        lines = [line for line in text.splitlines() if line and not line.startswith("#")]
+        return dict(line.split(":", 1) for line in lines)
 
     def log_since_start(self) -> str:
         """Return what the newest process wrote."""

@@ -29,6 +29,11 @@ GROWTH_BYTES_MAX = 64 * MIB
 PROBE_LIMIT_S = 2.0
 
 
+def received(node: ClusterNode) -> int:
+    """Bytes that clients have sent to a node and it has read."""
+    return int(node.info("stats")["total_net_input_bytes"])
+
+
 class Probe:
     """A client that works quietly on one connection, in a thread of its own."""
 
@@ -194,14 +199,18 @@ def test_truncated_frames_wait_and_are_dropped_with_their_connection(cluster: Cl
 def test_declared_sizes_cost_nothing_before_they_arrive(cluster: Cluster) -> None:
     node = cluster.wait_for_leader()
     before = node.memory_bytes()
+    arrived = received(node)
+    node.forget_memory_peak()
     wires = [Wire(node.client) for _ in range(200)]
+    # As large as is allowed, of which almost nothing comes.
+    request = b"*3\r\n$3\r\nSET\r\n$1\r\na\r\n$4194304\r\n" + b"x" * 100
     for wire in wires:
-        # Eight MiB each, as large as is allowed, of which almost nothing comes.
-        wire.send(b"*3\r\n$3\r\nSET\r\n$1\r\na\r\n$4194304\r\n" + b"x" * 100)
+        wire.send(request)
     for wire in wires[:100]:
         wire.send(b"x" * 1000)
-    time.sleep(0.2)
-    assert node.memory_bytes() < before + GROWTH_BYTES_MAX
+    sent = 200 * len(request) + 100 * 1000
+    cluster.wait_until(lambda: received(node) >= arrived + sent, "all was read")
+    assert node.memory_peak_bytes() < before + GROWTH_BYTES_MAX
     for wire in wires:
         wire.close()
 
@@ -238,11 +247,29 @@ def test_a_client_that_never_reads_is_bounded(cluster: Cluster) -> None:
     assert node.call("SET", "large", value) == b"OK"
     with Wire(node.client) as wire:
         wire.socket.settimeout(1.0)
+        number = wire.call("CLIENT", "ID")
+        node.forget_memory_peak()
         with contextlib.suppress(OSError):
             # 2 GiB of replies are asked for, and none is taken.
             wire.send(encode("GET", "large") * 2000)
-        time.sleep(0.5)
-        assert node.memory_bytes() < 300 * MIB
+        alone = f"id={number} ".encode()
+        cluster.wait_until(lambda: alone not in node.call("CLIENT", "LIST"), "it is cut off")
+        assert node.memory_peak_bytes() < 300 * MIB
+    assert node.call("DEL", "large") == 1
+
+
+def test_a_client_that_reads_gets_all_of_a_large_pipeline(cluster: Cluster) -> None:
+    node = cluster.wait_for_leader()
+    value = b"v" * (4 * MIB)
+    assert node.call("SET", "large", value) == b"OK"
+    before = node.memory_bytes()
+    with Wire(node.client) as wire:
+        node.forget_memory_peak()
+        wire.send(encode("GET", "large") * 100)
+        for _ in range(100):
+            assert wire.read() == value
+        assert wire.call("PING") == b"PONG"
+    assert node.memory_peak_bytes() < before + GROWTH_BYTES_MAX
     assert node.call("DEL", "large") == 1
 
 
