@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
+import importlib
 import random
 import signal
 import sys
@@ -31,9 +32,7 @@ from raftkv.errors import (
     ProtocolError,
     StorageError,
 )
-from raftkv.observe.http import AdminServer
 from raftkv.observe.logs import LogObserver, configure_logging
-from raftkv.observe.metrics import MetricGroup, NodeMetrics
 from raftkv.replica.ports import Stopped
 from raftkv.replica.recovery import recover
 from raftkv.replica.replica import Replica
@@ -43,12 +42,14 @@ from raftkv.server.listener import ClientListener
 from raftkv.server.statistics import MEANINGS as CLIENT_METRICS
 from raftkv.storage.disk import RealDisk
 from raftkv.transport.handshake import LocalHello, Refusal, RefusalReason
+from raftkv.transport.listener import Listener
 from raftkv.transport.mesh import PeerMesh
 from raftkv.transport.secret import load_secret
 from raftkv.transport.totals import PEER_METRICS
 from raftkv.types import Configuration, NodeId
 
 if TYPE_CHECKING:
+    from raftkv.observe.http import AdminServer
     from raftkv.transport.frames import Frame
 
 EXIT_DONE = 0
@@ -130,6 +131,7 @@ class Node:
         self._draining = False
         self._ended = asyncio.Event()
         self._stopped: Stopped | None = None
+        self.admin: AdminServer | None = None
 
     async def run(self) -> int:
         """Start, serve, stop; return the exit code."""
@@ -212,6 +214,22 @@ class Node:
         )
         self.mesh.set_members(self.replica.contacts)
         self.listener = ClientListener(self.replica, self.mesh, config, self._clock, observer)
+        self._admin_listener = Listener(
+            config.listen.admin, asyncio.Protocol, observer, failure_event="admin_accept_failed"
+        )
+
+    async def _make_admin(self) -> AdminServer:
+        """Build the admin server; its packages take longer to load than all else together.
+
+        So they are loaded by a thread, while this node serves already; whoever asks
+        meanwhile waits in the queue of the socket.
+        """
+        loop = asyncio.get_running_loop()
+        await loop.run_in_executor(None, importlib.import_module, "raftkv.observe.http")
+        from raftkv.observe.http import AdminServer
+        from raftkv.observe.metrics import MetricGroup, NodeMetrics
+
+        config, observer = self._config, self._observer
         metrics = NodeMetrics(
             version=__version__,
             status=self.replica.status,
@@ -221,7 +239,7 @@ class Node:
                 MetricGroup("clients", self.listener.counters, CLIENT_METRICS),
             ),
         )
-        self.admin = AdminServer(
+        return AdminServer(
             address=config.listen.admin,
             version=__version__,
             status=self.replica.status,
@@ -230,6 +248,7 @@ class Node:
             failure=self._failure,
             observer=observer,
             details=self._details,
+            listener=self._admin_listener,
         )
 
     def _failure(self) -> str:
@@ -314,13 +333,15 @@ class Node:
         listen = self._config.listen
         await _open("listen.peer", listen.peer, self.mesh.start)
         await _open("listen.client", listen.client, self.listener.start)
-        await _open("listen.admin", listen.admin, self.admin.start)
+        await _open("listen.admin", listen.admin, self._admin_listener.bind)
+        self._scheduler.start(self.replica)
+        admin = await self._make_admin()
+        await _open("listen.admin", listen.admin, admin.start)
+        self.admin = admin
         # What was loaded stays: the collector need not walk it again.
-        gc.collect()
         gc.freeze()
         gc.enable()
         gc.set_threshold(_GC_THRESHOLD, 50, 50)
-        self._scheduler.start(self.replica)
         self._observer.event(
             "started",
             version=__version__,
@@ -342,7 +363,9 @@ class Node:
         await self._until_settled()
         self._scheduler.stop()
         await self.mesh.stop()
-        await self.admin.stop()
+        if self.admin is not None:
+            await self.admin.stop()
+        self._admin_listener.stop()
         self._syncer.stop()
         self._background.stop()
         self.replica.close()
@@ -370,4 +393,6 @@ class Node:
         self._scheduler.stop()
         await self.listener.stop()
         await self.mesh.stop()
-        await self.admin.stop()
+        if self.admin is not None:
+            await self.admin.stop()
+        self._admin_listener.stop()

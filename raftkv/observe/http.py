@@ -91,6 +91,7 @@ class AdminServer:
         failure: Callable[[], str],
         observer: Observer,
         details: Callable[[], Mapping[str, object]] = dict,
+        listener: Listener | None = None,
     ) -> None:
         """Prepare; nothing is bound before `start`.
 
@@ -103,6 +104,7 @@ class AdminServer:
             failure: Why the node cannot go on; empty while it can.
             observer: Hears of failures of accept().
             details: Further JSON for `/api/status`, under `details`.
+            listener: To be used instead of a new one; may be bound already.
         """
         self._version = version
         self._status = status
@@ -128,9 +130,12 @@ class AdminServer:
             max_line_size=_HEADER_BYTES_MAX,
             max_field_size=_HEADER_BYTES_MAX,
         )
-        self._listener = Listener(
-            address, self._make_protocol, observer, failure_event="admin_accept_failed"
-        )
+        if listener is None:
+            listener = Listener(
+                address, self._make_protocol, observer, failure_event="admin_accept_failed"
+            )
+        listener.make_protocol = self._make_protocol
+        self._listener = listener
 
     async def start(self) -> None:
         """Bind the address and answer.

@@ -34,6 +34,7 @@ class Listener:
     """Listening sockets of one address.
 
     Attributes:
+        make_protocol: Makes the protocol for one new connection; may be set until `start`.
         accepted_count: Connections taken since the start.
         failed_count: Failures of accept() since the start.
     """
@@ -51,7 +52,7 @@ class Listener:
 
         Args:
             address: `host:port` to bind.
-            make_protocol: Makes the protocol for one new connection.
+            make_protocol: See `Listener`.
             observer: Hears of failures of accept().
             failure_event: Under this name.
             tls: Server-side context, or None for plain TCP.
@@ -59,7 +60,7 @@ class Listener:
         self.accepted_count = 0
         self.failed_count = 0
         self._address = address
-        self._make_protocol = make_protocol
+        self.make_protocol = make_protocol
         self._observer = observer
         self._failure_event = failure_event
         self._tls = tls
@@ -67,13 +68,13 @@ class Listener:
         self._tasks: set[asyncio.Task[None]] = set()
         self._loop: asyncio.AbstractEventLoop | None = None
 
-    async def start(self) -> None:
-        """Bind and listen.
+    async def bind(self) -> None:
+        """Bind and listen; connections wait until `start`.
 
         Raises:
             OSError: The address is in use, or not one of this machine.
         """
-        self._loop = loop = asyncio.get_running_loop()
+        loop = asyncio.get_running_loop()
         host, port = split_address(self._address)
         found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
         try:
@@ -82,6 +83,16 @@ class Listener:
         except OSError:
             self.stop()
             raise
+
+    async def start(self) -> None:
+        """Take connections, after `bind` if that was not called.
+
+        Raises:
+            OSError: The address is in use, or not one of this machine.
+        """
+        if not self._sockets:
+            await self.bind()
+        self._loop = loop = asyncio.get_running_loop()
         for listening in self._sockets:
             loop.add_reader(listening, self._take, listening)
 
@@ -137,7 +148,7 @@ class Listener:
     async def _adopt(self, connection: socket.socket) -> None:
         """Put a protocol on an accepted connection."""
         assert self._loop is not None
-        protocol = self._make_protocol()
+        protocol = self.make_protocol()
         try:
             if self._tls is None:
                 await self._loop.connect_accepted_socket(lambda: protocol, connection)
