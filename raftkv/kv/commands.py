@@ -106,6 +106,25 @@ class Opcode(enum.IntEnum):
     HSCAN = 132
     HRANDFIELD = 133
 
+    # Sets: 150 to 179.
+    SADD = 150
+    SREM = 151
+    SPOP = 152
+    SMOVE = 153
+    SINTERSTORE = 154
+    SUNIONSTORE = 155
+    SDIFFSTORE = 156
+    SISMEMBER = 157
+    SMISMEMBER = 158
+    SMEMBERS = 159
+    SCARD = 160
+    SRANDMEMBER = 161
+    SSCAN = 162
+    SINTER = 163
+    SUNION = 164
+    SDIFF = 165
+    SINTERCARD = 166
+
 
 WRITE_OPCODES: Final = frozenset(
     (
@@ -131,6 +150,13 @@ WRITE_OPCODES: Final = frozenset(
         Opcode.HDEL,
         Opcode.HINCRBY,
         Opcode.HINCRBYFLOAT,
+        Opcode.SADD,
+        Opcode.SREM,
+        Opcode.SPOP,
+        Opcode.SMOVE,
+        Opcode.SINTERSTORE,
+        Opcode.SUNIONSTORE,
+        Opcode.SDIFFSTORE,
         Opcode.CHECKPOINT,
     )
 )

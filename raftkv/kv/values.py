@@ -11,6 +11,7 @@ Pure.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from typing import Any, ClassVar, Final, TypeAlias
 
@@ -44,7 +45,7 @@ LISTPACK_BYTES_MAX: Final = 64
 Part: TypeAlias = list[Any]
 
 
-class Collection:
+class Collection(ABC):
     """A value that has elements; never empty in the store.
 
     Attributes:
@@ -68,31 +69,36 @@ class Collection:
         self.content_bytes = content_bytes
 
     @classmethod
+    @abstractmethod
     def empty(cls) -> Collection:
         """Return the value to which an image adds parts."""
-        raise NotImplementedError
+        ...
 
     @property
+    @abstractmethod
     def size(self) -> int:
         """Number of elements."""
-        raise NotImplementedError
+        ...
 
     @property
+    @abstractmethod
     def encoding(self) -> bytes:
         """What Redis would call the way of keeping it."""
-        raise NotImplementedError
+        ...
 
+    @abstractmethod
     def elements(self) -> Iterator[Part]:
         """Yield the items that an image keeps, in order, as lists of a few hundred elements."""
-        raise NotImplementedError
+        ...
 
+    @abstractmethod
     def extended(self, part: Part) -> Collection:
         """Return the value with a part of an image added.
 
         Raises:
             ValueError, TypeError: The part cannot be of this type.
         """
-        raise NotImplementedError
+        ...
 
     def roots(self) -> tuple[object, ...]:
         """Return the trees it is made of, for freeing them piece by piece.
@@ -140,16 +146,24 @@ def charge(keyspace: Keyspace, elements: int, content_bytes: int = 0) -> None:
         raise CommandError(TOO_MUCH_ASKED)
 
 
-def change(keyspace: Keyspace, key: bytes, entry: Entry | None, value: Collection) -> None:
-    """Make a command's only change: `value` instead of the one in `entry`; none when it is empty.
+def change(
+    keyspace: Keyspace,
+    key: bytes,
+    entry: Entry | None,
+    value: Collection,
+    revision: int | None = None,
+) -> None:
+    """Put `value` instead of the one in `entry`, or remove the key when it is empty.
 
     Args:
         keyspace: Gets the change under a new revision.
         key: A live key, or none.
         entry: What `find_for_write` returned for it.
         value: Shares its parts with the value before.
+        revision: That of an earlier change of the same command, if there is one.
     """
-    revision = keyspace.revision + 1
+    if revision is None:
+        revision = keyspace.revision + 1
     if value.size:
         keyspace.put(key, value, 0 if entry is None else entry[1], revision, shares=True)
     elif entry is not None:
@@ -157,6 +171,24 @@ def change(keyspace: Keyspace, key: bytes, entry: Entry | None, value: Collectio
     else:
         return
     keyspace.revision = revision
+
+
+def store_result(keyspace: Keyspace, target: bytes, value: Collection) -> int:
+    """Put a computed value at a key instead of whatever is there; remove that if it is empty.
+
+    Returns:
+        Number of elements.
+    """
+    entry = keyspace.find_for_write(target)
+    revision = keyspace.revision + 1
+    if value.size:
+        keyspace.put(target, value, 0, revision)
+    elif entry is not None:
+        keyspace.remove(target)
+    else:
+        return 0
+    keyspace.revision = revision
+    return value.size
 
 
 def positions_of(first: int, last: int, size: int) -> tuple[int, int]:

@@ -18,6 +18,7 @@ from raftkv.server import (
     handlers_info,
     handlers_raft,
     handlers_sentinel,
+    handlers_sets,
     handlers_strings,
 )
 from raftkv.server.command_table import CommandTable, Handler, Parser
@@ -26,6 +27,7 @@ PARSERS: dict[bytes, Parser] = {
     **handlers_strings.PARSERS,
     **handlers_generic.PARSERS,
     **handlers_hashes.PARSERS,
+    **handlers_sets.PARSERS,
 }
 
 HANDLERS: dict[str, Handler] = {

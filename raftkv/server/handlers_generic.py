@@ -169,7 +169,8 @@ def parse_scan(arguments: list[bytes], _limits: Limits) -> Command:
 
 
 def parse_cursor(text: bytes) -> int:
-    """Read a cursor as strtoul() does; a negative one wraps around."""
+    """Read a cursor as strtoul() does, up to a NUL; a negative one wraps around."""
+    text = text.split(b"\0", 1)[0]
     if _CURSOR.fullmatch(text) is None:
         raise CommandError(INVALID_CURSOR)
     cursor = int(text or b"0")

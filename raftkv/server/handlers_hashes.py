@@ -157,6 +157,8 @@ def parse_random(opcode: Opcode, option: bytes | None) -> Callable[[list[bytes],
         if len(arguments) == 2:
             return (number, key, None, False, next_seed())
         doubled = len(arguments) > 3
+        if doubled and option is None:
+            raise CommandError(SYNTAX_ERROR)
         count_text = arguments[2]
         chosen = random_count(count_text, doubled=False)
         if len(arguments) > 4 or (doubled and arguments[3].upper() != option):

@@ -17,12 +17,15 @@ def fields(draw: Draw) -> Words:
     return [word for field in draw.elements() for word in (field, draw.element())]
 
 
-def count_and(draw: Draw, option: bytes) -> Words:
+def count_and(draw: Draw, option: bytes | None) -> Words:
     """Return nothing, or a count and perhaps an option."""
     if draw.chance(0.3):
         return []
     count = draw.pick([b"0", b"1", b"2", b"5", b"-1", b"-5", b"30"])
-    return [count if draw.chance(0.95) else draw.integer(), *draw.option(option)]
+    return [
+        count if draw.chance(0.95) else draw.integer(),
+        *(draw.option(option) if option else []),
+    ]
 
 
 def pages(draw: Draw) -> Words:
@@ -133,7 +136,28 @@ HASHES: Catalog = {
     "hscan": lambda d: [d.key("hash"), b"0", *pages(d)],
 }
 
-CATALOG: Catalog = {**STRINGS, **GENERIC, **HASHES}
+SETS: Catalog = {
+    "sadd": lambda d: [d.key("set"), *d.elements()],
+    "srem": lambda d: [d.key("set"), *d.elements()],
+    "spop": lambda d: [d.key("set"), *([] if d.chance(0.4) else [d.count()])],
+    "smove": lambda d: [d.key("set"), d.key("set"), d.element()],
+    "sismember": lambda d: [d.key("set"), d.element()],
+    "smismember": lambda d: [d.key("set"), *d.elements()],
+    "smembers": lambda d: [d.key("set")],
+    "scard": lambda d: [d.key("set")],
+    "srandmember": lambda d: [d.key("set"), *count_and(d, None)],
+    "sscan": lambda d: [d.key("set"), b"0", *pages(d)],
+    "sinter": lambda d: d.keys("set"),
+    "sunion": lambda d: d.keys("set"),
+    "sdiff": lambda d: d.keys("set"),
+    "sinterstore": lambda d: [d.target(), *d.keys("set")],
+    "sunionstore": lambda d: [d.target(), *d.keys("set")],
+    "sdiffstore": lambda d: [d.target(), *d.keys("set")],
+    "sintercard": lambda d: [
+        *d.counted_keys("set"), *d.option(b"LIMIT", d.pick([b"0", b"1", b"3", b"-1", b"x"]))],
+}  # fmt: skip
+
+CATALOG: Catalog = {**STRINGS, **GENERIC, **HASHES, **SETS}
 
 # How often a command is drawn, where not as often as the others.
 WEIGHTS = {"flushall": 0.17, "flushdb": 0.17, "del": 0.3, "unlink": 0.3, "mset": 0.5}

@@ -29,12 +29,15 @@ ADD: dict[str, Adder] = {
     "hash": lambda key, names: (
         int(Opcode.HSET), key, 0, *[word for name in names for word in (name, b"v" + name)]
     ),
+    "set": lambda key, names: (int(Opcode.SADD), key, *names),
 }  # fmt: skip
 REMOVE: dict[str, Adder] = {
     "hash": lambda key, names: (int(Opcode.HDEL), key, *names),
+    "set": lambda key, names: (int(Opcode.SREM), key, *names),
 }
 READ: dict[str, Callable[[bytes], Command]] = {
     "hash": lambda key: (int(Opcode.HGETALL), key),
+    "set": lambda key: (int(Opcode.SMEMBERS), key),
 }
 TYPES = sorted(ADD)
 
@@ -246,7 +249,7 @@ for command in RANDOM_WRITES:
 print(store.state_hash.hex())
 """
 # Writes that choose at random, on keys which the program above has filled.
-RANDOM_WRITES: list[Command] = []
+RANDOM_WRITES: list[Command] = [(int(Opcode.SPOP), b"set", count) for count in (None, 3, 200)]
 
 
 def test_nothing_depends_on_how_python_hashes() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from raftkv.kv import commands, expiry, families, generic, hashes, scan, strings
+from raftkv.kv import commands, expiry, families, generic, hashes, scan, sets, strings
 from raftkv.kv.commands import Opcode
 
 # A number that appeared in a log once keeps its meaning. Rows are added, never changed.
@@ -19,6 +19,10 @@ NUMBERS = {
     "HSET": 120, "HDEL": 121, "HINCRBY": 122, "HINCRBYFLOAT": 123, "HGET": 124, "HMGET": 125,
     "HGETALL": 126, "HKEYS": 127, "HVALS": 128, "HEXISTS": 129, "HLEN": 130, "HSTRLEN": 131,
     "HSCAN": 132, "HRANDFIELD": 133,
+    "SADD": 150, "SREM": 151, "SPOP": 152, "SMOVE": 153, "SINTERSTORE": 154, "SUNIONSTORE": 155,
+    "SDIFFSTORE": 156, "SISMEMBER": 157, "SMISMEMBER": 158, "SMEMBERS": 159, "SCARD": 160,
+    "SRANDMEMBER": 161, "SSCAN": 162, "SINTER": 163, "SUNION": 164, "SDIFF": 165,
+    "SINTERCARD": 166,
 }  # fmt: skip
 
 
@@ -35,7 +39,7 @@ def test_flag_bits_never_change() -> None:
 
 
 def test_every_opcode_has_exactly_one_handler() -> None:
-    modules = (strings, generic, expiry, scan, hashes)
+    modules = (strings, generic, expiry, scan, hashes, sets)
     handled = [opcode for module in modules for opcode in module.HANDLERS]
     assert sorted(handled) == sorted(families.HANDLERS)
     assert sorted([*handled, *scan.SLICED_HANDLERS]) == sorted(Opcode)

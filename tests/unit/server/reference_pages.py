@@ -52,6 +52,7 @@ TITLES = {
     "string": "Strings",
     "generic": "Keys",
     "hash": "Hashes",
+    "set": "Sets",
     "server": "Server",
     "connection": "Connection",
     "cluster": "Cluster",

@@ -57,6 +57,7 @@ REQUESTS = {
     "EXPIRE": ["EXPIRE k 5 NX"],
     "HSET": ["HSET k f v", "HSET k f v g w"],
     "HMSET": ["HMSET k f v"],
+    "SINTERCARD": ["SINTERCARD 2 a b", "SINTERCARD 1 a LIMIT 3"],
 }
 
 
