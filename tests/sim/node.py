@@ -17,6 +17,7 @@ from raftkv.config import Config
 from raftkv.engine.core import RaftCore
 from raftkv.engine.ready import Ready, WalRecord
 from raftkv.errors import DamagedDataError, DiskFailedError, DiskFullError
+from raftkv.kv.store import KvStore
 from raftkv.replica.ports import Stopped
 from raftkv.replica.recovery import recover
 from raftkv.replica.replica import Replica
@@ -78,9 +79,7 @@ class SimWorker:
                 node.disk.begin_job(limit)
             try:
                 outcome = job()
-            except _Crash:
-                raise
-            except BaseException as error:
+            except Exception as error:
                 outcome = error
             finally:
                 node.disk.end_job()
@@ -164,6 +163,7 @@ class SimNode:
         self.outside_since_ms = float("inf")
         self.replica: Replica
         self.syncer: SimWorker
+        self._store_seen: KvStore | None = None
         self._turn_scheduled = False
         self._timer_at = 0.0
 
@@ -272,6 +272,11 @@ class SimNode:
         replica._wal.append = watched_append  # type: ignore[method-assign]
         replica._agreement.note_applied = watched_note_applied  # type: ignore[method-assign]
         invariants.restarted(self)
+
+    def has_other_store(self) -> bool:
+        """Whether a snapshot has replaced the store since this was asked last."""
+        before, self._store_seen = self._store_seen, self.replica.store
+        return before is not self.replica.store
 
     def crash(self, *, power_cut: bool) -> None:
         """End the process at once."""

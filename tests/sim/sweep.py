@@ -25,6 +25,7 @@ from dataclasses import dataclass, field
 from multiprocessing import get_context
 from pathlib import Path
 
+from tests.sim.invariants import Violation
 from tests.sim.run import DURATION_MS, OPERATIONS_MIN, Report, fault_kinds, replay_command, run_seed
 
 SAY_EVERY_S = 20
@@ -129,9 +130,10 @@ def run_one(seed: int) -> Report | Broken:
     """Run one seed in this process."""
     try:
         report = run_seed(seed)
+    except Violation as error:
+        return Broken(seed, error.invariant, str(error))
     except Exception as error:
-        invariant = getattr(error, "invariant", type(error).__name__)
-        return Broken(seed, invariant, f"{type(error).__name__}: {error}")
+        return Broken(seed, type(error).__name__, f"{type(error).__name__}: {error}")
     finally:
         # Nodes and their slots refer to each other; in the middle of a run, to look
         # for such rings costs more than the run.

@@ -215,7 +215,9 @@ class Workload:
         for step in request.steps:
             if step.is_write and outcome is Outcome.UNKNOWN:
                 for slot_key in {self._slot_key(key): None for key in step.keys}:
-                    self._keys.end(slot_key, outcome)
+                    # What FLUSHALL removes may never have been used.
+                    if slot_key in self._families:
+                        self._keys.end(slot_key, outcome)
         request.ended()
 
     @staticmethod
