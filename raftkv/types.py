@@ -174,7 +174,14 @@ class PeerStatus:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Status:
-    """Frozen view of a node, for INFO, RAFT STATUS, health checks and the CLI."""
+    """Frozen view of a node, for INFO, RAFT STATUS, health checks and the CLI.
+
+    Attributes:
+        commit_index: Last index that this node knows to be committed.
+        leader_commit_index: The same of the leader, as it said about a second ago;
+            0 if it has said nothing. A node that waits for a snapshot learns of
+            commits in no other way.
+    """
 
     node_id: NodeId
     role: Role
@@ -193,6 +200,7 @@ class Status:
     revision: int
     disk_full: bool
     admitted: bool
+    leader_commit_index: Index = Index(0)
     waiting_for: tuple[NodeId, ...] = ()
     peers: tuple[PeerStatus, ...] = field(default=())
     log_memory_bytes: int = 0
@@ -202,6 +210,11 @@ class Status:
     def leader(self) -> Member | None:
         """The member that is believed to lead, if it is known."""
         return self.configuration.member(self.leader_id) if self.leader_id else None
+
+    @property
+    def lag_entries(self) -> int:
+        """Entries known to be committed anywhere and not applied here."""
+        return max(0, max(self.commit_index, self.leader_commit_index) - self.applied_index)
 
     @property
     def quorum(self) -> int:

@@ -61,9 +61,8 @@ def unready_reasons(
         reasons.append(f"founding: waiting for {', '.join(status.waiting_for)}")
     if status.leader_id is None:
         reasons.append("no leader: none is known")
-    lag_entries = status.commit_index - status.applied_index
-    if lag_entries > lag_entries_max:
-        reasons.append(f"behind: {lag_entries} committed entries are not applied yet")
+    if status.lag_entries > lag_entries_max:
+        reasons.append(f"behind: {status.lag_entries} committed entries are not applied yet")
     return reasons
 
 
@@ -73,7 +72,7 @@ def status_document(status: Status) -> dict[str, object]:
     leader = status.leader
     document["leader_client"] = leader.client if leader is not None else None
     document["quorum"] = status.quorum
-    document["apply_lag_entries"] = max(0, status.commit_index - status.applied_index)
+    document["apply_lag_entries"] = status.lag_entries
     return document
 
 

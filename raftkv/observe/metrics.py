@@ -34,7 +34,7 @@ STATUS_METRICS: Final[Mapping[str, tuple[str, Callable[[Status], float]]]] = {
     "raftkv_applied_index": ("Last log index applied", lambda status: status.applied_index),
     "raftkv_apply_lag_entries": (
         "Entries committed and not yet applied",
-        lambda status: max(0, status.commit_index - status.applied_index),
+        lambda status: status.lag_entries,
     ),
     "raftkv_commit_index": ("Last log index known committed", lambda status: status.commit_index),
     "raftkv_disk_full": ("1 while no entries can be taken", lambda status: status.disk_full),

@@ -44,6 +44,7 @@ class StateReport(
     """What a node tells of its state; an index is 0 where there is nothing to tell.
 
     Attributes:
+        commit_index: Last index that the node knows to be committed.
         index: Last index applied.
         state_hash: State hash after it.
         image_index: The newest checkpoint whose image the node has hashed.
@@ -53,6 +54,7 @@ class StateReport(
         is_answer: To a report on an older image, and never answered itself.
     """
 
+    commit_index: int
     index: int
     state_hash: bytes
     image_index: int
@@ -94,6 +96,8 @@ def decode(body: bytes) -> StateReport:
         report = _DECODER.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise ProtocolError(f"not a state report: {error}") from None
+    if report.commit_index < 0:
+        raise ProtocolError("a state report with a negative commit index")
     for index, value in (
         (report.index, report.state_hash),
         (report.image_index, report.image_hash),
@@ -170,6 +174,8 @@ class Agreement:
         self._urgent = False
         self._wants_checkpoint = False
         self._asking: set[NodeId] = set()
+        self._commits: dict[NodeId, int] = {}
+        self._commit_index = 0
         self._alarmed: set[tuple[NodeId, int, str]] = set()
 
     def note_applied(self, index: int, state_hash: bytes) -> None:
@@ -188,6 +194,10 @@ class Agreement:
         """The store was replaced by a snapshot: what came before is not comparable."""
         self._states.own.clear()
         self._images.own.clear()
+
+    def commit_index_of(self, node: NodeId | None) -> int:
+        """Return what another node said last of its commit index; 0 if it said nothing."""
+        return 0 if node is None else self._commits.get(node, 0)
 
     # -------------------------------------------------------------- checkpoints
 
@@ -225,7 +235,9 @@ class Agreement:
 
     # ----------------------------------------------------------------- exchange
 
-    def turn(self, now_ms: int, index: int, configuration: Configuration) -> None:
+    def turn(
+        self, now_ms: int, index: int, configuration: Configuration, *, commit_index: int = 0
+    ) -> None:
         """Report the own hashes if it is time, and judge what is comparable by now.
 
         Raises:
@@ -234,6 +246,7 @@ class Agreement:
         if self._urgent or now_ms - self._reported_ms >= REPORT_MS:
             self._reported_ms = now_ms
             self._urgent = False
+            self._commit_index = commit_index
             body = self._report(index, self._images.newest(), is_answer=False)
             for member in configuration.members:
                 if member.id != self._node_id:
@@ -252,6 +265,8 @@ class Agreement:
             ProtocolError: It is not a report.
         """
         report = decode(body)
+        if not report.is_answer:
+            self._commits[node] = report.commit_index
         self._states.received(node, report.index, report.state_hash)
         if report.image_format == FORMAT_VERSION:
             self._images.received(node, report.image_index, report.image_hash)
@@ -272,6 +287,7 @@ class Agreement:
         state_hash = self._states.own.get(index, b"")
         return _ENCODER.encode(
             StateReport(
+                self._commit_index,
                 index if state_hash else 0,
                 state_hash,
                 *image,

@@ -446,7 +446,12 @@ class Replica(ReplicaRequests):
         self._handover.turn(now_ms)
         if self._checkpoints.turn(now_ms, leads=self._core.is_leader):
             self.propose(CHECKPOINT, self._checkpoints)
-        self._agreement.turn(now_ms, self.store.applied_index, self.configuration)
+        self._agreement.turn(
+            now_ms,
+            self.store.applied_index,
+            self.configuration,
+            commit_index=self._core.commit_index,
+        )
         if self.store.free_slice():
             self._wake()
 

@@ -17,6 +17,7 @@ def build_status(
     store: KvStore,
     snapshot_index: Index,
     disk_full: bool,
+    leader_commit_index: int,
 ) -> Status:
     """Return what a node knows of itself and of the others at this moment."""
     log = core.log
@@ -37,6 +38,7 @@ def build_status(
         log_time_ms=store.log_time_ms,
         revision=store.revision,
         disk_full=disk_full,
+        leader_commit_index=Index(leader_commit_index),
         admitted=core.admitted,
         waiting_for=core.waiting_for,
         peers=core.peer_statuses(),

@@ -11,6 +11,7 @@ from raftkv.config import Config
 from raftkv.engine.core import RaftCore
 from raftkv.engine.ready import PeerHello
 from raftkv.kv.store import KvStore
+from raftkv.replica.agreement import Agreement
 from raftkv.replica.batches import Batches
 from raftkv.replica.compaction import Compactor
 from raftkv.replica.disk_space import DiskSpaceGuard
@@ -27,6 +28,7 @@ class ReplicaViews:
     _config: Config
     _core: RaftCore
     _standing: Standing
+    _agreement: Agreement
     _batches: Batches
     _compactor: Compactor
     _durability: Durability
@@ -103,4 +105,5 @@ class ReplicaViews:
             store=self.store,
             snapshot_index=self._compactor.snapshot_index,
             disk_full=self._space.full,
+            leader_commit_index=self._agreement.commit_index_of(self._core.leader_id),
         )

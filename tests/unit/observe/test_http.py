@@ -139,6 +139,7 @@ def test_readyz_follows_the_node() -> None:
         ({"leader_id": None}, False, ["no leader"]),
         ({"commit_index": 90 + READY_LAG_ENTRIES_MAX}, False, []),
         ({"commit_index": 91 + READY_LAG_ENTRIES_MAX}, False, ["behind"]),
+        ({"leader_commit_index": 91 + READY_LAG_ENTRIES_MAX}, False, ["behind"]),
         (
             {"leader_id": None, "waiting_for": (NodeId("n2"), NodeId("n3"))},
             False,

@@ -60,6 +60,7 @@ class Node:
 
     def hears(self, node: NodeId, **fields: object) -> None:
         values = {
+            "commit_index": 0,
             "index": 0,
             "state_hash": b"",
             "image_index": 0,
@@ -82,7 +83,7 @@ def test_everybody_else_is_told_once_a_second(node: Node) -> None:
     node.agreement.turn(REPORT_MS - 1, 5, THREE)
     assert node.sent() == []
     node.agreement.turn(REPORT_MS, 5, THREE)
-    report = StateReport(5, MINE, 0, b"", 1, False, False)
+    report = StateReport(0, 5, MINE, 0, b"", 1, False, False)
     assert node.sent() == [(B, report), (C, report)]
     node.agreement.turn(REPORT_MS + 1, 5, THREE)
     assert node.sent() == []
@@ -181,7 +182,7 @@ def test_one_that_is_late_is_told_what_it_missed_and_answers_end_there(node: Nod
     node.agreement.note_image(5, MINE)
     node.agreement.note_image(7, OTHER)
     node.hears(B, image_index=5, image_hash=MINE)
-    assert node.sent() == [(B, StateReport(0, b"", 5, MINE, 1, False, True))]
+    assert node.sent() == [(B, StateReport(0, 0, b"", 5, MINE, 1, False, True))]
     node.hears(B, image_index=5, image_hash=MINE, is_answer=True)
     node.hears(B, image_index=7, image_hash=OTHER)
     node.hears(B, image_index=6, image_hash=OTHER)
@@ -211,16 +212,32 @@ def test_memory_is_bounded(node: Node) -> None:
     assert len(agreement._alarmed) <= ALARMS_MAX
 
 
+def test_the_commit_index_is_told_and_remembered(node: Node) -> None:
+    node.agreement.note_applied(5, MINE)
+    node.agreement.turn(REPORT_MS, 5, THREE, commit_index=8)
+    assert {report.commit_index for _, report in node.sent()} == {8}
+    assert node.agreement.commit_index_of(B) == 0
+    node.hears(B, commit_index=7)
+    node.hears(B, is_answer=True)
+    assert node.agreement.commit_index_of(B) == 7
+    assert node.agreement.commit_index_of(None) == 0
+
+
+def test_a_whole_report_is_taken(node: Node) -> None:
+    node.agreement.received(B, b"\x98\x00\x00\xc4\x00\x00\xc4\x00\x01\xc2\xc2")
+
+
 @pytest.mark.parametrize(
     "body",
     [
         b"",
         b"\xc1",
         b"\x92\x01\xc4\x01x",
-        b"\x97\x05\xc4\x00\x00\xc4\x00\x01\xc2\xc2",
-        b"\x97\xff\xc4\x00\x00\xc4\x00\x01\xc2\xc2",
-        b"\x97\x00\xc4\x01x\x00\xc4\x00\x01\xc2\xc2",
-        b"\x97\x00\xc4\x00\x05\xc4\x00\x01\xc2\xc2",
+        b"\x98\x00\x05\xc4\x00\x00\xc4\x00\x01\xc2\xc2",
+        b"\x98\x00\xff\xc4\x00\x00\xc4\x00\x01\xc2\xc2",
+        b"\x98\xff\x00\xc4\x00\x00\xc4\x00\x01\xc2\xc2",
+        b"\x98\x00\x00\xc4\x01x\x00\xc4\x00\x01\xc2\xc2",
+        b"\x98\x00\x00\xc4\x00\x05\xc4\x00\x01\xc2\xc2",
     ],
 )
 def test_what_is_no_report_is_refused(node: Node, body: bytes) -> None:

@@ -145,3 +145,19 @@ def test_the_store_takes_writes_during_a_walk_and_the_hash_is_of_the_checkpoint(
     cluster.run(2000)
     assert "state_differs" not in cluster.events
     assert not cluster.stops
+
+
+def test_a_node_that_waits_for_a_snapshot_knows_how_far_it_is_behind() -> None:
+    cluster, leader = led()
+    away = followers(cluster, leader)[0]
+    away.crash(power_cut=False)
+    away.disk.wipe()
+    write(cluster, leader, 400, size=200)
+    away.start()
+    # It gets no entry and no snapshot, but hears the leader.
+    away.replica._snapshot_inbox.received = lambda *_: None  # type: ignore[method-assign]
+    cluster.run(5000)
+    status = away.replica.status()
+    assert status.applied_index == 0
+    assert status.leader_commit_index >= 400
+    assert status.lag_entries >= 400
