@@ -23,6 +23,7 @@ from tests.bench.ports import Ports
 from tests.integration.cluster import ROOT, Cluster, ClusterNode
 
 START_S = 30.0
+START_ATTEMPTS = 3
 # Where Debian's golang-etcd-server-dev puts the sources of etcd's own client.
 GO_PATH = "/usr/share/gocode"
 ETCD_LOAD = ROOT / "tests" / "bench" / "etcd_load" / "main.go"
@@ -119,11 +120,19 @@ class RaftKv(Contender):
         return self._cluster
 
     def start(self, directory: Path, ports: Ports) -> None:
-        base_port = ports.take_rows(self.size)
-        self._cluster = Cluster(
-            directory, size=self.size, overrides=self._overrides, base_port=base_port
-        )
-        self._cluster.start()
+        for attempt in range(START_ATTEMPTS):
+            self._cluster = Cluster(
+                directory / str(attempt), size=self.size, overrides=self._overrides,
+                base_port=ports.take_rows(self.size),
+            )  # fmt: skip
+            try:
+                self._cluster.start()
+                return
+            except AssertionError as error:
+                # A port that was free may have become that of somebody's connection.
+                self._cluster.close()
+                if "address_in_use" not in str(error) or attempt + 1 == START_ATTEMPTS:
+                    raise
 
     def close(self) -> None:
         if self._cluster is not None:

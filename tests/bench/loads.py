@@ -154,9 +154,15 @@ class Loader:
         self._rates[contender.name, workload.name] = said["rate"]
         return Measurement(contender.name, workload.name, number, **said)
 
-    def of_bench(self, contender: Contender, workload: Workload, number: int) -> Measurement:
-        """Load by `raftkv bench`, which keeps a timeline and knows open loops."""
-        options = ["--rate", str(workload.rate)] if workload.rate else []
+    def of_bench(
+        self, contender: Contender, workload: Workload, number: int, *more: str
+    ) -> Measurement:
+        """Load by `raftkv bench`, which keeps a timeline and knows open loops.
+
+        Args:
+            more: Further options for it.
+        """
+        options = [*(["--rate", str(workload.rate)] if workload.rate else []), *more]
         return self._from_bench(
             contender, workload, number,
             "raftkv", "bench", workload.kind, "--json", "--nodes", contender.address, *options,

@@ -24,6 +24,7 @@ COLOURS = {
 }  # fmt: skip
 _GREY = "#8a8a8a"
 _PIXELS_PER_INCH = 130
+_SHARE_MAX = 2.0
 
 
 def pyplot() -> Any | None:
@@ -265,13 +266,17 @@ def plot_goals(shares: Sequence[tuple[str, float, bool]], path: Path) -> None:
     for place, (name, share, met) in enumerate(reversed(shares)):
         colour = "#3a9188" if met else "#c8553d"
         axes.barh(place, share, color=colour, height=0.66)
-        axes.annotate(f"{share:.0%}", (share, place), xytext=(5, 0), textcoords="offset points",
-                      va="center", fontsize=8.5)  # fmt: skip
+        beyond = share > _SHARE_MAX
+        axes.annotate(
+            f"{share:.0%}", (min(share, _SHARE_MAX), place), xytext=(-6 if beyond else 5, 0),
+            textcoords="offset points", va="center", ha="right" if beyond else "left",
+            fontsize=8.5, color="white" if beyond else "#222222",
+        )  # fmt: skip
         axes.annotate(name, (0, place), xytext=(-8, 0), textcoords="offset points", va="center",
                       ha="right", fontsize=9)  # fmt: skip
     axes.set_yticks([])
     axes.axvline(1, color="#333333", linewidth=1.2)
-    axes.set_xlim(0, max(1.15, min(4, max((share for _, share, _ in shares), default=1) * 1.12)))
+    axes.set_xlim(0, _SHARE_MAX)
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
     axes.grid(axis="y", visible=False)
     axes.set_title("Part of the goal that is reached")

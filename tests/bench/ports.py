@@ -1,17 +1,23 @@
-"""Ports for the servers under measurement, on loopback, apart from those of the tests."""
+"""Ports for the servers under measurement, on loopback, apart from those of the tests.
+
+They lie below those that Linux gives to outgoing connections, of which a benchmark makes
+thousands. BENCH_BASE_PORT moves all of them.
+"""
 
 from __future__ import annotations
 
+import os
 import socket
 
+BASE_PORT = int(os.environ.get("BENCH_BASE_PORT", "31000"))
 # Clusters of raftkv have three rows of ports; everything else lies behind them.
-ROWS = range(34_000, 34_100)
+ROWS = range(BASE_PORT, BASE_PORT + 100)
 ROW_STEPS = (0, 100, 200)
-SINGLE = range(34_300, 35_000)
+SINGLE = range(BASE_PORT + 300, BASE_PORT + 1000)
 
 
 class Ports:
-    """Hands out free ports, each once."""
+    """Hands out free ports; those that were closed come around again."""
 
     def __init__(self) -> None:
         self._next_row = ROWS.start
@@ -21,9 +27,11 @@ class Ports:
         """Return the first of some consecutive ports that nobody listens on.
 
         Raises:
-            RuntimeError: There are no more.
+            RuntimeError: There are none.
         """
-        while self._next_single + count <= SINGLE.stop:
+        for _ in range(len(SINGLE) // count):
+            if self._next_single + count > SINGLE.stop:
+                self._next_single = SINGLE.start
             first = self._next_single
             self._next_single += count
             if all(_can_listen(first + place) for place in range(count)):
@@ -34,9 +42,11 @@ class Ports:
         """Return a base from which `width` ports are free in each of the three rows.
 
         Raises:
-            RuntimeError: There are no more.
+            RuntimeError: There is none.
         """
-        while self._next_row + width <= ROWS.stop:
+        for _ in range(len(ROWS)):
+            if self._next_row + width > ROWS.stop:
+                self._next_row = ROWS.start
             base = self._next_row
             self._next_row += width
             wanted = [base + step + place for step in ROW_STEPS for place in range(width)]
