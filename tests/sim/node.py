@@ -1,9 +1,9 @@
 """One simulated node: the production replica on simulated seams, and its process.
 
 The process may end between any two of its effects (`SimNode.effect`): before each
-write, sync and change of a directory, before each frame that leaves, between
-applying one entry and the next, and before each answer. It may be frozen while
-the world goes on. The disk outlives it.
+write, sync and change of a directory, before each frame that leaves, before each
+answer, and behind each applied entry; also while it recovers. It may be frozen
+while the world goes on. The disk outlives it.
 """
 
 from __future__ import annotations

@@ -1,0 +1,99 @@
+"""The models' kinds beyond registers and counters, each with results that can and cannot be."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.linearizability.checker import Verdict, check
+from tests.linearizability.history import History, HistoryError, Operation, Value
+from tests.linearizability.models import NO_SUCH_KEY
+
+Told = tuple[str, tuple[Value, ...], Value]
+
+
+def one_after_the_other(*told: Told, keys: tuple[str, ...] = ("a",)) -> Verdict:
+    """Judge operations of which each begins when the one before has ended."""
+    operations = tuple(
+        Operation(
+            client="c", kind=kind, keys=keys, arguments=arguments, result=result,
+            called_us=1000 * number, returned_us=1000 * number + 500,
+        )
+        for number, (kind, arguments, result) in enumerate(told)
+    )  # fmt: skip
+    return check(History(operations=operations, early_us=0, late_us=0)).verdict
+
+
+def in_one(*steps: tuple[Value, ...], result: tuple[Value, ...]) -> Told:
+    return "transaction", steps, result
+
+
+GOOD: list[tuple[Told, ...]] = [
+    (("set", ("1",), "OK"), ("setkeep", ("2",), "OK"), ("get", (), "2")),
+    (("setnxget", ("1",), None), ("setnxget", ("2",), "1"), ("get", (), "1")),
+    (("set", ("1", 1), "OK"), ("getex", (None,), "1"), ("pttl", (), -1)),
+    (("set", ("1",), "OK"), ("getex", (5000,), "1"), ("persist", (), 1)),
+    (("set", ("1", 3), "OK"), ("setkeep", ("2",), "OK"), ("exists", (), 1), ("get", (), None)),
+    (("set", ("1",), "OK"), ("pexpirexx", (1,), 0), ("pexpirenx", (9000,), 1), ("persist", (), 1)),
+    (("incrbyfloat", ("0.5",), "0.5"), ("incrbyfloat", ("1.5",), "2"), ("get", (), "2")),
+    (("incrbyfloat", ("-0.5",), "-0.5"), ("del", (), 1), ("incrbyfloat", ("2",), "2")),
+    (("setrange", (3, "x"), 4), ("getrange", (2, 9), "\0x"), ("strlen", (), 4)),
+    (("append", ("abc",), 3), ("setrange", (1, "X"), 3), ("get", (), "aXc")),
+    (("set", ("1",), "OK"), ("flush", (), "OK"), ("exists", (), 0)),
+]
+BAD: list[tuple[Told, ...]] = [
+    (("set", ("1",), "OK"), ("setnxget", ("2",), None)),
+    (("set", ("1",), "OK"), ("getex", (None,), None)),
+    (("set", ("1",), "OK"), ("pexpirexx", (1000,), 1)),
+    (("set", ("1", 60_000), "OK"), ("pexpirenx", (1000,), 1)),
+    (("incrbyfloat", ("0.5",), "0.5"), ("incrbyfloat", ("0.5",), "1.5")),
+    (("setrange", (3, "x"), 4), ("getrange", (0, 9), "x")),
+    (("set", ("1",), "OK"), ("flush", (), "OK"), ("get", (), "1")),
+]
+
+
+@pytest.mark.parametrize("told", GOOD, ids=str)
+def test_what_can_be(told: tuple[Told, ...]) -> None:
+    assert one_after_the_other(*told) is Verdict.OK
+
+
+@pytest.mark.parametrize("told", BAD, ids=str)
+def test_what_cannot_be(told: tuple[Told, ...]) -> None:
+    assert one_after_the_other(*told) is Verdict.ILLEGAL
+
+
+MOVES: list[tuple[tuple[Value, ...], Value, tuple[Value, Value]]] = [
+    (("rename", "a", "b"), "OK", (None, "1")),
+    (("rename", "b", "a"), NO_SUCH_KEY, ("1", None)),
+    (("renamenx", "a", "b"), 1, (None, "1")),
+    (("copy", "a", "b", 0), 1, ("1", "1")),
+    (("copy", "b", "a", 1), 0, ("1", None)),
+]
+
+
+@pytest.mark.parametrize(("step", "result", "left"), MOVES, ids=str)
+def test_a_move_takes_the_value_along(
+    step: tuple[Value, ...], result: Value, left: tuple[Value, Value]
+) -> None:
+    first = in_one(("set", "a", "1"), result=("OK",))
+    for seen, verdict in ((left, Verdict.OK), (("1", "2"), Verdict.ILLEGAL)):
+        last = in_one(("get", "a"), ("get", "b"), result=seen)
+        moved = in_one(step, result=(result,))
+        assert one_after_the_other(first, moved, last, keys=("a", "b")) is verdict
+    other = 0 if result != 0 else 1
+    assert (
+        one_after_the_other(first, in_one(step, result=(other,)), keys=("a", "b"))
+        is Verdict.ILLEGAL
+    )
+
+
+def test_nothing_is_copied_over_a_key_or_renamed_onto_one() -> None:
+    both = in_one(("set", "a", "1"), ("set", "b", "2"), result=("OK", "OK"))
+    for step in (("copy", "a", "b", 0), ("renamenx", "a", "b")):
+        last = in_one(("get", "a"), ("get", "b"), result=("1", "2"))
+        refused = in_one(step, result=(0,))
+        assert one_after_the_other(both, refused, last, keys=("a", "b")) is Verdict.OK
+
+
+def test_a_move_needs_both_keys_in_its_operation() -> None:
+    with pytest.raises(HistoryError, match="none of its keys"):
+        one_after_the_other(in_one(("rename", "a", "b"), result=("OK",)), keys=("a",))
