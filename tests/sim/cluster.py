@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import random
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
@@ -60,6 +61,11 @@ class Cluster:
             snapshot_keep_log_bytes=4 * 1024,
             snapshot_chunk_bytes=8 * 1024,
             append_bytes_max=1024,
+            # Of its own source, so that no other choice depends on it. 0: whatever is
+            # durable and applied leaves the memory at once.
+            log_memory_bytes_max=random.Random(f"memory of seed {seed}").choice(
+                [0, 0, 1024, 4096, 16 * 1024]
+            ),
         )
         self.nodes: dict[str, SimNode] = {}
         self._members = members
