@@ -1,10 +1,7 @@
-"""Everything that is done to a cluster under load, one context manager each.
+"""What is done to links, processes, clocks and ports of a cluster under load.
 
-Entering one hurts, leaving it heals: the caller decides how long it lasts, and one may
-be entered within another. A nemesis calls `field.strikes()` at the moment it hurts,
-which waits for operations in flight and counts. It never takes the disks of more than a
-minority, and wipes none before the last wiped one is admitted again, because beyond
-that nothing is promised.
+One context manager each, see `tests.chaos.field`. What is done to disks has a module of
+its own, `tests.chaos.disk_nemeses`; `NEMESES` here has all of them.
 """
 
 from __future__ import annotations
@@ -15,109 +12,18 @@ import signal
 import socket
 import threading
 import time
-from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from collections.abc import Iterator
 
-from tests.chaos.hurt_cluster import HurtCluster, HurtNode
-from tests.chaos.load import Load
+from tests.chaos import disk_nemeses  # registers its own
+from tests.chaos.field import EXIT_REFUSED, NEMESES, Field, nemesis, start_again
+from tests.chaos.hurt_cluster import HurtNode
 from tests.chaos.world import Direction
-from tests.integration.wire import ReplyError, Wire
+from tests.integration.wire import Wire
 
-EXIT_DAMAGED = 3
-EXIT_DISK_FAILED = 6
-EXIT_REFUSED = 7
 # Longer than a request may take, so that silence is noticed.
 _PROBE_PATIENCE_S = 8.0
-_ANSWER_S = 2.0
-# Another nemesis may be hurting a node: then this one comes again later.
-_EVERYBODY_S = 4.0
 
-
-@dataclass
-class Field:
-    """What a nemesis works on, and what it met.
-
-    Attributes:
-        strikes_by_name: How often each hurt.
-        in_flight_by_name: How often with operations in flight.
-        facts: Whatever else is worth a figure.
-        unhealthy: Wiped nodes that may not be admitted yet.
-    """
-
-    cluster: HurtCluster
-    load: Load
-    dice: random.Random
-    say: Callable[[str], None]
-    strikes_by_name: Counter[str] = field(default_factory=Counter)
-    in_flight_by_name: Counter[str] = field(default_factory=Counter)
-    facts: Counter[str] = field(default_factory=Counter)
-    name: str = ""
-
-    def strikes(self) -> None:
-        """Wait for operations in flight and count: the next statement hurts."""
-        self.strikes_by_name[self.name] += 1
-        if self.load.wait_for_flight():
-            self.in_flight_by_name[self.name] += 1
-
-    @property
-    def leader(self) -> HurtNode:
-        return self.cluster.leader_or_any(self.dice)
-
-    def minority(self) -> list[HurtNode]:
-        """Return at least one node and fewer than half."""
-        return self.dice.sample(
-            self.cluster.nodes,
-            self.dice.randint(1, len(self.cluster.nodes) - self.cluster.majority),
-        )
-
-    def leader_or_random(self) -> HurtNode:
-        """Return the leader half of the time."""
-        return self.leader if self.dice.random() < 0.5 else self.dice.choice(self.cluster.nodes)
-
-    def everybody_counts(self) -> bool:
-        """Wait a little until every disk counts, so that one of them may be lost."""
-        end_s = time.monotonic() + _EVERYBODY_S
-        while time.monotonic() < end_s:
-            statuses = [node.status(timeout_s=0.3) for node in self.cluster.nodes]
-            if all(status is not None and status["admitted"] == 1 for status in statuses):
-                return True
-            time.sleep(0.05)
-        self.facts["lost disks that had to wait"] += 1
-        return False
-
-    def ask(self, node: HurtNode, *words: str) -> None:
-        """Send RAFT ...; the answer, or that there is none, is a figure and nothing more."""
-        answer = "no answer"
-        with contextlib.suppress(OSError):
-            with Wire(node.client, timeout_s=_ANSWER_S, connect_timeout_s=_ANSWER_S) as wire:
-                reply = wire.call("RAFT", *words)
-                answer = "refused" if isinstance(reply, ReplyError) else "done"
-        self.facts[f"RAFT {' '.join(words[: 1 + (words[0] == 'MEMBER')])} {answer}"] += 1
-
-    def pause(self, least_s: float, most_s: float) -> None:
-        time.sleep(self.dice.uniform(least_s, most_s))
-
-
-Nemesis = Callable[[Field], AbstractContextManager[None]]
-NEMESES: dict[str, Nemesis] = {}
-
-
-def nemesis(function: Callable[[Field], Iterator[None]]) -> Nemesis:
-    """Register a nemesis under the name of its function."""
-    made = contextlib.contextmanager(function)
-    NEMESES[function.__name__.replace("_", "-")] = made
-    return made
-
-
-def start_again(field: Field, nodes: list[HurtNode]) -> None:
-    """Start what does not run; a node that ended in a way nobody planned fails the run."""
-    for node in nodes:
-        node.resume()
-        if not node.is_running:
-            node.spawn()
-
+__all__ = ["NEMESES", "disk_nemeses"]
 
 # ------------------------------------------------------------------------- partitions
 
@@ -132,14 +38,10 @@ def _cut(field: Field, directions: set[Direction]) -> Iterator[None]:
         field.cluster.links.mend(directions)
 
 
-def _all_of(field: Field, node: HurtNode) -> set[Direction]:
-    return {one for one in field.cluster.links.directions if node.number in one}
-
-
 @nemesis
 def leader_alone(field: Field) -> Iterator[None]:
     """Nobody but clients reach the leader."""
-    with _cut(field, _all_of(field, field.leader)):
+    with _cut(field, field.links_of(field.leader)):
         yield
 
 
@@ -148,7 +50,7 @@ def one_way(field: Field) -> Iterator[None]:
     """A node, mostly the leader, hears the others but is not heard, or the reverse."""
     node = field.leader_or_random()
     side = field.dice.randrange(2)
-    with _cut(field, {one for one in _all_of(field, node) if one[side] == node.number}):
+    with _cut(field, {one for one in field.links_of(node) if one[side] == node.number}):
         yield
 
 
@@ -202,7 +104,7 @@ def flapping(field: Field) -> Iterator[None]:
 
     def flap() -> None:
         dice = random.Random(node.number)
-        directions = _all_of(field, node)
+        directions = field.links_of(node)
         while not ended.is_set():
             links.cut(directions)
             ended.wait(dice.uniform(0.05, 0.4))
@@ -225,7 +127,7 @@ def bad_links(field: Field) -> Iterator[None]:
     """Packets are late, lost, doubled and out of order, around one node or everywhere."""
     directions = set(field.cluster.links.directions)
     if field.dice.random() < 0.6:
-        directions = _all_of(field, field.leader_or_random())
+        directions = field.links_of(field.leader_or_random())
     field.strikes()
     field.cluster.links.shape(
         directions,
@@ -386,152 +288,6 @@ def pause_some(field: Field) -> Iterator[None]:
     finally:
         for node in nodes:
             node.resume()
-
-
-# ------------------------------------------------------------------------------- disks
-
-
-@nemesis
-def slow_sync(field: Field) -> Iterator[None]:
-    """Every sync of some nodes takes up to half a second longer."""
-    nodes = field.minority() if field.dice.random() < 0.7 else list(field.cluster.nodes)
-    if field.dice.random() < 0.5 and field.leader not in nodes:
-        nodes.append(field.leader)
-    before = {node: node.faults.sync_delay_us for node in nodes}
-    field.strikes()
-    for node in nodes:
-        node.faults.sync_delay_us = field.dice.choice((5_000, 50_000, 200_000, 500_000))
-    try:
-        yield
-    finally:
-        for node in nodes:
-            node.faults.sync_delay_us = before[node]
-
-
-@nemesis
-def failing_sync(field: Field) -> Iterator[None]:
-    """Every sync of a node fails; it must stop with 6, and what it wrote is lost."""
-    node = field.leader_or_random()
-    failed = node.faults.syncs_failed
-    field.strikes()
-    node.faults.sync_fails = 1
-    try:
-        yield
-    finally:
-        if node.faults.syncs_failed > failed:
-            code = node.wait_for_exit(10.0)
-            assert code == EXIT_DISK_FAILED, f"{node.id} ended with {code} after a failed sync"
-            field.facts["nodes that stopped at a failed sync"] += 1
-            node.faults.sync_fails = 0
-            # Nobody can say what is on such a disk: the worst is that nothing is.
-            field.facts["bytes lost at failed syncs"] += node.cut_power(None)
-        node.faults.sync_fails = 0
-        start_again(field, [node])
-
-
-@nemesis
-def failing_write(field: Field) -> Iterator[None]:
-    """Every write of a node fails; it must stop with 6."""
-    node = field.leader_or_random()
-    failed = node.faults.writes_failed
-    field.strikes()
-    node.faults.write_fails = 1
-    try:
-        yield
-    finally:
-        if node.faults.writes_failed > failed:
-            code = node.wait_for_exit(10.0)
-            assert code == EXIT_DISK_FAILED, f"{node.id} ended with {code} after a failed write"
-            field.facts["nodes that stopped at a failed write"] += 1
-        node.faults.write_fails = 0
-        start_again(field, [node])
-
-
-@nemesis
-def full_disk(field: Field) -> Iterator[None]:
-    """The file systems of a minority, of the leader or of all are full."""
-    nodes = field.dice.choice((field.minority(), [field.leader], list(field.cluster.nodes)))
-    field.strikes()
-    for node in nodes:
-        node.fill_disk()
-    try:
-        yield
-    finally:
-        for node in nodes:
-            node.free_disk()
-            assert node.ended_as_expected, (
-                f"{node.id} ended with a full disk: {node.log_since_start()[-2000:]}"
-            )
-
-
-@contextlib.contextmanager
-def _without_power(field: Field, nodes: list[HurtNode]) -> Iterator[None]:
-    field.strikes()
-    for node in nodes:
-        if node.is_running:
-            node.signal(signal.SIGKILL)
-    for node in nodes:
-        torn = field.dice if field.dice.random() < 0.5 else None
-        field.facts["bytes lost at power cuts"] += node.cut_power(torn)
-    try:
-        yield
-    finally:
-        start_again(field, nodes)
-
-
-@nemesis
-def power_cut_one(field: Field) -> Iterator[None]:
-    """A node, mostly the leader, loses the power and every byte that was not synced."""
-    with _without_power(field, [field.leader_or_random()]):
-        yield
-
-
-@nemesis
-def power_cut_all(field: Field) -> Iterator[None]:
-    """Every node loses the power at once."""
-    with _without_power(field, list(field.cluster.nodes)):
-        field.pause(0.0, 0.2)
-    yield
-
-
-@nemesis
-def wiped_disk(field: Field) -> Iterator[None]:
-    """A node is killed, loses its disk, and comes back empty: it is filled by a snapshot."""
-    if not field.everybody_counts():
-        yield
-        return
-    node = field.leader_or_random()
-    field.strikes()
-    node.kill()
-    node.wipe()
-    node.spawn()
-    yield
-
-
-@nemesis
-def rotten_disk(field: Field) -> Iterator[None]:
-    """A bit of a node's older files flips while it is down: it must refuse with 3.
-
-    Then it is wiped, as it advises. The newest segment is left alone: damage behind its
-    last mark cannot be told from a torn write (see the guarantees).
-    """
-    if not field.everybody_counts():
-        yield
-        return
-    node = field.dice.choice(field.cluster.nodes)
-    field.strikes()
-    node.kill()
-    segments = sorted((node.data_dir / "wal").glob("*.segment"))[:-1]
-    files = [*segments, *sorted((node.data_dir / "snapshots").glob("*.snapshot"))[-1:]]
-    files = [path for path in files if path.stat().st_size]
-    if files:
-        path = field.dice.choice(files)
-        data = bytearray(path.read_bytes())
-        data[field.dice.randrange(len(data))] ^= 1 << field.dice.randrange(8)
-        path.write_bytes(data)
-    node.expected_exits = (EXIT_DAMAGED,)
-    node.spawn()
-    yield
 
 
 # ----------------------------------------------------------------- clocks and clients

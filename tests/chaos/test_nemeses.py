@@ -51,6 +51,7 @@ def run(name: str, tmp_path: Path, *options: str) -> tuple[int, str]:
         ("floods", 3),
         ("restarts", 8),
         ("membership", 8),
+        ("snapshots", 8),
     ],
 )
 def test_promises_hold(name: str, duration_s: int, tmp_path: Path) -> None:
@@ -66,6 +67,7 @@ def test_all_at_once(tmp_path: Path) -> None:
     assert code == 0, last
     figures = json.loads((report / "figures.json").read_text())
     assert figures["acknowledged"] > 100
+    assert "<svg" in (report / "course.html").read_text()
     assert sum(figures["strikes_in_flight"].values()) > 0
 
 

@@ -27,9 +27,11 @@ from pathlib import Path
 
 import hiredis
 
+from tests.chaos import course
+from tests.chaos.field import EXIT_DAMAGED, EXIT_REFUSED, Field
 from tests.chaos.hurt_cluster import HurtCluster
 from tests.chaos.load import PLANTS, READS, Load, now_us, request
-from tests.chaos.nemeses import EXIT_DAMAGED, EXIT_REFUSED, NEMESES, Field
+from tests.chaos.nemeses import NEMESES
 from tests.chaos.script import Script
 from tests.integration.cluster import SMALL_LOG, SMALL_SEGMENTS
 from tests.integration.wire import Wire
@@ -43,6 +45,9 @@ FLOW_LIMIT_S = 30.0
 SYNC_DELAY_US = 500
 WRITERS_A_KEY_MIN = 5
 _READ_AT_ONCE = 200
+# So that the transfer of a snapshot takes several pieces and is caught in its middle.
+SMALL_CHUNKS = ("limits.snapshot_chunk_bytes=16384",)
+_BULK_VALUE_BYTES = 1000
 
 
 @dataclass
@@ -128,6 +133,8 @@ def add_options(script: Script, *, clients: int = 10, think_ms: float = 10.0) ->
                         help=f"clients at once ({clients})")  # fmt: skip
     parser.add_argument("--think-ms", type=float, default=think_ms, metavar="MS",
                         help=f"pause of a client after an operation ({think_ms:g})")  # fmt: skip
+    parser.add_argument("--bulk", type=int, default=100_000, metavar="BYTES",
+                        help="data that stays, for snapshots of some size (100000)")  # fmt: skip
     parser.add_argument("--overlap", type=float, default=0.2, metavar="SHARE",
                         help="share of the rounds with two nemeses at once (0.2)")  # fmt: skip
     parser.add_argument("--hold", type=float, nargs=2, default=(0.7, 2.0), metavar="S",
@@ -162,6 +169,7 @@ class Trial:
         self._names = list(names)
         self._bag: list[str] = []
         self._facts: Counter[str] = Counter()
+        self._blows: list[course.Blow] = []
         self.figures = Figures()
         self.result: CheckResult | None = None
 
@@ -177,10 +185,11 @@ class Trial:
         script = self._script
         arguments = script.arguments
         directory = script._directory
-        overrides = (*SMALL_LOG, *SMALL_SEGMENTS, *arguments.overrides)
+        overrides = (*SMALL_LOG, *SMALL_SEGMENTS, *SMALL_CHUNKS, *arguments.overrides)
         with HurtCluster(directory, size=arguments.nodes, overrides=overrides) as cluster:
             self._set_sync_delay(cluster)
             cluster.start()
+            self._write_bulk(cluster)
             load = Load(
                 cluster.addresses, clients=arguments.clients, dice=script.random,
                 think_s=arguments.think_ms / 1000, plant=arguments.plant,
@@ -202,6 +211,15 @@ class Trial:
     def _set_sync_delay(self, cluster: HurtCluster) -> None:
         for node in cluster.nodes:
             node.faults.sync_delay_us = SYNC_DELAY_US
+
+    def _write_bulk(self, cluster: HurtCluster) -> None:
+        """Write values that cannot be compressed and stay, for snapshots of some size."""
+        count = self._script.arguments.bulk // _BULK_VALUE_BYTES
+        leader = cluster.wait_for_leader()
+        with Wire(leader.client) as wire:
+            for number in range(count):
+                value = self._script.random.randbytes(_BULK_VALUE_BYTES)
+                assert wire.call("SET", f"bulk:{number}", value) == b"OK"
 
     # --------------------------------------------------------------------- hurting
 
@@ -233,11 +251,15 @@ class Trial:
         field.say(f"{prefix}{name}")
         field.name = name
         strikes = field.strikes_by_name[name]
-        with NEMESES[name](field):
-            if field.strikes_by_name[name] == strikes:
-                # It could not: its turn comes again, after the others.
-                self._bag.insert(0, name)
-            yield
+        began_us = now_us()
+        try:
+            with NEMESES[name](field):
+                if field.strikes_by_name[name] == strikes:
+                    # It could not: its turn comes again, after the others.
+                    self._bag.insert(0, name)
+                yield
+        finally:
+            self._blows.append(course.Blow(name, began_us, now_us()))
 
     def _next_name(self) -> str:
         self._bag = self._bag or self._script.random.sample(self._names, len(self._names))
@@ -390,7 +412,7 @@ class Trial:
         return self._script.arguments.report or self._script._directory / "report"
 
     def _report(self, load: Load) -> None:
-        """Write figures and history; the timeline comes with the judgement."""
+        """Write figures, course and history; the timeline comes with the judgement."""
         directory = self._report_directory
         directory.mkdir(parents=True, exist_ok=True)
         text = json.dumps(vars(self.figures), indent=2)
@@ -398,7 +420,16 @@ class Trial:
         (directory / "summary.txt").write_text(f"{self.figures}\n", encoding="utf-8")
         with contextlib.suppress(FileNotFoundError):
             shutil.copy(self._script._directory / "shaper.log", directory)
-        self._history(load).save(directory / "history.jsonl")
+        history = self._history(load)
+        recorder = load.recorder
+        course.write(
+            directory / "course.html", title=history.comment, summary=str(self.figures),
+            span_us=(load.started_us, load.ended_us), blows=self._blows,
+            returned_us=[one.returned_us or 0 for one in recorder.operations
+                         if one.outcome is Outcome.OK],
+            written_us=recorder.acknowledged_us,
+        )  # fmt: skip
+        history.save(directory / "history.jsonl")
 
 
 def trial_main(
