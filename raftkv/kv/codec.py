@@ -17,13 +17,21 @@ from typing import Any, Final, NamedTuple
 import msgspec
 
 from raftkv.errors import ProtocolError
-from raftkv.kv.commands import Command
+from raftkv.kv.commands import Command, Opcode
 
 BATCH_VERSION: Final = 1
 _HEADER: Final = struct.Struct("<B3xQQQ")
 HEADER_SIZE: Final = _HEADER.size
 _ENCODER: Final = msgspec.msgpack.Encoder()
-_DECODER: Final = msgspec.msgpack.Decoder(list[tuple[Any, ...]])
+# Stands for a command with an argument of a type that no command takes. Its opcode is
+# no command's, and never will be.
+MALFORMED: Final[Command] = (-(2**63),)
+# What an argument may be; checked here for all, at next to no cost.
+_Argument = int | bytes | None
+_DECODER: Final = msgspec.msgpack.Decoder(list[tuple[_Argument, ...]])
+_ANY_DECODER: Final = msgspec.msgpack.Decoder(list[tuple[Any, ...]])
+_OPCODES: Final = frozenset(map(int, Opcode))
+_ARGUMENT_TYPES: Final = frozenset((int, bytes, type(None)))
 
 
 class Batch(NamedTuple):
@@ -61,6 +69,9 @@ def encode_batch(
 def decode_batch(payload: bytes | memoryview) -> Batch:
     """Read what `encode_batch` wrote; nothing returned refers to `payload`.
 
+    A command with an argument of a type that no command takes becomes `MALFORMED`,
+    which fails when it is executed, on every node alike.
+
     Raises:
         ProtocolError: Not a batch, or of a version this program does not know.
     """
@@ -68,7 +79,19 @@ def decode_batch(payload: bytes | memoryview) -> Batch:
         version, log_time_ms, lease_time_ms, seed = _HEADER.unpack_from(payload)
         if version != BATCH_VERSION or payload[1:4] != b"\0\0\0":
             raise ProtocolError(f"batch version {version} is not known")
-        commands = _DECODER.decode(memoryview(payload)[HEADER_SIZE:])
+        body = memoryview(payload)[HEADER_SIZE:]
+        try:
+            commands = _DECODER.decode(body)
+        except msgspec.ValidationError:
+            commands = list(map(_checked, _ANY_DECODER.decode(body)))
     except (struct.error, msgspec.DecodeError, UnicodeDecodeError) as error:
         raise ProtocolError(f"not a batch of commands: {error}") from error
     return Batch(log_time_ms, lease_time_ms, seed, commands)
+
+
+def _checked(command: Command) -> Command:
+    """Return a command as it is, or `MALFORMED` if none of this version looks like it."""
+    if {*map(type, command)} <= _ARGUMENT_TYPES:
+        return command
+    # An opcode of another version may take what this one does not know.
+    return MALFORMED if type(command[0]) is int and command[0] in _OPCODES else command

@@ -1,7 +1,7 @@
 """What the log may ask of the store: opcodes, results and their traits.
 
-A command is the tuple `(opcode, *arguments)`; arguments are bytes, int, None or
-lists of these, never floats, so that every node decodes the same thing. The
+A command is the tuple `(opcode, *arguments)`; arguments are bytes, int or
+None, never floats, so that every node decodes the same thing; `kv.codec` checks it. The
 docstring of each handler in `strings`, `generic`, `expiry` and `scan` gives the
 order of its fields.
 

@@ -192,7 +192,12 @@ class Keyspace:
             deadline_ms: Log time at which the key is dead, or 0 for never.
             revision: Of the command; the caller stores it as `revision` when done.
             shares: The new value shares its parts with the old one.
+
+        Raises:
+            TypeError: A faulty leader has put another type into the log.
         """
+        if value is None or value.__class__ is int or deadline_ms.__class__ is not int:
+            raise TypeError("a value or deadline of a wrong type")
         number = crc_hqx(key, 0) >> SLOT_SHIFT & BUCKET_MASK
         bucket = self.buckets[number]
         old = bucket.get(key)

@@ -23,7 +23,7 @@ import msgspec
 
 from raftkv.errors import CommandError, ProtocolError
 from raftkv.kv import scan
-from raftkv.kv.codec import decode_batch
+from raftkv.kv.codec import MALFORMED, decode_batch
 from raftkv.kv.commands import (
     INTERNAL_ERROR,
     SLICED_OPCODES,
@@ -94,9 +94,16 @@ def _run_sliced(opcode: Opcode) -> Handler:
     return run
 
 
-_HANDLERS: Final[dict[int, Handler]] = {
-    int(opcode): handler for opcode, handler in HANDLERS.items()
-} | {int(opcode): _run_sliced(opcode) for opcode in SLICED_OPCODES}
+def _refuse(_keyspace: Keyspace, _command: Command) -> object:
+    """Fail a command that a faulty leader has put into the log."""
+    raise TypeError("an argument of a type that no command takes")
+
+
+_HANDLERS: Final[dict[int, Handler]] = (
+    {int(opcode): handler for opcode, handler in HANDLERS.items()}
+    | {int(opcode): _run_sliced(opcode) for opcode in SLICED_OPCODES}
+    | {MALFORMED[0]: _refuse}
+)
 
 
 class KvStore:

@@ -79,6 +79,8 @@ def set_plain(keyspace: Keyspace, command: Command) -> object:
     # This is the hot path of the store: it writes the bucket itself and notes no
     # undo, because nothing can fail behind its only change.
     _, key, value = command
+    if value.__class__ is not bytes:
+        raise TypeError("the value of a SET is not bytes")
     number = crc_hqx(key, 0) >> 4 & 1023
     bucket = keyspace.buckets[number]
     old = bucket.get(key)

@@ -165,7 +165,9 @@ def run_state_report(data: bytes) -> None:
 
 def state_report_seeds() -> list[bytes]:
     return [
-        msgspec.msgpack.encode(agreement.StateReport(9, 7, b"s" * 16, 5, b"i" * 16, 1, True, False)),
+        msgspec.msgpack.encode(
+            agreement.StateReport(9, 7, b"s" * 16, 5, b"i" * 16, 1, True, False)
+        ),
         msgspec.msgpack.encode(agreement.StateReport(0, 0, b"", 0, b"", 1, False, True)),
     ]
 

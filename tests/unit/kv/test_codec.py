@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from raftkv.errors import ProtocolError
-from raftkv.kv.codec import HEADER_SIZE, Batch, decode_batch, encode_batch
+from raftkv.kv.codec import HEADER_SIZE, MALFORMED, Batch, decode_batch, encode_batch
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "kv" / "batch-1.bin"
 GOLDEN_BATCH = Batch(
@@ -45,9 +45,10 @@ def test_the_layout_is_that_of_the_golden_file() -> None:
     assert encode_batch(*GOLDEN_BATCH) == golden
 
 
-def test_lists_are_arguments_too() -> None:
-    payload = encode_batch(1, 2, 3, [(50, [b"a", None, 7])])
-    assert decode_batch(payload).commands == [(50, [b"a", None, 7])]
+def test_a_command_with_an_argument_that_none_takes_stands_for_itself_no_more() -> None:
+    for wrong in ([b"a", None, 7], 1.5, "text", True, {}):
+        payload = encode_batch(1, 2, 3, [(50, b"a"), (50, b"a", wrong)])
+        assert decode_batch(payload).commands == [(50, b"a"), MALFORMED]
 
 
 def test_a_batch_without_commands_only_moves_time() -> None:
