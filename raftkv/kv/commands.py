@@ -125,6 +125,20 @@ class Opcode(enum.IntEnum):
     SDIFF = 165
     SINTERCARD = 166
 
+    # Lists: 180 to 209.
+    LIST_PUSH = 180
+    LIST_POP = 181
+    LMPOP = 182
+    LMOVE = 183
+    LSET = 184
+    LINSERT = 185
+    LREM = 186
+    LTRIM = 187
+    LLEN = 188
+    LRANGE = 189
+    LINDEX = 190
+    LPOS = 191
+
 
 WRITE_OPCODES: Final = frozenset(
     (
@@ -157,6 +171,14 @@ WRITE_OPCODES: Final = frozenset(
         Opcode.SINTERSTORE,
         Opcode.SUNIONSTORE,
         Opcode.SDIFFSTORE,
+        Opcode.LIST_PUSH,
+        Opcode.LIST_POP,
+        Opcode.LMPOP,
+        Opcode.LMOVE,
+        Opcode.LSET,
+        Opcode.LINSERT,
+        Opcode.LREM,
+        Opcode.LTRIM,
         Opcode.CHECKPOINT,
     )
 )
@@ -211,3 +233,9 @@ class HashFlag(enum.IntFlag):
 
     NX = 1  # only if there is no such field (HSETNX)
     OK = 2  # answer OK (HMSET)
+
+
+class ListFlag(enum.IntFlag):
+    """Fourth field of `Opcode.LIST_PUSH`; part of the log format."""
+
+    XX = 1  # only if there is such a list

@@ -9,14 +9,14 @@ from __future__ import annotations
 
 from typing import Final
 
-from raftkv.kv import expiry, generic, hashes, scan, sets, strings
+from raftkv.kv import expiry, generic, hashes, lists, scan, sets, strings
 from raftkv.kv.commands import Opcode
 from raftkv.kv.strings import Handler
 from raftkv.kv.values import Collection
 
 # By type code, as in images.
 COLLECTIONS: Final[dict[int, type[Collection]]] = {
-    family.type_code: family for family in (hashes.Hash, sets.Set)
+    family.type_code: family for family in (hashes.Hash, lists.List, sets.Set)
 }
 
 HANDLERS: Final[dict[Opcode, Handler]] = {
@@ -26,4 +26,5 @@ HANDLERS: Final[dict[Opcode, Handler]] = {
     **scan.HANDLERS,
     **hashes.HANDLERS,
     **sets.HANDLERS,
+    **lists.HANDLERS,
 }

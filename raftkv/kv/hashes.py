@@ -235,7 +235,7 @@ def hscan(keyspace: Keyspace, command: Command) -> object:
 
 
 def hrandfield(keyspace: Keyspace, command: Command) -> object:
-    """(key, count or nil, with values, seed of 64 bits)"""
+    """(key, count or nil, 1 with values else 0, seed of 64 bits)"""
     _, key, count, with_values, seed = command
     value = hash_of(keyspace.find(key))
     size = value.size

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterator, Sequence
-from itertools import accumulate
+from itertools import accumulate, pairwise
 from typing import Any, Final, TypeAlias
 
 LEAF_MAX: Final = 256
@@ -102,7 +102,7 @@ def replaced(node: Node, first: int, end: int, elements: list[Any]) -> Node:
 def _replaced(node: Node, first: int, end: int, elements: list[Any]) -> list[Node]:
     """Return parts of the height of `node`, none of them empty."""
     if type(node) is not Branch:
-        return _cut(node[:first] + elements + node[end:])  # type: ignore[index, operator]
+        return _cut(node[:first] + elements + node[end:])  # type: ignore[index]
     ends, children = node.ends, node.children
     left = min(bisect_right(ends, first), len(children) - 1)
     right = max(left, min(bisect_left(ends, end), len(children) - 1))
@@ -122,7 +122,7 @@ def _cut(elements: Leaf) -> list[Node]:
         return [elements] if elements else []
     count = -(-size // LEAF_MAX)
     bounds = [size * number // count for number in range(count + 1)]
-    return [elements[first:end] for first, end in zip(bounds, bounds[1:], strict=False)]
+    return [elements[first:end] for first, end in pairwise(bounds)]
 
 
 def _branches(parts: list[Node]) -> list[Node]:
@@ -132,7 +132,7 @@ def _branches(parts: list[Node]) -> list[Node]:
         return []
     count = -(-size // FAN_MAX)
     bounds = [size * number // count for number in range(count + 1)]
-    return [Branch(parts[first:end]) for first, end in zip(bounds, bounds[1:], strict=False)]
+    return [Branch(parts[first:end]) for first, end in pairwise(bounds)]
 
 
 def _mended(left: list[Node], parts: list[Node], right: list[Node]) -> list[Node]:
@@ -175,17 +175,18 @@ def rank_of(node: Node, bound: Any, key: Callable[[Any], Any] | None = None) -> 
         bound: Can be compared with elements, or with what `key` makes of them.
         key: As that of `sorted`.
     """
+
+    def first_key(child: Node) -> Any:
+        first = _first_of(child)
+        return first if key is None else key(first)
+
     rank = 0
     while type(node) is Branch:
-        firsts: Callable[[Any], Any] = _first_of
-        if key is not None:
-            wanted = key
-            firsts = lambda child: wanted(_first_of(child))  # noqa: E731
-        number = max(bisect_left(node.children, bound, key=firsts) - 1, 0)
+        number = max(bisect_left(node.children, bound, key=first_key) - 1, 0)
         if number:
             rank += node.ends[number - 1]
         node = node.children[number]
-    return rank + bisect_left(node, bound, key=key)  # type: ignore[arg-type, type-var]
+    return rank + bisect_left(node, bound, key=key)  # type: ignore[arg-type]
 
 
 def updated(node: Node, gone: Sequence[Any], added: Sequence[Any]) -> Node:

@@ -198,7 +198,7 @@ def scard(keyspace: Keyspace, command: Command) -> object:
 
 
 def srandmember(keyspace: Keyspace, command: Command) -> object:
-    """(key, count or nil, false, seed of 64 bits)"""
+    """(key, count or nil, 0, seed of 64 bits)"""
     _, key, count, _, seed = command
     value = set_of(keyspace.find(key))
     size = value.size

@@ -16,6 +16,7 @@ from raftkv.server import (
     handlers_generic,
     handlers_hashes,
     handlers_info,
+    handlers_lists,
     handlers_raft,
     handlers_sentinel,
     handlers_sets,
@@ -28,6 +29,7 @@ PARSERS: dict[bytes, Parser] = {
     **handlers_generic.PARSERS,
     **handlers_hashes.PARSERS,
     **handlers_sets.PARSERS,
+    **handlers_lists.PARSERS,
 }
 
 HANDLERS: dict[str, Handler] = {

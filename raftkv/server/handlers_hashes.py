@@ -155,7 +155,7 @@ def parse_random(opcode: Opcode, option: bytes | None) -> Callable[[list[bytes],
         key = arguments[1]
         check_key(key, limits)
         if len(arguments) == 2:
-            return (number, key, None, False, next_seed())
+            return (number, key, None, 0, next_seed())
         doubled = len(arguments) > 3
         if doubled and option is None:
             raise CommandError(SYNTAX_ERROR)
@@ -165,7 +165,7 @@ def parse_random(opcode: Opcode, option: bytes | None) -> Callable[[list[bytes],
             raise CommandError(SYNTAX_ERROR)
         if doubled:
             random_count(count_text, doubled=True)
-        return (number, key, chosen, doubled, next_seed())
+        return (number, key, chosen, int(doubled), next_seed())
 
     return parse
 

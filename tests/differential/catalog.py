@@ -157,7 +157,35 @@ SETS: Catalog = {
         *d.counted_keys("set"), *d.option(b"LIMIT", d.pick([b"0", b"1", b"3", b"-1", b"x"]))],
 }  # fmt: skip
 
-CATALOG: Catalog = {**STRINGS, **GENERIC, **HASHES, **SETS}
+LISTS: Catalog = {
+    "lpush": lambda d: [d.key("list"), *d.elements()],
+    "rpush": lambda d: [d.key("list"), *d.elements()],
+    "lpushx": lambda d: [d.key("list"), *d.elements()],
+    "rpushx": lambda d: [d.key("list"), *d.elements()],
+    "lpop": lambda d: [d.key("list"), *([] if d.chance(0.4) else [d.count()])],
+    "rpop": lambda d: [d.key("list"), *([] if d.chance(0.4) else [d.count()])],
+    "lmpop": lambda d: [
+        *d.counted_keys("list"), d.always_one_of(b"LEFT", b"RIGHT"),
+        *d.option(b"COUNT", d.count())],
+    "llen": lambda d: [d.key("list")],
+    "lrange": lambda d: [d.key("list"), d.integer(), d.integer()],
+    "lindex": lambda d: [d.key("list"), d.integer()],
+    "lset": lambda d: [d.key("list"), d.integer(), d.element()],
+    "linsert": lambda d: [
+        d.key("list"), d.always_one_of(b"BEFORE", b"AFTER"), d.element(), d.element()],
+    "lrem": lambda d: [d.key("list"), d.integer(), d.element()],
+    "ltrim": lambda d: [d.key("list"), d.integer(), d.integer()],
+    "lmove": lambda d: [
+        d.key("list"), d.key("list"),
+        d.always_one_of(b"LEFT", b"RIGHT"), d.always_one_of(b"LEFT", b"RIGHT")],
+    "rpoplpush": lambda d: [d.key("list"), d.key("list")],
+    "lpos": lambda d: [
+        d.key("list"), d.element(),
+        *d.shuffled(d.option(b"RANK", d.integer()), d.option(b"COUNT", d.integer()),
+                    d.option(b"MAXLEN", d.integer()))],
+}  # fmt: skip
+
+CATALOG: Catalog = {**STRINGS, **GENERIC, **HASHES, **SETS, **LISTS}
 
 # How often a command is drawn, where not as often as the others.
 WEIGHTS = {"flushall": 0.17, "flushdb": 0.17, "del": 0.3, "unlink": 0.3, "mset": 0.5}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from raftkv.kv import commands, expiry, families, generic, hashes, scan, sets, strings
+from raftkv.kv import commands, expiry, families, generic, hashes, lists, scan, sets, strings
 from raftkv.kv.commands import Opcode
 
 # A number that appeared in a log once keeps its meaning. Rows are added, never changed.
@@ -23,6 +23,8 @@ NUMBERS = {
     "SDIFFSTORE": 156, "SISMEMBER": 157, "SMISMEMBER": 158, "SMEMBERS": 159, "SCARD": 160,
     "SRANDMEMBER": 161, "SSCAN": 162, "SINTER": 163, "SUNION": 164, "SDIFF": 165,
     "SINTERCARD": 166,
+    "LIST_PUSH": 180, "LIST_POP": 181, "LMPOP": 182, "LMOVE": 183, "LSET": 184, "LINSERT": 185,
+    "LREM": 186, "LTRIM": 187, "LLEN": 188, "LRANGE": 189, "LINDEX": 190, "LPOS": 191,
 }  # fmt: skip
 
 
@@ -36,10 +38,11 @@ def test_flag_bits_never_change() -> None:
     assert [flag.value for flag in commands.CopyFlag] == [1]
     assert [flag.value for flag in commands.GetexFlag] == [1]
     assert [flag.value for flag in commands.HashFlag] == [1, 2]
+    assert [flag.value for flag in commands.ListFlag] == [1]
 
 
 def test_every_opcode_has_exactly_one_handler() -> None:
-    modules = (strings, generic, expiry, scan, hashes, sets)
+    modules = (strings, generic, expiry, scan, hashes, sets, lists)
     handled = [opcode for module in modules for opcode in module.HANDLERS]
     assert sorted(handled) == sorted(families.HANDLERS)
     assert sorted([*handled, *scan.SLICED_HANDLERS]) == sorted(Opcode)

@@ -52,6 +52,7 @@ TITLES = {
     "string": "Strings",
     "generic": "Keys",
     "hash": "Hashes",
+    "list": "Lists",
     "set": "Sets",
     "server": "Server",
     "connection": "Connection",

@@ -57,6 +57,9 @@ REQUESTS = {
     "EXPIRE": ["EXPIRE k 5 NX"],
     "HSET": ["HSET k f v", "HSET k f v g w"],
     "HMSET": ["HMSET k f v"],
+    "LMPOP": ["LMPOP 2 a b LEFT", "LMPOP 1 a RIGHT COUNT 2"],
+    "LMOVE": ["LMOVE a b LEFT RIGHT"],
+    "LINSERT": ["LINSERT k BEFORE a b"],
     "SINTERCARD": ["SINTERCARD 2 a b", "SINTERCARD 1 a LIMIT 3"],
 }
 
