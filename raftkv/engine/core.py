@@ -135,6 +135,7 @@ class RaftCore:
         self._configuration_seen = history.in_force
         self._first_members = configuration.members
         self._contacts_key = self._contacts_source()
+        self._members_version = self._engine.members_version
 
     # ------------------------------------------------------------------- views
 
@@ -317,7 +318,7 @@ class RaftCore:
         if not engine.is_leader:
             return False
         commit = engine.commit_index
-        return engine.configurations.in_force.quorum == 1 or any(
+        return engine.counting().quorum == 1 or any(
             match > commit for match in engine.match_indexes.values()
         )
 
@@ -406,10 +407,13 @@ class RaftCore:
                 self._receive(item.node, messages.decode(item.body))
             except ProtocolError as error:
                 violators.append((item.node, str(error)))
-        elif type(item) is Synced:
+            return
+        if type(item) is Synced:
             engine.log.note_synced(item.sequence)
             engine.sync_progress_ms = engine.now_ms
-        elif type(item) is PeerUp:
+            return
+        engine.members_changed()
+        if type(item) is PeerUp:
             self._peer_up(item)
         elif type(item) is PeerDown:
             self._peer_down(item.node)
@@ -498,14 +502,17 @@ class RaftCore:
         if engine.is_leader:
             engine.found_cluster(self._new_cluster_id)
             engine.advance_commit()
-            engine.let_in_new_disk()
-            engine.name_learner()
-            engine.measure_learners()
-        engine.tick_transfer()
+            if not engine.counting().settled:
+                engine.let_in_new_disk()
+                engine.name_learner()
+                engine.measure_learners()
+        if engine.transfer_target is not None:
+            engine.tick_transfer()
         engine._SyncObj__applyLogEntries()
         if engine.is_leader:
             engine.broadcast()
-            ready.reads = self._reads.confirm(engine.confirmed_round())
+            if self._reads.pending:
+                ready.reads = self._reads.confirm(engine.confirmed_round())
             engine.leave_office()
 
     def _finish(self, ready: Ready, led_term: Term | None) -> None:
@@ -545,10 +552,12 @@ class RaftCore:
         if engine.configurations.in_force is not self._configuration_seen:
             self._configuration_seen = engine.configurations.in_force
             ready.configuration = self._configuration_seen
-        contacts_key = self._contacts_source()
-        if contacts_key != self._contacts_key:
-            self._contacts_key = contacts_key
-            ready.contacts = self.contacts
+        if engine.members_version != self._members_version:
+            self._members_version = engine.members_version
+            contacts_key = self._contacts_source()
+            if contacts_key != self._contacts_key:
+                self._contacts_key = contacts_key
+                ready.contacts = self.contacts
 
 
 def _hard_state(recovered: RecoveredLog) -> HardState:

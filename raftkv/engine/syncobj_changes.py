@@ -176,6 +176,8 @@ class ChangeMends(TransferMends):
 
     def say_farewell(self) -> None:
         """Keep sending to nodes whose removal they may not have heard of."""
+        if not self.farewells and self.configurations.last_index <= self.commit_index:
+            return
         if not self.is_leader:
             self._end_farewells(list(self.farewells))
             return
@@ -184,6 +186,7 @@ class ChangeMends(TransferMends):
             for member in self.configurations.at(self.commit_index).members:
                 if in_force.member(member.id) is None and member.id != self.node_id:
                     self.farewells[member.id] = (member, self.now_ms + FAREWELL_MS)
+                    self.members_changed()
                     if member.id in self.peers:
                         self.peers[member.id].reached = True
         self._end_farewells(
@@ -192,6 +195,7 @@ class ChangeMends(TransferMends):
 
     def _end_farewells(self, nodes: list[NodeId]) -> None:
         for node_id in nodes:
+            self.members_changed()
             del self.farewells[node_id]
             if node_id in self.peers:
                 self.forget_stranger(node_id)
@@ -200,7 +204,9 @@ class ChangeMends(TransferMends):
 
     def leave_office(self) -> None:
         """Hand over and step down once the entry that ends this leader's vote is committed."""
-        if not self.is_leader or self.configurations.last_index > self.commit_index:
+        if self.counting().own or not self.is_leader:
+            return
+        if self.configurations.last_index > self.commit_index:
             return
         mine = self.member
         if mine is not None and mine.voter:
@@ -223,7 +229,7 @@ class ChangeMends(TransferMends):
         reads a history in which it does not occur. And only what is in force at
         the leader tells, not an old entry on the way to a later one.
         """
-        if self.is_leader or not self.admitted:
+        if self.is_leader or not self.admitted or self.counting().own:
             return False
         if (self._SyncObj__leaderCommitIndex or 0) > self.commit_index:
             return False

@@ -47,6 +47,7 @@ class ElectionMends(ReplicationMends):
             return
         # Only an admitted disk asks, or answers.
         state.admitted = True
+        self.members_changed()
         if message.term < self.term or (message.pre and message.term == self.term):
             self.send_vote_reply(node_id, self.term, granted=False, pre=message.pre)
             return
@@ -92,6 +93,7 @@ class ElectionMends(ReplicationMends):
         if not self.is_named(node_id, state) or not message.granted:
             return
         state.admitted = True
+        self.members_changed()
         if message.pre:
             self._count_prevote(node_id, message)
             return
@@ -203,17 +205,19 @@ class ElectionMends(ReplicationMends):
     def step_down_if_stalled(self) -> None:
         """Leave office if the loop slept for an election timeout: another may lead."""
         asleep_ms = self.now_ms - self.last_step_ms
+        if asleep_ms <= self.settings.election_timeout_max_ms or not self.is_leader:
+            return
         # Alone there is nobody else who could have been elected.
         if self.configurations.in_force.quorum == 1 and self.may_vote:
             return
-        if self.is_leader and asleep_ms > self.settings.election_timeout_max_ms:
-            self.step_down()
+        self.step_down()
 
     def _hears_quorum(self) -> bool:
         oldest = (self.now_ms - self.settings.election_timeout_max_ms) / 1000
         heard = self._SyncObj__lastResponseTime
-        count: int = sum(heard[state.node] > oldest for state in self.counted_peers())
-        return count + self.may_vote >= self.configurations.in_force.quorum
+        peers, own, quorum, _ = self.counting()
+        count: int = sum(heard[state.node] > oldest for state in peers)
+        return count + own >= quorum
 
     def _disk_stalled(self) -> bool:
         if self.log.synced >= self.log.last_sequence:

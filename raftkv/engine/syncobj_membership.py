@@ -23,7 +23,7 @@ from dataclasses import replace
 
 from raftkv.engine.configuration import decode_configuration, encode_configuration
 from raftkv.engine.ready import KIND_CONFIGURATION, LogEntry, PeerHello
-from raftkv.engine.syncobj_state import EngineState, PeerNode, PeerState
+from raftkv.engine.syncobj_state import Counting, EngineState, PeerNode, PeerState
 from raftkv.types import Configuration, Index, Member, NodeId
 
 
@@ -32,6 +32,7 @@ class MembershipMends(EngineState):
 
     def refresh_members(self) -> None:
         """Make PySyncObj's tables and the peer states follow the configuration in force."""
+        self.members_changed()
         configuration = self.configurations.in_force
         others = [member for member in configuration.members if member.id != self.node_id]
         kept = {member.id for member in others}
@@ -50,6 +51,7 @@ class MembershipMends(EngineState):
         """Return what is known of a node, whether the configuration names it or not."""
         state = self.peers.get(node_id)
         if state is None:
+            self.members_changed()
             state = PeerState(PeerNode(node_id), reached=False)
             self.peers[node_id] = state
             self.next_indexes[state.node] = self.log.last_index + 1
@@ -63,6 +65,7 @@ class MembershipMends(EngineState):
         Why keep that: a leader may be a member by an entry that this node does
         not have yet, and nobody else would send it (Raft thesis, 4.1).
         """
+        self.members_changed()
         state = self.peers[node_id]
         state.reached = node_id in self.farewells
         state.wants_snapshot = state.wants_snapshot and state.reached
@@ -91,6 +94,7 @@ class MembershipMends(EngineState):
         if self.admitted != admitted:
             self.admitted = admitted
             self.admission_changed = True
+            self.members_changed()
 
     # ---------------------------------------------------------------- counting
 
@@ -130,9 +134,31 @@ class MembershipMends(EngineState):
             state.admitted = committed is not None and committed.disk_id == state.hello.disk_id
         return state.admitted
 
+    def counting(self) -> Counting:
+        """Return whose word counts; worked out once between two rare events."""
+        counting = self.known_counting
+        if counting is None:
+            counting = self.known_counting = Counting(
+                [state for node_id, state in self.peers.items() if self.counts(node_id, state)],
+                self.may_vote,
+                self.configurations.in_force.quorum,
+                self._is_settled(),
+            )
+        return counting
+
     def counted_peers(self) -> list[PeerState]:
-        """Peers whose word counts, connected or not."""
-        return [state for node_id, state in self.peers.items() if self.counts(node_id, state)]
+        """Peers whose word counts, connected or not; the list is not to be changed."""
+        return self.counting().peers
+
+    def _is_settled(self) -> bool:
+        """Whether no member is a learner, and none waits with a new disk."""
+        for member in self.configurations.in_force.members:
+            state = self.peers.get(member.id)
+            if not member.voter or not member.disk_id:
+                return False
+            if state is not None and self.is_other_disk(member.id, state):
+                return False
+        return True
 
     # ---------------------------------------------------------------- founding
 
@@ -254,9 +280,9 @@ class MembershipMends(EngineState):
             values: Of the counted peers.
             own: Of this node, taken only if it counts itself.
         """
-        if self.may_vote:
+        _, own_counts, quorum, _ = self.counting()
+        if own_counts:
             values.append(own)
-        quorum = self.configurations.in_force.quorum
         if len(values) < quorum:
             return 0
         values.sort(reverse=True)

@@ -21,7 +21,7 @@ from __future__ import annotations
 from raftkv.engine.configuration import decode_configuration
 from raftkv.engine.messages import Append, AppendReply, Heartbeat, RoundReply
 from raftkv.engine.ready import KIND_COMMANDS, KIND_CONFIGURATION, EntriesRead, LogEntry
-from raftkv.engine.syncobj_library import SyncObj
+from raftkv.engine.syncobj_library import FOLLOWER, SyncObj
 from raftkv.engine.syncobj_membership import MembershipMends
 from raftkv.engine.syncobj_state import PeerState, SafetyViolationError
 from raftkv.types import Index, NodeId, WriteSequence
@@ -77,6 +77,12 @@ class ReplicationMends(MembershipMends):
         """Run the library's own handler without a log part: leader, timer, state."""
         if self.is_leader:
             raise SafetyViolationError(f"{node_id} also leads term {term}")
+        if self.role == FOLLOWER and term == self.term and self.leader_id == node_id:
+            # Nothing changes but the timer.
+            self.postpone_election()
+            self.leader_contact_ms = self.now_ms
+            self.prevotes = None
+            return
         commit = self.commit_index
         SyncObj._SyncObj__onMessageReceived(
             self,
@@ -236,9 +242,10 @@ class ReplicationMends(MembershipMends):
 
     def quorum_takes_entries(self) -> bool:
         """Whether enough disks have space."""
-        ready = sum(not state.full for state in self.counted_peers())
-        ready += self.may_vote and not self.disk_full
-        return not self.disk_full and ready >= self.configurations.in_force.quorum
+        if self.disk_full:
+            return False
+        peers, own, quorum, _ = self.counting()
+        return own + sum(not state.full for state in peers) >= quorum
 
     def _SyncObj__sendAppendEntries(self) -> None:  # noqa: N802
         """The library asks for a broadcast; the step makes one at its end."""

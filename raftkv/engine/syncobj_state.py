@@ -15,7 +15,7 @@ from __future__ import annotations
 import zlib
 from collections import deque
 from dataclasses import dataclass, field
-from typing import Any, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 from raftkv.engine import messages
 from raftkv.engine.configuration import ConfigurationHistory
@@ -63,6 +63,22 @@ class EngineSettings:
     inflight_bytes_max: int = 8 << 20
     apply_bytes_max: int = 1 << 20
     log_memory_bytes_max: int = 8 << 20
+
+
+class Counting(NamedTuple):
+    """Whose word counts, as of the last rare event: see `EngineState.members_changed`.
+
+    Attributes:
+        peers: Those whose acknowledgements and answers count, connected or not.
+        own: This node counts itself.
+        quorum: Of the configuration in force.
+        settled: All members are voters, and no disk waits to be let in.
+    """
+
+    peers: list[PeerState]
+    own: bool
+    quorum: int
+    settled: bool
 
 
 class PeerNode(Node):  # type: ignore[misc]  # the library has no annotations
@@ -175,6 +191,8 @@ class EngineState(SyncObj):  # type: ignore[misc]
         self.leader_contact_ms = now_ms - settings.election_timeout_max_ms
         self.sync_progress_ms = now_ms
         self.peers: dict[NodeId, PeerState] = {}
+        self.known_counting: Counting | None = None
+        self.members_version = 0
         # Nodes that were removed, as they were named, and until when they are told.
         self.farewells: dict[NodeId, tuple[Member, int]] = {}
         self.disk_full = False
@@ -287,8 +305,19 @@ class EngineState(SyncObj):  # type: ignore[misc]
 
     def set_commit(self, index: Index) -> None:
         """Advance the commit index."""
+        if self.configurations.last_index > self._SyncObj__raftCommitIndex:
+            self.members_changed()
         self._SyncObj__raftCommitIndex = index
         self.log.setRaftCommitIndex(index)
+
+    def members_changed(self) -> None:
+        """Look anew at who counts: something rare happened that it may depend on.
+
+        That is a change of configuration, commit of one, or of admission, a link that
+        came or went, and a vote; not what makes up the steps of every day.
+        """
+        self.known_counting = None
+        self.members_version += 1
 
     def postpone_election(self) -> None:
         """Wait a fresh, random election timeout before campaigning."""
