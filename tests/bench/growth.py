@@ -21,7 +21,7 @@ from typing import Any
 from tests.bench import plots, report
 from tests.bench.contenders import RaftKv, running
 from tests.bench.goals import snapshot_indexes, take_snapshots
-from tests.bench.loads import KEYS, Loader, Measurement, Workload, fill
+from tests.bench.loads import ATTEMPTS_MAX, KEYS, Loader, Measurement, Workload, fill
 from tests.bench.ports import Ports
 from tests.bench.startup import time_restart
 
@@ -48,16 +48,24 @@ class Part:
         self.ports = ports
         self.loader = Loader(seconds)
         self.count = count
+        self.failures: list[str] = []
 
     def sizes(self, all_sizes: Sequence[int]) -> Sequence[int]:
         """Return the sizes to measure, from the smallest."""
         return all_sizes[: self.count]
 
-    def load(self, ours: RaftKv, workload: Workload) -> Measurement:
-        """Load by `raftkv bench`, which keeps up with every size."""
-        measured = self.loader.of_bench(ours, workload, 1)
-        print(f"{workload.name}: {measured.rate:,.0f}/s", file=sys.stderr, flush=True)
-        return measured
+    def load(self, ours: RaftKv, workload: Workload) -> Measurement | None:
+        """Load by `raftkv bench`, which keeps up with every size; None where it failed."""
+        for _ in range(ATTEMPTS_MAX):
+            try:
+                measured = self.loader.of_bench(ours, workload, 1)
+            except RuntimeError as error:
+                self.failures.append(f"{workload.name}: {error}"[:400])
+                print(self.failures[-1], file=sys.stderr, flush=True)
+                continue
+            print(f"{workload.name}: {measured.rate:,.0f}/s", file=sys.stderr, flush=True)
+            return measured
+        return None
 
 
 def series(title: str, across: str, up: str, lines: dict[str, list[Point]],
@@ -100,7 +108,8 @@ def grow_keys(part: Part) -> list[Series]:
             memory.append((keys, max(over, 1) / keys))
             for kind, line in (("set", sets), ("get", gets)):
                 workload = Workload(name=f"{kind}, {keys:,} keys", kind=kind, keys=keys)
-                line.append((keys, part.load(ours, workload).rate))
+                if measured := part.load(ours, workload):
+                    line.append((keys, measured.rate))
             snapshots.append((keys, time_snapshot(ours)))
             node = ours.cluster.followers()[0]
             restarts.append((keys, time_restart(node)))
@@ -127,8 +136,8 @@ def grow_values(part: Part) -> list[Series]:
                 workload = Workload(
                     name=f"{kind} of {size:,} B", kind=kind, keys=keys, value_bytes=size, clients=10
                 )
-                rate = part.load(ours, workload).rate
-                lines[kind.upper()].append((size, rate * size / 1e6))
+                if measured := part.load(ours, workload):
+                    lines[kind.upper()].append((size, measured.rate * size / 1e6))
     return [series("Data by size of value, 10 clients", "bytes a value", "MB a second", lines)]
 
 
@@ -150,9 +159,9 @@ def grow_clients(part: Part) -> list[Series]:
         for clients in part.sizes(CLIENT_COUNTS):
             for kind in ("set", "get"):
                 workload = Workload(name=f"{kind}, {clients} clients", kind=kind, clients=clients)
-                measured = part.load(ours, workload)
-                rates[kind.upper()].append((clients, measured.rate))
-                slow[kind.upper()].append((clients, measured.p99_ms))
+                if measured := part.load(ours, workload):
+                    rates[kind.upper()].append((clients, measured.rate))
+                    slow[kind.upper()].append((clients, measured.p99_ms))
     return [
         series("Throughput by clients", "connections", "requests a second", rates),
         series("p99 by clients", "connections", "ms", slow),
@@ -168,7 +177,8 @@ def grow_depth(part: Part) -> list[Series]:
         for depth in part.sizes(DEPTHS):
             for kind in ("set", "get"):
                 workload = Workload(name=f"{kind}, pipeline {depth}", kind=kind, pipeline=depth)
-                rates[kind.upper()].append((depth, part.load(ours, workload).rate))
+                if measured := part.load(ours, workload):
+                    rates[kind.upper()].append((depth, measured.rate))
     return [series("Throughput by pipeline, 50 clients", "pipeline", "requests a second", rates)]
 
 
@@ -183,7 +193,8 @@ def grow_nodes(part: Part) -> list[Series]:
                 ("SET", "set", 1), ("SET, pipeline 16", "set", 16), ("GET", "get", 1),
             ):  # fmt: skip
                 workload = Workload(name=f"{name}, {nodes} nodes", kind=kind, pipeline=depth)
-                rates[name].append((nodes, part.load(ours, workload).rate))
+                if measured := part.load(ours, workload):
+                    rates[name].append((nodes, measured.rate))
     return [series("Throughput by nodes, 50 clients", "nodes", "requests a second", rates)]
 
 
@@ -230,6 +241,8 @@ def make_page(facts: dict[str, Any]) -> str:
         ]  # fmt: skip
         columns = [one["across"], *[f"{label}, {one['up']}" for label in one["lines"]]]
         lines += [f"## {one['title']}\n", report.table(columns, rows)]
+    if facts["failures"]:
+        lines += ["## Failed turns\n", *[f"* {text}" for text in facts["failures"]], ""]
     return "\n".join(lines)
 
 
@@ -237,14 +250,17 @@ def run(options: argparse.Namespace) -> None:
     """Measure and write."""
     options.out.mkdir(parents=True, exist_ok=True)
     found: list[Series] = []
+    failures: list[str] = []
     with tempfile.TemporaryDirectory(prefix="data-", dir=options.out) as name:
         facts: dict[str, Any] = {"machine": report.machine(Path(name))}
         ports = Ports()
         for part in options.only:
             print(f"== {part}", file=sys.stderr, flush=True)
             count = 2 if options.quick else None
-            found += PARTS[part](Part(Path(name) / part, ports, options.seconds, count))
-    facts["series"] = found
+            made = Part(Path(name) / part, ports, options.seconds, count)
+            found += PARTS[part](made)
+            failures += made.failures
+    facts |= {"series": found, "failures": failures}
     report.save(options.out, "growth", facts, make_page(facts))
     plots.plot_growth(found, options.out / "growth.png")
 
