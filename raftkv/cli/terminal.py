@@ -152,16 +152,18 @@ def rich_table(columns: Sequence[str], rows: Sequence[Sequence[Cell]], *, title:
 
     table = Table(box=box.ROUNDED, title=title or None, title_justify="left", header_style="bold")
     for place, name in enumerate(columns):
-        numeric = bool(rows) and all(
-            cell_text(row[place]).lstrip("-").isdigit() or cell_text(row[place]) in ("", "-")
-            for row in rows
-        )
+        numeric = bool(rows) and all(_is_number(cell_text(row[place])) for row in rows)
         table.add_column(name, justify="right" if numeric else "left")
     for row in rows:
         table.add_row(
             *[Text(cell) if isinstance(cell, str) else Text(cell[0], style=cell[1]) for cell in row]
         )
     return table
+
+
+def _is_number(text: str) -> bool:
+    """Whether a cell holds a number such as -12 or 1,234.50, or stands for none."""
+    return text in ("", "-") or text.lstrip("-").replace(",", "").replace(".", "", 1).isdigit()
 
 
 def count_of(number: int, thing: str) -> str:

@@ -38,3 +38,10 @@ def test_a_table_has_a_frame_and_numbers_on_the_right(printed: Printed) -> None:
 def test_a_plain_table_is_aligned_and_has_no_trailing_spaces() -> None:
     table = terminal.plain_table(("name", "size"), [[("longer", "red"), "5"], ["a", ""]])
     assert table == "name    size\nlonger  5\na"
+
+
+def test_numbers_stand_to_the_right() -> None:
+    table = terminal.rich_table(
+        ("rate", "ms", "name"), [["1,234", "-0.50", "n1"], ["7", "-", "2a"]]
+    )
+    assert [column.justify for column in table.columns] == ["right", "right", "left"]
