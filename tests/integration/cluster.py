@@ -57,6 +57,8 @@ class ClusterNode:
         client: `host:port` of the Redis protocol; `peer` and `admin` likewise.
         data_dir: What may be damaged or deleted while the node is down.
         log: File with everything that its processes wrote.
+        module: What to run, for a test that plants something.
+        environment: Variables for its processes, beside those of all nodes.
     """
 
     def __init__(self, cluster: Cluster, number: int, config: Path) -> None:
@@ -69,6 +71,8 @@ class ClusterNode:
         self.data_dir = cluster.directory / "data" / self.id
         self.log = cluster.directory / f"{self.id}.log"
         self.overrides: tuple[str, ...] = ()
+        self.module = "raftkv"
+        self.environment: dict[str, str] = {}
         self.process: subprocess.Popen[bytes] | None = None
         self._paused = False
         self._log_start = 0
@@ -94,7 +98,7 @@ class ClusterNode:
             overrides: For `--set`, behind those of the cluster and of this node.
         """
         assert not self.is_running
-        arguments = [sys.executable, "-m", "raftkv", "start", "--config", str(self.config)]
+        arguments = [sys.executable, "-m", self.module, "start", "--config", str(self.config)]
         for override in (*self.cluster.overrides, *self.overrides, *overrides):
             arguments += ["--set", override]
         self._log_start = self.log.stat().st_size if self.log.exists() else 0
@@ -102,7 +106,7 @@ class ClusterNode:
             self.process = subprocess.Popen(
                 arguments,
                 cwd=self.cluster.directory,
-                env=node_environment(),
+                env={**node_environment(), **self.environment},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
