@@ -43,7 +43,9 @@ class ElectionMends(ReplicationMends):
     def on_vote_request(self, node_id: NodeId, message: VoteRequest) -> None:
         """Give the vote of this term, or say whether it would be given."""
         state = self.peers[node_id]
-        if not self._may_answer(message) or self.is_other_disk(node_id, state):
+        if not self._may_answer(message):
+            return
+        if self.is_other_disk(node_id, state) and not self._is_ahead(message):
             return
         # Only an admitted disk asks, or answers.
         state.admitted = True
@@ -75,10 +77,17 @@ class ElectionMends(ReplicationMends):
         log goes on beyond this node's may know of a change that this node does
         not, and may need its vote because of it (Raft thesis, 4.2).
         """
-        if self.may_vote:
-            return True
+        return self.may_vote or (self.admitted and self._is_ahead(message))
+
+    def _is_ahead(self, message: VoteRequest) -> bool:
+        """Whether the candidate's log goes on beyond this node's.
+
+        Then it may hold the entry that names its new disk, which this node missed,
+        and the cluster may depend on this vote. A lost disk that is attached again
+        is never ahead of a node that holds that entry (ADR 0013).
+        """
         mine = (self.log.last_term, self.log.last_index)
-        return self.admitted and (message.last_term, message.last_index) > mine
+        return (message.last_term, message.last_index) > mine
 
     def _is_up_to_date(self, message: VoteRequest) -> bool:
         """Compare logs as Raft, section 5.4.1."""

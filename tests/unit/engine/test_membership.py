@@ -269,6 +269,34 @@ def test_an_old_disk_that_is_attached_again_does_not_count() -> None:
     assert disk_of(cluster, "B", "A") == "disk-B2"
 
 
+def test_a_node_that_missed_a_new_disk_votes_for_a_candidate_that_is_ahead() -> None:
+    """B alone has the newest entry and needs E, which knows B by the disk that was lost."""
+    cluster = Cluster.led_by_first("ABCDE")
+    cluster.isolate("E")
+    cluster.restart("B", wipe=True)
+    for other in "ACD":
+        cluster.connect("B", other)
+    cluster.settle()
+    cluster.beat(n=2)
+    assert cluster["B"].core.admitted
+    assert disk_of(cluster, "B", "C") == "disk-B2"
+    cluster.isolate("C")
+    cluster.propose("A", b"late", "late")
+    cluster.settle()
+    for name in "AD":
+        cluster.isolate(name)
+    for pair in ("BC", "BE", "CE"):
+        cluster.connect(*pair)
+    cluster.settle()
+    assert disk_of(cluster, "B", "E") == "disk-B"
+    for name in "BCEB":
+        cluster.expire(name)
+        cluster.settle()
+    assert cluster["B"].core.is_leader
+    cluster.beat(n=2)
+    assert disk_of(cluster, "B", "E") == "disk-B2"
+
+
 # -------------------------------------------------------- configuration in force
 
 
