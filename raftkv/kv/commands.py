@@ -139,6 +139,29 @@ class Opcode(enum.IntEnum):
     LINDEX = 190
     LPOS = 191
 
+    # Sorted sets: 210 to 249.
+    ZADD = 210
+    ZREM = 211
+    ZPOP = 212
+    ZMPOP = 213
+    ZREMRANGE = 214
+    ZRANGESTORE = 215
+    ZUNIONSTORE = 216
+    ZINTERSTORE = 217
+    ZDIFFSTORE = 218
+    ZSCORE = 219
+    ZMSCORE = 220
+    ZCARD = 221
+    ZRANK = 222
+    ZSCAN = 223
+    ZRANDMEMBER = 224
+    ZRANGE = 225
+    ZCOUNT = 226
+    ZUNION = 227
+    ZINTER = 228
+    ZDIFF = 229
+    ZINTERCARD = 230
+
 
 WRITE_OPCODES: Final = frozenset(
     (
@@ -179,6 +202,15 @@ WRITE_OPCODES: Final = frozenset(
         Opcode.LINSERT,
         Opcode.LREM,
         Opcode.LTRIM,
+        Opcode.ZADD,
+        Opcode.ZREM,
+        Opcode.ZPOP,
+        Opcode.ZMPOP,
+        Opcode.ZREMRANGE,
+        Opcode.ZRANGESTORE,
+        Opcode.ZUNIONSTORE,
+        Opcode.ZINTERSTORE,
+        Opcode.ZDIFFSTORE,
         Opcode.CHECKPOINT,
     )
 )
@@ -239,3 +271,37 @@ class ListFlag(enum.IntFlag):
     """Fourth field of `Opcode.LIST_PUSH`; part of the log format."""
 
     XX = 1  # only if there is such a list
+
+
+class ZaddFlag(enum.IntFlag):
+    """Third field of `Opcode.ZADD`; part of the log format."""
+
+    NX = 1  # only new members
+    XX = 2  # only members that are there
+    GT = 4  # only to a higher score
+    LT = 8  # only to a lower score
+    CH = 16  # answer with the number of changes
+    INCR = 32  # add to the score, and answer with it
+
+
+class RangeKind(enum.IntEnum):
+    """What the bounds of a range of a sorted set are; part of the log format."""
+
+    RANK = 0
+    SCORE = 1
+    NAME = 2
+
+
+class RangeFlag(enum.IntFlag):
+    """How a range of a sorted set is returned; part of the log format."""
+
+    REVERSE = 1
+    WITH_SCORES = 2
+
+
+class Aggregate(enum.IntEnum):
+    """What becomes of several scores of a member; part of the log format."""
+
+    SUM = 0
+    MIN = 1
+    MAX = 2

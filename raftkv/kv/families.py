@@ -9,14 +9,26 @@ from __future__ import annotations
 
 from typing import Final
 
-from raftkv.kv import expiry, generic, hashes, lists, scan, sets, strings
+from raftkv.kv import (
+    expiry,
+    generic,
+    hashes,
+    lists,
+    scan,
+    sets,
+    sorted_algebra,
+    sorted_ranges,
+    sorted_sets,
+    strings,
+)
 from raftkv.kv.commands import Opcode
 from raftkv.kv.strings import Handler
 from raftkv.kv.values import Collection
 
 # By type code, as in images.
 COLLECTIONS: Final[dict[int, type[Collection]]] = {
-    family.type_code: family for family in (hashes.Hash, lists.List, sets.Set)
+    family.type_code: family
+    for family in (hashes.Hash, lists.List, sets.Set, sorted_sets.SortedSet)
 }
 
 HANDLERS: Final[dict[Opcode, Handler]] = {
@@ -27,4 +39,7 @@ HANDLERS: Final[dict[Opcode, Handler]] = {
     **hashes.HANDLERS,
     **sets.HANDLERS,
     **lists.HANDLERS,
+    **sorted_sets.HANDLERS,
+    **sorted_ranges.HANDLERS,
+    **sorted_algebra.HANDLERS,
 }

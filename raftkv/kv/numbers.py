@@ -15,6 +15,7 @@ from decimal import Decimal
 from fractions import Fraction
 from typing import Final
 
+INFINITY: Final = float("inf")
 INT64_MAX: Final = 2**63 - 1
 INT64_MIN: Final = -(2**63)
 
@@ -66,6 +67,53 @@ def parse_float(text: bytes) -> Fraction | None:
         return _parse_decimal(text)
     match = _HEXADECIMAL.fullmatch(text)
     return None if match is None else _parse_hexadecimal(match)
+
+
+def parse_double(text: bytes) -> float | None:
+    """Return the double nearest to a text, an infinity included.
+
+    Returns:
+        None where `strtod` would not read the whole text, reads no number, or would
+        report that it is too large or too small.
+    """
+    if is_infinite(text):
+        return float(text)
+    if _DECIMAL.fullmatch(text) is not None:
+        number = float(text)
+        digits = re.split(rb"[eE]", text)[0]
+    elif _HEXADECIMAL.fullmatch(text) is not None:
+        try:
+            number = float.fromhex(text.decode())
+        except OverflowError:
+            return None
+        digits = re.split(rb"[pP]", text)[0].lower().partition(b"x")[2]
+    else:
+        return None
+    is_zero = not digits.strip(b"+-.0")
+    return None if number in (INFINITY, -INFINITY) or (not number and not is_zero) else number
+
+
+def parse_c_double(text: bytes) -> float | None:
+    """Return what `strtod` alone makes of a text up to a NUL: 0 of none, infinity of too much.
+
+    Returns:
+        None where something is left, or that is no number.
+    """
+    text = text.split(b"\0", 1)[0]
+    if not text:
+        return 0.0
+    text = text.lstrip(b" \t\n\v\f\r")
+    number = parse_double(text)
+    if number is not None:
+        return number
+    if _DECIMAL.fullmatch(text) is not None:
+        return float(text)
+    if _HEXADECIMAL.fullmatch(text) is None:
+        return None
+    try:
+        return float.fromhex(text.decode())
+    except OverflowError:
+        return -INFINITY if text.startswith(b"-") else INFINITY
 
 
 def add_floats(first: Fraction, second: Fraction) -> Fraction | None:

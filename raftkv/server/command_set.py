@@ -20,6 +20,8 @@ from raftkv.server import (
     handlers_raft,
     handlers_sentinel,
     handlers_sets,
+    handlers_sorted_ranges,
+    handlers_sorted_sets,
     handlers_strings,
 )
 from raftkv.server.command_table import CommandTable, Handler, Parser
@@ -30,6 +32,8 @@ PARSERS: dict[bytes, Parser] = {
     **handlers_hashes.PARSERS,
     **handlers_sets.PARSERS,
     **handlers_lists.PARSERS,
+    **handlers_sorted_sets.PARSERS,
+    **handlers_sorted_ranges.PARSERS,
 }
 
 HANDLERS: dict[str, Handler] = {

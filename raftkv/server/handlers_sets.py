@@ -58,7 +58,7 @@ def counted_keys(arguments: list[bytes], position: int, limits: Limits) -> tuple
         CommandError: The number is not that of at least one key, or a key is too long.
     """
     count = parse_integer(arguments[position])
-    if count is None or not 0 < count < 2**31:
+    if count is None or count <= 0:
         raise CommandError(NO_KEYS)
     end = position + 1 + count
     if end > len(arguments):

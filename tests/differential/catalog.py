@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from tests.differential.draw import PATTERNS, Draw, Words
+from tests.differential.draw import FLOATS, PATTERNS, Draw, Words
 
 Maker = Callable[[Draw], Words]
 Catalog = dict[str, Maker]
@@ -185,7 +185,108 @@ LISTS: Catalog = {
                     d.option(b"MAXLEN", d.integer()))],
 }  # fmt: skip
 
-CATALOG: Catalog = {**STRINGS, **GENERIC, **HASHES, **SETS, **LISTS}
+
+def scored(draw: Draw) -> Words:
+    """Return scores and members; mostly the score that keeps the order of names defined."""
+    same = draw.chance(0.5)
+    return [
+        word for member in draw.elements() for word in (b"1" if same else draw.decimal(), member)
+    ]
+
+
+def score(draw: Draw) -> bytes:
+    """Return a bound of a range of scores."""
+    if draw.chance(0.03):
+        return draw.pick([b"x", b"", b"(", b"nan", b" 1", b"1x", b"[1", b"-", b"+"])
+    bound = draw.pick([*FLOATS, b"-inf", b"+inf", b"inf"])
+    return b"(" + bound if draw.chance(0.3) else bound
+
+
+def name(draw: Draw) -> bytes:
+    """Return a bound of a range of names."""
+    if draw.chance(0.03):
+        return draw.pick([b"x", b"", b"++", b"1"])
+    if draw.chance(0.4):
+        return draw.pick([b"-", b"+"])
+    return draw.pick([b"(", b"["]) + draw.element()
+
+
+def limit(draw: Draw) -> Words:
+    return draw.option(b"LIMIT", draw.integer(), draw.integer(), share=0.4)
+
+
+def zrange(draw: Draw) -> Words:
+    """Return the bounds and options of ZRANGE, without WITHSCORES."""
+    kind = draw.one_of([b"BYSCORE"], [b"BYLEX"], share=0.67)
+    bound = {b"BYSCORE": score, b"BYLEX": name}.get(b"".join(kind).upper(), Draw.integer)
+    with_limit = limit(draw) if kind or draw.chance(0.1) else []
+    options = draw.shuffled(kind, draw.option(b"REV"), with_limit)
+    return [bound(draw), bound(draw), *options]
+
+
+def combined(draw: Draw, *, weighted: bool = True) -> Words:
+    """Return the keys and options of ZUNION and its sisters."""
+    keys = draw.counted_keys("zset" if draw.chance(0.9) else "set")
+    weights = [draw.decimal() for _ in keys[1:]]
+    if not weighted:
+        return [*keys, *([b"WEIGHTS", *weights] if draw.chance(0.05) else [])]
+    aggregate = draw.pick([b"SUM", b"MIN", b"MAX", b"sum"])
+    return [
+        *keys,
+        *draw.shuffled(draw.option(b"WEIGHTS", *weights), draw.option(b"AGGREGATE", aggregate)),
+    ]
+
+
+SORTED_SETS: Catalog = {
+    "zadd": lambda d: [
+        d.key("zset"),
+        *d.shuffled(d.one_of([b"NX"], [b"XX"], share=0.3), d.one_of([b"GT"], [b"LT"], share=0.2),
+                    d.option(b"CH"), d.option(b"INCR", share=0.1)),
+        *scored(d)],
+    "zincrby": lambda d: [d.key("zset"), d.decimal(), d.element()],
+    "zrem": lambda d: [d.key("zset"), *d.elements()],
+    "zscore": lambda d: [d.key("zset"), d.element()],
+    "zmscore": lambda d: [d.key("zset"), *d.elements()],
+    "zcard": lambda d: [d.key("zset")],
+    "zcount": lambda d: [d.key("zset"), score(d), score(d)],
+    "zlexcount": lambda d: [d.key("zset"), name(d), name(d)],
+    "zrank": lambda d: [d.key("zset"), d.element()],
+    "zrevrank": lambda d: [d.key("zset"), d.element()],
+    "zrange": lambda d: [d.key("zset"), *zrange(d), *d.option(b"WITHSCORES")],
+    "zrangestore": lambda d: [d.target(), d.key("zset"), *zrange(d)],
+    "zrevrange": lambda d: [
+        d.key("zset"), d.integer(), d.integer(), *d.option(b"WITHSCORES")],
+    "zrangebyscore": lambda d: [
+        d.key("zset"), score(d), score(d), *d.shuffled(d.option(b"WITHSCORES"), limit(d))],
+    "zrevrangebyscore": lambda d: [
+        d.key("zset"), score(d), score(d), *d.shuffled(d.option(b"WITHSCORES"), limit(d))],
+    "zrangebylex": lambda d: [d.key("zset"), name(d), name(d), *limit(d)],
+    "zrevrangebylex": lambda d: [d.key("zset"), name(d), name(d), *limit(d)],
+    "zremrangebyrank": lambda d: [d.key("zset"), d.integer(), d.integer()],
+    "zremrangebyscore": lambda d: [d.key("zset"), score(d), score(d)],
+    "zremrangebylex": lambda d: [d.key("zset"), name(d), name(d)],
+    "zpopmin": lambda d: [d.key("zset"), *([] if d.chance(0.4) else [d.count()])],
+    "zpopmax": lambda d: [d.key("zset"), *([] if d.chance(0.4) else [d.count()])],
+    "zmpop": lambda d: [
+        *d.counted_keys("zset"), d.always_one_of(b"MIN", b"MAX"), *d.option(b"COUNT", d.count())],
+    "zrandmember": lambda d: [d.key("zset"), *count_and(d, b"WITHSCORES")],
+    "zscan": lambda d: [d.key("zset"), b"0", *pages(d)],
+    "zunion": lambda d: [*combined(d), *d.option(b"WITHSCORES")],
+    "zinter": lambda d: [*combined(d), *d.option(b"WITHSCORES")],
+    "zdiff": lambda d: [*combined(d, weighted=False), *d.option(b"WITHSCORES")],
+    "zunionstore": lambda d: [d.target(), *combined(d)],
+    "zinterstore": lambda d: [d.target(), *combined(d)],
+    "zdiffstore": lambda d: [d.target(), *combined(d, weighted=False)],
+    "zintercard": lambda d: [
+        *d.counted_keys("zset"), *d.option(b"LIMIT", d.pick([b"0", b"1", b"3", b"-1", b"x"]))],
+}  # fmt: skip
+
+CATALOG: Catalog = {**STRINGS, **GENERIC, **HASHES, **SETS, **LISTS, **SORTED_SETS}
 
 # How often a command is drawn, where not as often as the others.
-WEIGHTS = {"flushall": 0.17, "flushdb": 0.17, "del": 0.3, "unlink": 0.3, "mset": 0.5}
+WEIGHTS = {
+    **dict.fromkeys(("flushall", "flushdb"), 0.25),
+    **dict.fromkeys(("del", "unlink", "ltrim", "zremrangebyrank", "spop", "getdel"), 0.4),
+    **dict.fromkeys(("set", "hset", "sadd", "rpush", "lpush", "zadd"), 3),
+    **dict.fromkeys(("getex",), 2),
+}

@@ -21,7 +21,7 @@ FLOATS = [b"0", b"1", b"-2.5", b"0.1", b"1e2", b"-1e-3", b"3.0e3", b"0.333333333
 BAD_FLOATS = [b"nan", b"x", b"", b"inf", b"-inf", b"1e400", b"0x1p3"]
 PATTERNS = [b"*", b"m*", b"?", b"[0-9]*", b"m1?", b"*x", b"[^m]*", b"\\m*", b""]
 
-HIT_SHARE = 0.8
+HIT_SHARE = 0.9
 BAD_SHARE = 0.03
 # A whole word of a request that may be replaced or dropped, to draw errors.
 SPOILED_SHARE = 0.02

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from zlib import crc32
 
 import pytest
 
@@ -31,17 +32,23 @@ ADD: dict[str, Adder] = {
     ),
     "set": lambda key, names: (int(Opcode.SADD), key, *names),
     "list": lambda key, names: (int(Opcode.LIST_PUSH), key, 1, 0, *names),
+    "zset": lambda key, names: (
+        int(Opcode.ZADD), key, 0,
+        *[word for name in names for word in (b"%d" % (crc32(name) % 999), name)]
+    ),
 }  # fmt: skip
 REMOVE: dict[str, Adder] = {
     "hash": lambda key, names: (int(Opcode.HDEL), key, *names),
     "set": lambda key, names: (int(Opcode.SREM), key, *names),
     # By number: the tests remove from front to back.
+    "zset": lambda key, names: (int(Opcode.ZREM), key, *names),
     "list": lambda key, names: (int(Opcode.LTRIM), key, len(names), -1),
 }
 READ: dict[str, Callable[[bytes], Command]] = {
     "hash": lambda key: (int(Opcode.HGETALL), key),
     "set": lambda key: (int(Opcode.SMEMBERS), key),
     "list": lambda key: (int(Opcode.LRANGE), key, 0, -1),
+    "zset": lambda key: (int(Opcode.ZRANGE), key, 0, 2, 0, -1, 0, -1),
 }
 TYPES = sorted(ADD)
 

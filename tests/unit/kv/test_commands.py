@@ -2,7 +2,20 @@
 
 from __future__ import annotations
 
-from raftkv.kv import commands, expiry, families, generic, hashes, lists, scan, sets, strings
+from raftkv.kv import (
+    commands,
+    expiry,
+    families,
+    generic,
+    hashes,
+    lists,
+    scan,
+    sets,
+    sorted_algebra,
+    sorted_ranges,
+    sorted_sets,
+    strings,
+)
 from raftkv.kv.commands import Opcode
 
 # A number that appeared in a log once keeps its meaning. Rows are added, never changed.
@@ -24,6 +37,10 @@ NUMBERS = {
     "SRANDMEMBER": 161, "SSCAN": 162, "SINTER": 163, "SUNION": 164, "SDIFF": 165,
     "SINTERCARD": 166,
     "LIST_PUSH": 180, "LIST_POP": 181, "LMPOP": 182, "LMOVE": 183, "LSET": 184, "LINSERT": 185,
+    "ZADD": 210, "ZREM": 211, "ZPOP": 212, "ZMPOP": 213, "ZREMRANGE": 214, "ZRANGESTORE": 215,
+    "ZUNIONSTORE": 216, "ZINTERSTORE": 217, "ZDIFFSTORE": 218, "ZSCORE": 219, "ZMSCORE": 220,
+    "ZCARD": 221, "ZRANK": 222, "ZSCAN": 223, "ZRANDMEMBER": 224, "ZRANGE": 225, "ZCOUNT": 226,
+    "ZUNION": 227, "ZINTER": 228, "ZDIFF": 229, "ZINTERCARD": 230,
     "LREM": 186, "LTRIM": 187, "LLEN": 188, "LRANGE": 189, "LINDEX": 190, "LPOS": 191,
 }  # fmt: skip
 
@@ -39,10 +56,17 @@ def test_flag_bits_never_change() -> None:
     assert [flag.value for flag in commands.GetexFlag] == [1]
     assert [flag.value for flag in commands.HashFlag] == [1, 2]
     assert [flag.value for flag in commands.ListFlag] == [1]
+    assert [flag.value for flag in commands.ZaddFlag] == [1, 2, 4, 8, 16, 32]
+    assert [flag.value for flag in commands.RangeFlag] == [1, 2]
+    assert [kind.value for kind in commands.RangeKind] == [0, 1, 2]
+    assert [kind.value for kind in commands.Aggregate] == [0, 1, 2]
 
 
 def test_every_opcode_has_exactly_one_handler() -> None:
-    modules = (strings, generic, expiry, scan, hashes, sets, lists)
+    modules = (
+        *(strings, generic, expiry, scan, hashes, sets, lists),
+        *(sorted_sets, sorted_ranges, sorted_algebra),
+    )
     handled = [opcode for module in modules for opcode in module.HANDLERS]
     assert sorted(handled) == sorted(families.HANDLERS)
     assert sorted([*handled, *scan.SLICED_HANDLERS]) == sorted(Opcode)

@@ -54,6 +54,7 @@ TITLES = {
     "hash": "Hashes",
     "list": "Lists",
     "set": "Sets",
+    "sorted-set": "Sorted sets",
     "server": "Server",
     "connection": "Connection",
     "cluster": "Cluster",

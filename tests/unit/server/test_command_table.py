@@ -60,6 +60,14 @@ REQUESTS = {
     "LMPOP": ["LMPOP 2 a b LEFT", "LMPOP 1 a RIGHT COUNT 2"],
     "LMOVE": ["LMOVE a b LEFT RIGHT"],
     "LINSERT": ["LINSERT k BEFORE a b"],
+    "ZMPOP": ["ZMPOP 2 a b MIN", "ZMPOP 1 a MAX COUNT 2"],
+    "ZRANGEBYLEX": ["ZRANGEBYLEX k - +"],
+    "ZREVRANGEBYLEX": ["ZREVRANGEBYLEX k + -"],
+    "ZLEXCOUNT": ["ZLEXCOUNT k - +"],
+    "ZREMRANGEBYLEX": ["ZREMRANGEBYLEX k - +"],
+    "ZADD": ["ZADD k 1 a", "ZADD k NX CH 1 a 2 b"],
+    **{f"Z{name}": [f"Z{name} 2 a b"] for name in ("UNION", "INTER", "DIFF", "INTERCARD")},
+    **{f"Z{name}STORE": [f"Z{name}STORE t 2 a b"] for name in ("UNION", "INTER", "DIFF")},
     "SINTERCARD": ["SINTERCARD 2 a b", "SINTERCARD 1 a LIMIT 3"],
 }
 
