@@ -59,7 +59,11 @@ __all__ = ["EngineSettings", "RaftCore", "SafetyViolationError"]
 
 
 class RaftCore:
-    """Consensus of one node as a pure step function."""
+    """Consensus of one node as a pure step function.
+
+    Attributes:
+        is_leader: Whether this node leads its term, as of the last step.
+    """
 
     engine_class: type[SnapshotMends] = SnapshotMends
 
@@ -94,6 +98,7 @@ class RaftCore:
             new_cluster_id: Name to give the cluster, should this node found it.
             now_ms: Monotonic time of the start.
         """
+        self.is_leader = False
         self._random = random
         self._new_cluster_id = new_cluster_id
         self._reads = ReadIndex()
@@ -143,11 +148,6 @@ class RaftCore:
     def node_id(self) -> NodeId:
         """Name of this node."""
         return self._engine.node_id
-
-    @property
-    def is_leader(self) -> bool:
-        """Whether this node leads its term."""
-        return self._engine.is_leader
 
     @property
     def leader_id(self) -> NodeId | None:
@@ -312,6 +312,25 @@ class RaftCore:
         ]
         return Index(min(matches)) if matches else None
 
+    def expects_replies(self) -> bool:
+        """Whether an answer to what was sent may lead to something at once.
+
+        Without it a leader has sent its whole log to every peer that is linked, all
+        of it is committed, and nobody waits for a read or a change.
+        """
+        engine = self._engine
+        last = engine.log.last_index
+        return (
+            engine.commit_index < last
+            or self._reads.pending
+            or engine.transfer_target is not None
+            or not engine.counting().settled
+            or any(
+                state.connected and engine.next_indexes[state.node] <= last
+                for state in engine.peers.values()
+            )
+        )
+
     def sync_may_commit(self) -> bool:
         """Whether a report of this node's own sync could commit something at once."""
         engine = self._engine
@@ -372,6 +391,7 @@ class RaftCore:
         self._finish(ready, led_term)
         ready.violators = violators
         engine.last_step_ms = now_ms
+        self.is_leader = engine.is_leader
         return ready
 
     def allocate_sequence(self) -> WriteSequence:

@@ -123,6 +123,12 @@ _COUNTED_BYTES_MIN = 1024
 encode = _ENCODER.encode
 
 
+def is_reply(body: bytes) -> bool:
+    """Whether this is an AppendReply or a RoundReply, going by its first bytes."""
+    # An array of fewer than sixteen elements takes one byte, and so does the tag.
+    return body[1:2] in (b"\x03", b"\x04")
+
+
 def entry_count(body: bytes) -> int:
     """Return how many entries a message carries, or, if it is small, how many it could.
 

@@ -21,21 +21,25 @@ FRESH_MS = 1000
 
 
 class BatchClock:
-    """Both replicated times, while this node leads."""
+    """Both replicated times, while this node leads.
+
+    Attributes:
+        term: Of the last `lead`.
+    """
 
     def __init__(self, clock: Clock, observer: Observer) -> None:
         self._clock = clock
         self._observer = observer
-        self._term: Term | None = None
+        self.term: Term | None = None
         self._time: LogTime | None = None
         self._stamped_ms = 0
         self._alarmed = False
 
     def lead(self, term: Term, quorum_wall_ms: int, store: KvStore) -> None:
         """Begin a term of this leader; harmless when repeated."""
-        if term == self._term:
+        if term == self.term:
             return
-        self._term = term
+        self.term = term
         self._time = LogTime(
             log_time_ms=store.log_time_ms,
             lease_time_ms=store.lease_time_ms,

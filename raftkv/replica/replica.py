@@ -21,6 +21,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from raftkv.config import Config
+from raftkv.engine import messages
 from raftkv.engine.core import RaftCore
 from raftkv.engine.ready import (
     KIND_COMMANDS,
@@ -236,7 +237,11 @@ class Replica(ReplicaRequests):
         """
         if kind == PEER_RAFT:
             self._inbox.append(PeerMessage(node, body))
-            self._wake()
+            # The answer of the last follower is news, but nobody waits for it: it goes
+            # into the next step, which a heartbeat brings soon.
+            core = self._core
+            if not (core.is_leader and messages.is_reply(body)) or core.expects_replies():
+                self._wake()
         elif kind == PEER_SNAPSHOT:
             self._receive_snapshot(node, transfer.decode(body))
         elif kind == PEER_STATE:
@@ -304,8 +309,9 @@ class Replica(ReplicaRequests):
             self._on_stop(retirement)
 
     def _take_proposals(self, now_ms: int) -> list[Proposal]:
-        if self._core.is_leader:
-            self._batch_clock.lead(self._core.term, self._core.quorum_wall_ms, self.store)
+        core = self._core
+        if core.is_leader and core.term != self._batch_clock.term:
+            self._batch_clock.lead(core.term, core.quorum_wall_ms, self.store)
         if self._handover.pending:
             return []
         if not self._batches.has_new:

@@ -20,6 +20,7 @@ from raftkv.engine.messages import (
     decode,
     encode,
     entry_count,
+    is_reply,
 )
 from raftkv.engine.ready import KINDS
 from raftkv.errors import ProtocolError
@@ -30,6 +31,7 @@ command = st.builds(
     lambda kind, payload: bytes((kind,)) + payload, st.sampled_from(sorted(KINDS)), st.binary()
 )
 entries = st.lists(st.tuples(st.just(1), command), max_size=5)
+REPLIES = (AppendReply, RoundReply)
 MESSAGES = st.one_of(
     st.builds(Append, st.integers(1, 2**63 - 1), number, number, number, number, flag, entries),
     st.builds(Heartbeat, number, number),
@@ -114,3 +116,8 @@ def test_entries_of_a_large_message_are_counted_exactly(size: int) -> None:
 @given(st.binary(max_size=5000))
 def test_anything_can_be_counted(body: bytes) -> None:
     assert 0 <= entry_count(body) <= len(body)
+
+
+@given(MESSAGES)
+def test_replies_are_told_by_their_first_bytes(message: messages.Message) -> None:
+    assert is_reply(encode(message)) == isinstance(message, REPLIES)

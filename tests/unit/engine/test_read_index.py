@@ -27,6 +27,22 @@ def test_a_round_of_another_term_does_not_confirm_it() -> None:
     assert cluster.inject("B", "A", RoundReply(term=0, round=ticket)).reads is None
 
 
+def test_a_leader_expects_replies_while_anything_hangs_on_them() -> None:
+    cluster = Cluster.led_by_first("ABC")
+    leader = cluster["A"].core
+    expected = [leader.expects_replies()]
+    ticket = cluster.step("A", reads=True).read_ticket
+    expected.append(leader.expects_replies())
+    cluster.inject("B", "A", RoundReply(term=1, round=ticket))
+    expected.append(leader.expects_replies())
+    cluster.settle()
+    cluster.propose("A", b"x")
+    expected.append(leader.expects_replies())
+    cluster.settle()
+    expected.append(leader.expects_replies())
+    assert expected == [False, True, False, True, False]
+
+
 def test_one_member_twice_is_no_quorum() -> None:
     cluster = Cluster.led_by_first("ABCDE")
     ticket = cluster.step("A", reads=True).read_ticket
