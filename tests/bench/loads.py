@@ -120,7 +120,8 @@ class Loader:
                 return self._measure(contender, workload, number)
             except (RuntimeError, subprocess.TimeoutExpired) as error:
                 last = error
-                print(f"{contender.name}, {workload.name}, again: {error}", file=sys.stderr)
+                reason = str(error).strip().splitlines()[-1][:200]
+                print(f"{contender.name}, {workload.name}, again: {reason}", file=sys.stderr)
         raise RuntimeError(f"{contender.name}, {workload.name}: {last}")
 
     def _measure(self, contender: Contender, workload: Workload, number: int) -> Measurement:

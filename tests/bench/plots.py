@@ -25,6 +25,7 @@ COLOURS = {
 _GREY = "#8a8a8a"
 _PIXELS_PER_INCH = 130
 _SHARE_MAX = 2.0
+_DECADES_SHOWN_WHOLE = 10**3.5
 
 
 def pyplot() -> Any | None:
@@ -61,11 +62,16 @@ def _thousands(value: float, _: object = None) -> str:
 
 
 def _log_scale(axis: Any) -> None:
-    """Make an axis logarithmic, with plain numbers at 1, 2 and 5."""
+    """Make an axis logarithmic, with plain numbers at 1, 2 and 5, or at 1 where there are many."""
     from matplotlib import ticker
 
-    axis.axes.set_yscale("log") if axis.axis_name == "y" else axis.axes.set_xscale("log")
-    axis.set_major_locator(ticker.LogLocator(subs=(1.0, 2.0, 5.0), numticks=12))
+    if axis.axis_name == "y":
+        axis.axes.set_yscale("log")
+    else:
+        axis.axes.set_xscale("log")
+    least, most = axis.get_view_interval()
+    wide = least > 0 and most / least > _DECADES_SHOWN_WHOLE
+    axis.set_major_locator(ticker.LogLocator(subs=(1.0,) if wide else (1.0, 2.0, 5.0), numticks=12))
     axis.set_minor_locator(ticker.NullLocator())
     axis.set_major_formatter(_thousands)
 
@@ -244,6 +250,8 @@ def plot_growth(series: Sequence[dict[str, Any]], path: Path) -> None:
                            linewidth=0.8, linestyle="--", label="linear")  # fmt: skip
         _log_scale(panel.xaxis)
         _log_scale(panel.yaxis)
+        places = {point[0] for points in one["lines"].values() for point in points}
+        panel.set_xticks(sorted(places))
         panel.set_title(one["title"])
         panel.set_xlabel(one["across"], fontsize=8.5)
         panel.set_ylabel(one["up"], fontsize=8.5)
