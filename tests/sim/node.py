@@ -303,7 +303,11 @@ class SimNode:
 
     def effect(self, kind: str = "send") -> None:
         """Called before every effect: the process may end here."""
-        if self.crash_probability and self.world.chance(self.crash_probability):
+        if not self.crash_probability:
+            return
+        # Answers are few among the effects.
+        share = 4.0 if kind == "reply" else 1.0
+        if self.world.chance(share * self.crash_probability):
             self.cluster.note(f"crash_before_{kind}")
             raise _Crash
 
