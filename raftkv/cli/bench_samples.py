@@ -136,9 +136,11 @@ class Samples:
         count = sum(histogram.values())
         total_us = sum(latency_us_of(bucket) * number for bucket, number in histogram.items())
         found = {"mean": round(total_us / count / 1000, 4) if count else 0.0}
+        longest_ms = self.longest_s * 1000
         for name, percent in PERCENTILES.items():
-            found[name] = round(percentile_ms(histogram, percent), 4)
-        return found | {"max": round(self.longest_s * 1000, 4)}
+            # The middle of a bucket may lie above everything in it.
+            found[name] = round(min(percentile_ms(histogram, percent), longest_ms), 4)
+        return found | {"max": round(longest_ms, 4)}
 
     def timeline(self) -> dict[str, Any]:
         """Return throughput and latencies of each window."""

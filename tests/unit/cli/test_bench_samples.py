@@ -84,3 +84,10 @@ def test_requests_that_wait_together_are_one_stall() -> None:
 
 def test_sums_of_histograms() -> None:
     assert merge([{1: 2, 5: 1}, {}, {5: 3}]) == {1: 2, 5: 4}
+
+
+def test_no_percentile_is_above_the_longest() -> None:
+    samples = Samples(0.0)
+    samples.add(0.0, 0.030_866_3, 1)
+    said = samples.latency_ms()
+    assert said["p50"] == said["p99_9"] == said["max"]
