@@ -131,6 +131,7 @@ class Compactor:
         self._agreement = agreement
         self._wake = wake
         self._attempt: _Attempt | None = None
+        self._is_clearing = False
         self._requests: list[Slot] = []
         self._waiting: list[Slot] = []
         self._log_bytes = log_bytes
@@ -161,6 +162,8 @@ class Compactor:
             if self._attempt.is_written:
                 self._confirm(self._attempt, now_ms)
             return
+        if self._is_clearing:
+            return
         if not self._requests and self._log_bytes < self._limits.snapshot_log_bytes:
             self._due_ms = None
             return
@@ -182,7 +185,7 @@ class Compactor:
             Whether the image of this index is under way and its hash will be noted.
         """
         is_due = self._requests or 2 * self._log_bytes >= self._limits.snapshot_log_bytes
-        if self._attempt is None and is_due:
+        if self._attempt is None and not self._is_clearing and is_due:
             self._start(store, now_ms, at_checkpoint=True)
             return self._attempt is not None
         return False
@@ -227,7 +230,7 @@ class Compactor:
         if attempt.index <= self.snapshot_index:
             # One that came from the leader meanwhile covers more.
             self._attempt = None
-            self._background.submit(attempt.writer.abort, self._ignore)
+            self._clear(attempt)
             self._answer(self.snapshot_index)
             return
         if attempt.written_ms is None:
@@ -258,8 +261,16 @@ class Compactor:
     def _abandon(self, attempt: _Attempt, failure: Failure) -> None:
         self._attempt = None
         attempt.image.close()
-        self._background.submit(attempt.writer.abort, self._ignore)
+        self._clear(attempt)
         self._give_up(failure)
+
+    def _clear(self, attempt: _Attempt) -> None:
+        """Let the worker remove the file of an attempt that is over.
+
+        Until then none begins: all have one name, and the next would lose its file.
+        """
+        self._is_clearing = True
+        self._background.submit(attempt.writer.abort, self._cleared)
 
     def _give_up(self, failure: Failure) -> None:
         self._observer.event("snapshot_postponed", reason=failure.reason)
@@ -325,5 +336,7 @@ class Compactor:
         if isinstance(outcome, BaseException):
             self._fail(outcome)
 
-    def _ignore(self, _outcome: object) -> None:
-        """The attempt has ended already; its leftovers are cleaned at the next start."""
+    def _cleared(self, _outcome: object) -> None:
+        """What may be left of the file is cleaned at the next attempt or start."""
+        self._is_clearing = False
+        self._wake()

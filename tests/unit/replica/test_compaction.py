@@ -108,6 +108,29 @@ def test_a_full_disk_ends_the_attempt_and_not_the_node() -> None:
     assert isinstance(answers[1], list)
 
 
+def test_an_attempt_that_is_given_up_does_not_take_the_file_of_the_next_one() -> None:
+    """Its file is removed by the worker, which may be slow, and all have the same name."""
+    cluster, leader = led()
+    write(cluster, leader, 5)
+    first: list[Any] = []
+    second: list[Any] = []
+    compactor = leader.replica._compactor
+    request(leader, first)
+    cluster.run_until(lambda: compactor._attempt is not None and compactor._attempt.is_written)
+    leader.slow_disk = 500.0
+    assert compactor._attempt is not None
+    # As if one had come from a leader meanwhile.
+    compactor.snapshot_index = compactor._attempt.index
+    leader.wake()
+    cluster.run_until(lambda: bool(first))
+    leader.slow_disk = 1.0
+    write(cluster, leader, 2)
+    request(leader, second)
+    cluster.run_until(lambda: bool(second) or not leader.alive, limit_ms=30_000)
+    assert leader.alive
+    assert second[0][0] > first[0][0]
+
+
 def test_whoever_waits_is_answered_when_the_node_stops() -> None:
     cluster, leader = led()
     write(cluster, leader, 2)
