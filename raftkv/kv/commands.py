@@ -162,6 +162,15 @@ class Opcode(enum.IntEnum):
     ZDIFF = 229
     ZINTERCARD = 230
 
+    # Bits of strings: 250 to 259.
+    SETBIT = 250
+    BITOP = 251
+    BITFIELD = 252
+    GETBIT = 253
+    BITCOUNT = 254
+    BITPOS = 255
+    BITFIELD_RO = 256
+
 
 WRITE_OPCODES: Final = frozenset(
     (
@@ -211,6 +220,9 @@ WRITE_OPCODES: Final = frozenset(
         Opcode.ZUNIONSTORE,
         Opcode.ZINTERSTORE,
         Opcode.ZDIFFSTORE,
+        Opcode.SETBIT,
+        Opcode.BITOP,
+        Opcode.BITFIELD,
         Opcode.CHECKPOINT,
     )
 )
@@ -305,3 +317,28 @@ class Aggregate(enum.IntEnum):
     SUM = 0
     MIN = 1
     MAX = 2
+
+
+class BitOperation(enum.IntEnum):
+    """Second field of `Opcode.BITOP`; part of the log format."""
+
+    AND = 0
+    OR = 1
+    XOR = 2
+    NOT = 3
+
+
+class BitfieldKind(enum.IntEnum):
+    """What an operation of `Opcode.BITFIELD` does; part of the log format."""
+
+    GET = 0
+    SET = 1
+    INCRBY = 2
+
+
+class Overflow(enum.IntEnum):
+    """What becomes of a number that does not fit its field; part of the log format."""
+
+    WRAP = 0
+    SAT = 1
+    FAIL = 2

@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import Final
 
 from raftkv.kv import (
+    bits,
     expiry,
     generic,
     hashes,
@@ -42,4 +43,5 @@ HANDLERS: Final[dict[Opcode, Handler]] = {
     **sorted_sets.HANDLERS,
     **sorted_ranges.HANDLERS,
     **sorted_algebra.HANDLERS,
+    **bits.HANDLERS,
 }

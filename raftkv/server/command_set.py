@@ -8,6 +8,7 @@ forgotten.
 from __future__ import annotations
 
 from raftkv.server import (
+    handlers_bits,
     handlers_client,
     handlers_cluster,
     handlers_command,
@@ -34,6 +35,7 @@ PARSERS: dict[bytes, Parser] = {
     **handlers_lists.PARSERS,
     **handlers_sorted_sets.PARSERS,
     **handlers_sorted_ranges.PARSERS,
+    **handlers_bits.PARSERS,
 }
 
 HANDLERS: dict[str, Handler] = {

@@ -32,6 +32,7 @@ from raftkv.server.handlers_strings import (
 NOT_A_FLOAT: Final = "ERR value is not a valid float"
 NOT_FINITE: Final = "ERR value is NaN or Infinity"
 RANGE_ERROR: Final = "ERR value is out of range"
+LOWEST_ERROR: Final = f"ERR value is out of range, value must between -{INT64_MAX} and {INT64_MAX}"
 TOO_MANY_CHOICES: Final = "ERR value is out of range, at most 1000000 choices at once"
 
 # Limit: elements that one command may choose at random with repetitions.
@@ -71,7 +72,7 @@ def random_count(text: bytes, *, doubled: bool) -> int:
     # Source: the checks of hrandfieldCommand() and its sisters in Redis 7.
     number = integer_argument(text)
     if number < -INT64_MAX:
-        raise CommandError(RANGE_ERROR)
+        raise CommandError(LOWEST_ERROR)
     if doubled and not -(INT64_MAX // 2) <= number <= INT64_MAX // 2:
         raise CommandError(RANGE_ERROR)
     if number < -CHOICES_MAX:

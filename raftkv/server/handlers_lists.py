@@ -15,7 +15,7 @@ from raftkv.config import Limits
 from raftkv.errors import CommandError
 from raftkv.kv.commands import Command, ListFlag, Opcode
 from raftkv.kv.numbers import INT64_MAX
-from raftkv.server.handlers_hashes import RANGE_ERROR
+from raftkv.server.handlers_hashes import LOWEST_ERROR
 from raftkv.server.handlers_sets import NOT_POSITIVE, counted_keys, not_negative
 from raftkv.server.handlers_strings import (
     SYNTAX_ERROR,
@@ -162,7 +162,7 @@ def parse_lrem(arguments: list[bytes], limits: Limits) -> Command:
     check_value(element, limits)
     number = integer_argument(count)
     if number < -INT64_MAX:
-        raise CommandError(RANGE_ERROR)
+        raise CommandError(LOWEST_ERROR)
     return (int(Opcode.LREM), key, number, element)
 
 
@@ -186,8 +186,6 @@ def parse_lpos(arguments: list[bytes], limits: Limits) -> Command:
         option = option.upper()
         if option == b"RANK":
             rank = integer_argument(value)
-            if rank < -INT64_MAX:
-                raise CommandError(RANGE_ERROR)
             if not rank:
                 raise CommandError(ZERO_RANK)
         elif option == b"COUNT":

@@ -281,7 +281,54 @@ SORTED_SETS: Catalog = {
         *d.counted_keys("zset"), *d.option(b"LIMIT", d.pick([b"0", b"1", b"3", b"-1", b"x"]))],
 }  # fmt: skip
 
-CATALOG: Catalog = {**STRINGS, **GENERIC, **HASHES, **SETS, **LISTS, **SORTED_SETS}
+
+def position(draw: Draw) -> bytes:
+    """Return the position of a bit."""
+    if draw.chance(0.03):
+        return draw.pick([b"-1", b"x", b"4294967296", b"#1", b""])
+    return draw.pick([b"0", b"1", b"7", b"8", b"13", b"100", b"64", b"33"])
+
+
+def place(draw: Draw) -> Words:
+    """Return the type and position of a field."""
+    kind = draw.pick([b"u8", b"i8", b"u1", b"i1", b"i64", b"u63", b"u13", b"i5", b"i33"])
+    if draw.chance(0.02):
+        kind = draw.pick([b"u64", b"i65", b"x8", b"u0", b"u", b"I8"])
+    return [kind, b"#" + draw.pick([b"0", b"1", b"3"]) if draw.chance(0.3) else position(draw)]
+
+
+def bitfield(draw: Draw) -> Words:
+    words: Words = []
+    for _ in range(draw.random.randint(1, 4)):
+        overflow = draw.pick([b"WRAP", b"SAT", b"FAIL", b"sat"])
+        number = draw.pick([b"1", b"-1", b"255", b"-300", b"99999", b"9223372036854775807", b"x"])
+        kind = draw.random.choice([b"GET", b"SET", b"INCRBY"])
+        words += draw.option(b"OVERFLOW", overflow)
+        words += draw.option(kind, *place(draw), *([] if kind == b"GET" else [number]), share=1)
+    return words
+
+
+def bits_range(draw: Draw) -> Words:
+    if draw.chance(0.3):
+        return []
+    return [draw.integer(), draw.integer(), *draw.one_of([b"BIT"], [b"BYTE"])]
+
+
+BITS: Catalog = {
+    "setbit": lambda d: [d.key("string"), position(d), d.pick([b"0", b"1", b"1", b"2", b"x"])],
+    "getbit": lambda d: [d.key("string"), position(d)],
+    "bitcount": lambda d: [d.key("string"), *bits_range(d)],
+    "bitpos": lambda d: [
+        d.key("string"), d.pick([b"0", b"1", b"0", b"1", b"2"]),
+        *([d.integer()] if d.chance(0.2) else bits_range(d))],
+    "bitop": lambda d: [
+        d.always_one_of(b"AND", b"OR", b"XOR", b"NOT"), d.target(), *d.keys("string", 2)],
+    "bitfield": lambda d: [d.key("string"), *bitfield(d)],
+    "bitfield_ro": lambda d: [
+        d.key("string"), *d.option(b"GET", *place(d), share=0.9), *d.option(b"GET", *place(d))],
+}  # fmt: skip
+
+CATALOG: Catalog = {**STRINGS, **GENERIC, **HASHES, **SETS, **LISTS, **SORTED_SETS, **BITS}
 
 # How often a command is drawn, where not as often as the others.
 WEIGHTS = {

@@ -5,14 +5,10 @@ from __future__ import annotations
 import shlex
 from typing import Any
 
+from tests.differential.compare import same
 from tests.differential.redis_process import RedisConnection
+from tests.differential.side_by_side import DUMPS
 from tests.differential.store_under_test import StoreUnderTest
-
-# Both sides read the clock, one after the other.
-TOLERANCE_MS = 3000
-_SECONDS = frozenset((b"TTL", b"EXPIRETIME"))
-_MILLISECONDS = frozenset((b"PTTL", b"PEXPIRETIME"))
-_UNORDERED = frozenset((b"KEYS",))
 
 
 def words(line: str) -> list[bytes]:
@@ -38,7 +34,7 @@ class Pair:
             # Redis counts dead keys until it happens to remove them.
             expected = len(self.redis.call(b"KEYS", b"*"))
         actual = self.ours.call(*arguments)
-        assert self._same(name, expected, actual), (
+        assert same(name.decode().lower(), expected, actual), (
             f"{arguments!r}\nredis: {expected!r}\nours:  {actual!r}"
         )
         return expected
@@ -49,13 +45,7 @@ class Pair:
         assert sorted(keys) == sorted(self.ours.call(b"KEYS", b"*"))
         self.check(b"DBSIZE")
         for key in keys:
-            for name in (b"TYPE", b"GET", b"STRLEN", b"PEXPIRETIME", b"TTL"):
-                self.check(name, key)
-
-    def _same(self, name: bytes, expected: Any, actual: Any) -> bool:
-        if name in _SECONDS | _MILLISECONDS and isinstance(actual, int) and actual > 0:
-            tolerance = TOLERANCE_MS if name in _MILLISECONDS else TOLERANCE_MS // 1000
-            return isinstance(expected, int) and abs(expected - actual) <= tolerance
-        if name in _UNORDERED and isinstance(actual, list):
-            return isinstance(expected, list) and sorted(expected) == sorted(actual)
-        return type(expected) is type(actual) and expected == actual
+            kind = self.check(b"TYPE", key)
+            name, *rest = DUMPS[kind.text]
+            for request in ((name, key, *rest), (b"PEXPIRETIME", key), (b"TTL", key)):
+                self.check(*request)

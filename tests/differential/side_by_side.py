@@ -20,7 +20,7 @@ from tests.differential.store_under_test import StoreUnderTest
 _COPY = b"copy of the chosen key"
 _SCANS = frozenset(("scan", "hscan", "sscan", "zscan"))
 _CHOICES = {"srandmember": b"SMEMBERS", "hrandfield": b"HGETALL", "zrandmember": b"ZRANGE"}
-_DUMPS = {
+DUMPS = {
     "string": (b"GET",),
     "hash": (b"HGETALL",),
     "list": (b"LRANGE", b"0", b"-1"),
@@ -185,7 +185,7 @@ class SideBySide:
         for key in found:
             kind = self.their(b"TYPE", key)
             self._expect([b"TYPE", key], kind, self.ours.call(b"TYPE", key))
-            name, *rest = _DUMPS[kind.text]
+            name, *rest = DUMPS[kind.text]
             for request in ([name, key, *rest], [b"PEXPIRETIME", key], [b"TTL", key]):
                 self._expect(request, self.their(*request), self.ours.call(*request))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from raftkv.kv import (
+    bits,
     commands,
     expiry,
     families,
@@ -41,6 +42,8 @@ NUMBERS = {
     "ZUNIONSTORE": 216, "ZINTERSTORE": 217, "ZDIFFSTORE": 218, "ZSCORE": 219, "ZMSCORE": 220,
     "ZCARD": 221, "ZRANK": 222, "ZSCAN": 223, "ZRANDMEMBER": 224, "ZRANGE": 225, "ZCOUNT": 226,
     "ZUNION": 227, "ZINTER": 228, "ZDIFF": 229, "ZINTERCARD": 230,
+    "SETBIT": 250, "BITOP": 251, "BITFIELD": 252, "GETBIT": 253, "BITCOUNT": 254, "BITPOS": 255,
+    "BITFIELD_RO": 256,
     "LREM": 186, "LTRIM": 187, "LLEN": 188, "LRANGE": 189, "LINDEX": 190, "LPOS": 191,
 }  # fmt: skip
 
@@ -60,12 +63,15 @@ def test_flag_bits_never_change() -> None:
     assert [flag.value for flag in commands.RangeFlag] == [1, 2]
     assert [kind.value for kind in commands.RangeKind] == [0, 1, 2]
     assert [kind.value for kind in commands.Aggregate] == [0, 1, 2]
+    assert [kind.value for kind in commands.BitOperation] == [0, 1, 2, 3]
+    assert [kind.value for kind in commands.BitfieldKind] == [0, 1, 2]
+    assert [kind.value for kind in commands.Overflow] == [0, 1, 2]
 
 
 def test_every_opcode_has_exactly_one_handler() -> None:
     modules = (
         *(strings, generic, expiry, scan, hashes, sets, lists),
-        *(sorted_sets, sorted_ranges, sorted_algebra),
+        *(sorted_sets, sorted_ranges, sorted_algebra, bits),
     )
     handled = [opcode for module in modules for opcode in module.HANDLERS]
     assert sorted(handled) == sorted(families.HANDLERS)

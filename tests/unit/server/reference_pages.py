@@ -55,6 +55,7 @@ TITLES = {
     "list": "Lists",
     "set": "Sets",
     "sorted-set": "Sorted sets",
+    "bitmap": "Bits",
     "server": "Server",
     "connection": "Connection",
     "cluster": "Cluster",

@@ -68,6 +68,11 @@ REQUESTS = {
     "ZADD": ["ZADD k 1 a", "ZADD k NX CH 1 a 2 b"],
     **{f"Z{name}": [f"Z{name} 2 a b"] for name in ("UNION", "INTER", "DIFF", "INTERCARD")},
     **{f"Z{name}STORE": [f"Z{name}STORE t 2 a b"] for name in ("UNION", "INTER", "DIFF")},
+    "SETBIT": ["SETBIT k 7 1"],
+    "BITPOS": ["BITPOS k 1"],
+    "BITOP": ["BITOP AND t a b"],
+    "BITFIELD": ["BITFIELD k GET u8 0 SET i8 #1 5"],
+    "BITFIELD_RO": ["BITFIELD_RO k GET u8 0"],
     "SINTERCARD": ["SINTERCARD 2 a b", "SINTERCARD 1 a LIMIT 3"],
 }
 
