@@ -224,6 +224,8 @@ class Cluster:
     def note_stop(self, node: SimNode, stopped: Stopped) -> None:
         """A replica stopped itself; only the reasons that a test plants are fine."""
         if node.retired:
+            # The very turn that ends it may have committed that it is no member.
+            self._note_members(node.replica)
             self.events["retired"] = self.events.get("retired", 0) + 1
             if any(member.id == node.name for member in self._members):
                 raise Violation(
