@@ -123,8 +123,9 @@ class Nemesis:
             leader.slow_disk = 1.0
             leader.crash(power_cut=True)
             for name in keepers:
-                cluster.nodes[name].crash(power_cut=False)
-                self._restart_later(cluster.nodes[name], (1200, 2000))
+                if name in cluster.nodes:
+                    cluster.nodes[name].crash(power_cut=False)
+                    self._restart_later(cluster.nodes[name], (1200, 2000))
             cluster.network.heal()
             self._restart_later(leader, (5, 50))
 
