@@ -17,6 +17,11 @@ _SYNTAX = """
 APPEND key value
 ASKING
 AUTH [username] password
+BITCOUNT key [start end [BYTE | BIT]]
+BITFIELD key [GET type position | [OVERFLOW WRAP|SAT|FAIL] SET|INCRBY type position number] ...
+BITFIELD_RO key [GET type position ...]
+BITOP AND|OR|XOR|NOT destination key [key ...]
+BITPOS key bit [start [end [BYTE | BIT]]]
 CLIENT ID | GETNAME | SETNAME name | SETINFO LIB-NAME|LIB-VER value | LIST | INFO | KILL ...
 CLUSTER SLOTS | SHARDS | NODES | INFO | MYID | KEYSLOT key | COUNTKEYSINSLOT slot
 COMMAND [COUNT | INFO name ... | DOCS name ... | GETKEYS command ...]
@@ -34,16 +39,46 @@ EXPIRETIME key
 FLUSHALL [ASYNC | SYNC]
 FLUSHDB [ASYNC | SYNC]
 GET key
+GETBIT key position
 GETDEL key
 GETEX key [EX seconds | PX milliseconds | EXAT unix-seconds | PXAT unix-milliseconds | PERSIST]
 GETRANGE key first last
 GETSET key value
+HDEL key field [field ...]
 HELLO [2 | 3 [AUTH username password] [SETNAME name]]
+HEXISTS key field
+HGET key field
+HGETALL key
+HINCRBY key field amount
+HINCRBYFLOAT key field amount
+HKEYS key
+HLEN key
+HMGET key field [field ...]
+HMSET key field value [field value ...]
+HRANDFIELD key [count [WITHVALUES]]
+HSCAN key cursor [MATCH pattern] [COUNT count]
+HSET key field value [field value ...]
+HSETNX key field value
+HSTRLEN key field
+HVALS key
 INCR key
 INCRBY key amount
 INCRBYFLOAT key amount
 INFO [section ...]
 KEYS pattern
+LINDEX key index
+LINSERT key BEFORE|AFTER pivot element
+LLEN key
+LMOVE source destination LEFT|RIGHT LEFT|RIGHT
+LMPOP numkeys key [key ...] LEFT|RIGHT [COUNT count]
+LPOP key [count]
+LPOS key element [RANK rank] [COUNT count] [MAXLEN length]
+LPUSH key element [element ...]
+LPUSHX key element [element ...]
+LRANGE key first last
+LREM key count element
+LSET key index element
+LTRIM key first last
 MEMORY USAGE key [SAMPLES count]
 MGET key [key ...]
 MSET key value [key value ...]
@@ -65,19 +100,73 @@ RENAME key new-name
 RENAMENX key new-name
 RESET
 ROLE
+RPOP key [count]
+RPOPLPUSH source destination
+RPUSH key element [element ...]
+RPUSHX key element [element ...]
+SADD key member [member ...]
 SCAN cursor [MATCH pattern] [COUNT count] [TYPE kind]
+SCARD key
+SDIFF key [key ...]
+SDIFFSTORE destination key [key ...]
 SELECT 0
 SET key value [NX | XX] [GET] [EX seconds | PX ms | EXAT unix-s | PXAT unix-ms | KEEPTTL]
+SETBIT key position 0|1
 SETEX key seconds value
 SETNX key value
 SETRANGE key position value
+SINTER key [key ...]
+SINTERCARD numkeys key [key ...] [LIMIT limit]
+SINTERSTORE destination key [key ...]
+SISMEMBER key member
+SMEMBERS key
+SMISMEMBER key member [member ...]
+SMOVE source destination member
+SPOP key [count]
+SRANDMEMBER key [count]
+SREM key member [member ...]
+SSCAN key cursor [MATCH pattern] [COUNT count]
 STRLEN key
 SUBSTR key first last
+SUNION key [key ...]
+SUNIONSTORE destination key [key ...]
 TIME
 TOUCH key [key ...]
 TTL key
 TYPE key
 UNLINK key [key ...]
+ZADD key [NX | XX] [GT | LT] [CH] [INCR] score member [score member ...]
+ZCARD key
+ZCOUNT key min max
+ZDIFF numkeys key [key ...] [WITHSCORES]
+ZDIFFSTORE destination numkeys key [key ...]
+ZINCRBY key amount member
+ZINTER numkeys key [key ...] [WEIGHTS weight ...] [AGGREGATE SUM|MIN|MAX] [WITHSCORES]
+ZINTERCARD numkeys key [key ...] [LIMIT limit]
+ZINTERSTORE destination numkeys key [key ...] [WEIGHTS weight ...] [AGGREGATE SUM|MIN|MAX]
+ZLEXCOUNT key min max
+ZMPOP numkeys key [key ...] MIN|MAX [COUNT count]
+ZMSCORE key member [member ...]
+ZPOPMAX key [count]
+ZPOPMIN key [count]
+ZRANDMEMBER key [count [WITHSCORES]]
+ZRANGE key min max [BYSCORE | BYLEX] [REV] [LIMIT offset count] [WITHSCORES]
+ZRANGEBYLEX key min max [LIMIT offset count]
+ZRANGEBYSCORE key min max [WITHSCORES] [LIMIT offset count]
+ZRANGESTORE destination source min max [BYSCORE | BYLEX] [REV] [LIMIT offset count]
+ZRANK key member
+ZREM key member [member ...]
+ZREMRANGEBYLEX key min max
+ZREMRANGEBYRANK key first last
+ZREMRANGEBYSCORE key min max
+ZREVRANGE key first last [WITHSCORES]
+ZREVRANGEBYLEX key max min [LIMIT offset count]
+ZREVRANGEBYSCORE key max min [WITHSCORES] [LIMIT offset count]
+ZREVRANK key member
+ZSCAN key cursor [MATCH pattern] [COUNT count]
+ZSCORE key member
+ZUNION numkeys key [key ...] [WEIGHTS weight ...] [AGGREGATE SUM|MIN|MAX] [WITHSCORES]
+ZUNIONSTORE destination numkeys key [key ...] [WEIGHTS weight ...] [AGGREGATE SUM|MIN|MAX]
 """
 
 

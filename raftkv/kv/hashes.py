@@ -75,10 +75,11 @@ class Hash(Collection):
         if not all(type(item) is bytes for item in part):
             raise TypeError("a field or value of a hash is not bytes")
         fields = dict(zip(part[::2], part[1::2], strict=True))
-        value = self.updated(fields)
-        if 2 * (value.size - self.size) != len(part):
+        size = self.size
+        root = tries.grown(self.root, fields)
+        if 2 * (tries.size_of(root) - size) != len(part):
             raise ValueError("a field is twice in a hash")
-        return value
+        return Hash(root, self.content_bytes + sum(map(len, part)))
 
     def get(self, field: bytes) -> bytes | None:
         """Return the value of a field, None where there is no such field."""

@@ -42,7 +42,7 @@ PIECE_BYTES_MAX: Final = 512 * 1024
 # Limit: what is hashed at once of a piece that is larger, about a millisecond.
 HASH_SLICE_BYTES: Final = 1024 * 1024
 # So many items of a collection cost as much as a key.
-_ITEMS_LIKE_A_KEY: Final = 4
+_ITEMS_LIKE_A_KEY: Final = 2
 
 _ENCODER: Final = msgspec.msgpack.Encoder()
 

@@ -70,10 +70,11 @@ class Set(Collection):
         """See `Collection`."""
         if not all(type(item) is bytes for item in part):
             raise TypeError("a member of a set is not bytes")
-        value = self.updated(part)
-        if value.size - self.size != len(part):
+        size = self.size
+        root = tries.grown(self.root, dict.fromkeys(part))
+        if tries.size_of(root) - size != len(part):
             raise ValueError("a member is twice in a set")
-        return value
+        return Set(root, self.content_bytes + sum(map(len, part)))
 
     def has(self, member: bytes) -> bool:
         """Whether it is a member."""

@@ -96,14 +96,15 @@ class SortedSet(Collection):
         if not all(type(score) is float and not isnan(score) for score in scores):
             raise TypeError("a score of a sorted set is not a number")
         ranked = list(zip(scores, members, strict=True))
-        before = self.part(self.size - 1, self.size) if self.size else []
+        size = self.size
+        before = self.part(size - 1, size) if size else []
         every = before + ranked
         if any(first >= second for first, second in pairwise(every)):
             raise ValueError("a sorted set is not in order")
-        root = tries.updated(self.root, dict(zip(members, scores, strict=True)))
-        if tries.size_of(root) != self.size + len(ranked):
+        root = tries.grown(self.root, dict(zip(members, scores, strict=True)))
+        if tries.size_of(root) != size + len(ranked):
             raise ValueError("a member is twice in a sorted set")
-        order = sequences.replaced(self.order, self.size, self.size, ranked)
+        order = sequences.replaced(self.order, size, size, ranked)
         return SortedSet(root, order, self.content_bytes + sum(map(len, members)))
 
     def roots(self) -> tuple[object, ...]:

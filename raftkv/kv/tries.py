@@ -79,6 +79,25 @@ def _updated(node: Node, entries: Leaf, shift: int) -> Node:
     return leaf if len(leaf) <= LEAF_MAX or shift < 0 else _split(leaf, shift)
 
 
+def grown(node: Node, entries: Leaf) -> Node:
+    """Return the same as `updated`, but use up `node`, which nobody else may hold."""
+    return _grown(node, entries, _TOP_SHIFT)
+
+
+def _grown(node: Node, entries: Leaf, shift: int) -> Node:
+    if type(node) is Branch:
+        children = node.children
+        for number, share in _shares(entries, shift):
+            child = children[number]
+            before = size_of(child)
+            children[number] = child = _grown(child, share, shift - _FAN_BITS)
+            node.size += size_of(child) - before
+        return node
+    leaf: Leaf = node  # type: ignore[assignment]
+    leaf.update(entries)
+    return leaf if len(leaf) <= LEAF_MAX or shift < 0 else _split(leaf, shift)
+
+
 def _split(entries: Leaf, shift: int) -> Node:
     """Make a branch of more entries than a dict may have."""
     children: list[Node] = [{} for _ in range(_FAN)]

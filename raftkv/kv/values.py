@@ -34,7 +34,7 @@ _RESULT_ELEMENT_BYTES: Final = 32
 SCAN_ELEMENTS_MAX: Final = 10_000
 
 # Limit: items and bytes which one part of a collection has in an image.
-PART_ELEMENTS: Final = 2048
+PART_ELEMENTS: Final = 1024
 PART_BYTES: Final = 256 * 1024
 
 # Up to these sizes Redis keeps a collection in one piece, by default.
@@ -93,7 +93,7 @@ class Collection(ABC):
 
     @abstractmethod
     def extended(self, part: Part) -> Collection:
-        """Return the value with a part of an image added.
+        """Return the value with a part of an image added; uses the value up.
 
         Raises:
             ValueError, TypeError: The part cannot be of this type.

@@ -250,6 +250,33 @@ def test_items_of_a_wrong_type_are_refused(kind: str) -> None:
                 family.empty().extended(part)
 
 
+GOLDEN = ROOT / "tests" / "golden" / "kv" / "image-1-collections.bin"
+
+
+def golden_store() -> KvStore:
+    """The store whose image is kept in the golden file; must not change."""
+    store = KvStore()
+    apply(store, [(1, b"text", b"value")], at_ms=1_700_000_000_000)
+    for kind in ("hash", "list", "set", "zset"):
+        apply(store, [ADD[kind](b"small " + kind.encode(), names(3))])
+        apply(store, [ADD[kind](b"large " + kind.encode(), names(1100))])
+    apply(store, [(int(Opcode.EXPIRE), b"small set", 60_000, None, 0, b"pexpire")])
+    return store
+
+
+def test_the_bytes_are_those_of_the_golden_file() -> None:
+    golden = GOLDEN.read_bytes()
+    assert b"".join(image_of(golden_store())) == golden
+    loader = ImageLoader()
+    loader.feed(golden)
+    store = loader.finish()
+    assert store.state_hash == golden_store().state_hash
+    for kind in ("hash", "list", "set", "zset"):
+        key = b"large " + kind.encode()
+        assert value_of(store, key).size == 1100
+        assert store.execute(READ[kind](key)) == golden_store().execute(READ[kind](key))
+
+
 PROGRAM = """
 from tests.unit.kv.test_collections import *
 store = KvStore()

@@ -76,8 +76,9 @@ def test_the_order_survives_being_written_out_and_read() -> None:
             node = tries.updated(node, {name: 1})
         again: tries.Node = {}
         for first in range(0, tries.size_of(node), 50):
-            again = tries.updated(again, dict.fromkeys(tries.keys(node)[first : first + 50], 1))
+            again = tries.grown(again, dict.fromkeys(tries.keys(node)[first : first + 50], 1))
         assert tries.keys(again) == tries.keys(node)
+    check(again, dict.fromkeys(tries.keys(node), 1))
 
 
 def test_the_longest_way_down_ends_in_a_dict_of_any_size() -> None:
