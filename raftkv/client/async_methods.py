@@ -14,7 +14,7 @@ from abc import abstractmethod
 from collections.abc import Callable, Coroutine
 from typing import Any, Concatenate, Generic, ParamSpec, TypeVar
 
-from raftkv.client import commands
+from raftkv.client import collection_commands, commands
 from raftkv.client.calls import Call
 from raftkv.client.pipeline import method_of
 
@@ -84,6 +84,59 @@ def _page(
     return typed
 
 
+def _fields(
+    build: Callable[P, Call[dict[bytes, bytes]]],
+) -> Callable[Concatenate[AsyncMethods[V], P], Coroutine[Any, Any, dict[V, V]]]:
+    """As `_method`, for fields and values."""
+    method: Any = _method(build)
+    typed: Callable[Concatenate[AsyncMethods[V], P], Coroutine[Any, Any, dict[V, V]]] = method
+    return typed
+
+
+def _members(
+    build: Callable[P, Call[set[bytes]]],
+) -> Callable[Concatenate[AsyncMethods[V], P], Coroutine[Any, Any, set[V]]]:
+    """As `_method`, for members."""
+    method: Any = _method(build)
+    typed: Callable[Concatenate[AsyncMethods[V], P], Coroutine[Any, Any, set[V]]] = method
+    return typed
+
+
+def _scored(
+    build: Callable[P, Call[list[tuple[bytes, float]]]],
+) -> Callable[Concatenate[AsyncMethods[V], P], Coroutine[Any, Any, list[tuple[V, float]]]]:
+    """As `_method`, for members and scores."""
+    method: Any = _method(build)
+    typed: Callable[Concatenate[AsyncMethods[V], P], Coroutine[Any, Any, list[tuple[V, float]]]] = (
+        method
+    )
+    return typed
+
+
+def _fields_page(
+    build: Callable[P, Call[tuple[int, dict[bytes, bytes]]]],
+) -> Callable[Concatenate[AsyncMethods[V], P], Coroutine[Any, Any, tuple[int, dict[V, V]]]]:
+    """As `_method`, for a cursor, fields and values."""
+    method: Any = _method(build)
+    typed: Callable[
+        Concatenate[AsyncMethods[V], P], Coroutine[Any, Any, tuple[int, dict[V, V]]]
+    ] = method
+    return typed
+
+
+def _scored_page(
+    build: Callable[P, Call[tuple[int, list[tuple[bytes, float]]]]],
+) -> Callable[
+    Concatenate[AsyncMethods[V], P], Coroutine[Any, Any, tuple[int, list[tuple[V, float]]]]
+]:
+    """As `_method`, for a cursor, members and scores."""
+    method: Any = _method(build)
+    typed: Callable[
+        Concatenate[AsyncMethods[V], P], Coroutine[Any, Any, tuple[int, list[tuple[V, float]]]]
+    ] = method
+    return typed
+
+
 class AsyncMethods(Generic[V]):
     """One method a command; keys and values come back as `V`."""
 
@@ -140,3 +193,57 @@ class AsyncMethods(Generic[V]):
     echo = _text(commands.build_echo)
     time = _method(commands.build_time)
     info = _method(commands.build_info)
+    hset = _method(collection_commands.build_hset)
+    hsetnx = _method(collection_commands.build_hsetnx)
+    hget = _value(collection_commands.build_hget)
+    hmget = _values(collection_commands.build_hmget)
+    hgetall = _fields(collection_commands.build_hgetall)
+    hdel = _method(collection_commands.build_hdel)
+    hexists = _method(collection_commands.build_hexists)
+    hlen = _method(collection_commands.build_hlen)
+    hkeys = _texts(collection_commands.build_hkeys)
+    hvals = _texts(collection_commands.build_hvals)
+    hincrby = _method(collection_commands.build_hincrby)
+    hincrbyfloat = _method(collection_commands.build_hincrbyfloat)
+    hscan = _fields_page(collection_commands.build_hscan)
+    lpush = _method(collection_commands.build_lpush)
+    rpush = _method(collection_commands.build_rpush)
+    lpop = _value(collection_commands.build_lpop)
+    rpop = _value(collection_commands.build_rpop)
+    llen = _method(collection_commands.build_llen)
+    lrange = _texts(collection_commands.build_lrange)
+    lindex = _value(collection_commands.build_lindex)
+    lset = _method(collection_commands.build_lset)
+    lrem = _method(collection_commands.build_lrem)
+    ltrim = _method(collection_commands.build_ltrim)
+    lmove = _value(collection_commands.build_lmove)
+    lpos = _method(collection_commands.build_lpos)
+    sadd = _method(collection_commands.build_sadd)
+    srem = _method(collection_commands.build_srem)
+    sismember = _method(collection_commands.build_sismember)
+    smismember = _method(collection_commands.build_smismember)
+    smembers = _members(collection_commands.build_smembers)
+    scard = _method(collection_commands.build_scard)
+    spop = _value(collection_commands.build_spop)
+    srandmember = _value(collection_commands.build_srandmember)
+    smove = _method(collection_commands.build_smove)
+    sinter = _members(collection_commands.build_sinter)
+    sunion = _members(collection_commands.build_sunion)
+    sdiff = _members(collection_commands.build_sdiff)
+    sscan = _page(collection_commands.build_sscan)
+    zadd = _method(collection_commands.build_zadd)
+    zincrby = _method(collection_commands.build_zincrby)
+    zrem = _method(collection_commands.build_zrem)
+    zscore = _method(collection_commands.build_zscore)
+    zmscore = _method(collection_commands.build_zmscore)
+    zcard = _method(collection_commands.build_zcard)
+    zcount = _method(collection_commands.build_zcount)
+    zrank = _method(collection_commands.build_zrank)
+    zrange = _scored(collection_commands.build_zrange)
+    zpopmin = _scored(collection_commands.build_zpopmin)
+    zpopmax = _scored(collection_commands.build_zpopmax)
+    zremrangebyscore = _method(collection_commands.build_zremrangebyscore)
+    zscan = _scored_page(collection_commands.build_zscan)
+    setbit = _method(collection_commands.build_setbit)
+    getbit = _method(collection_commands.build_getbit)
+    bitcount = _method(collection_commands.build_bitcount)

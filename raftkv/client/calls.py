@@ -75,7 +75,7 @@ def decoded(value: Any) -> Any:
     """Return `value` with all bytes inside turned into text."""
     if isinstance(value, bytes):
         return decode_text(value)
-    if isinstance(value, list | tuple):
+    if isinstance(value, list | tuple | set):
         return type(value)([decoded(item) for item in value])
     if isinstance(value, dict):
         return {decoded(key): decoded(item) for key, item in value.items()}
@@ -161,6 +161,74 @@ def to_page(reply: Any) -> tuple[int, list[bytes]]:
     if isinstance(reply, list) and len(reply) == 2:
         return int(to_bytes(reply[0])), to_list(reply[1])
     raise _unexpected(reply)
+
+
+def to_optional_integer(reply: Any) -> int | None:
+    """Take a number or nil."""
+    return None if reply is None else to_integer(reply)
+
+
+def to_optional_decimal(reply: Any) -> float | None:
+    """Take a decimal number or nil."""
+    return None if reply is None else to_decimal(reply)
+
+
+def _items(reply: Any) -> list[Any]:
+    if isinstance(reply, list):
+        return reply
+    raise _unexpected(reply)
+
+
+def to_optional_decimals(reply: Any) -> list[float | None]:
+    """Take a list of decimal numbers and nils."""
+    return [to_optional_decimal(item) for item in _items(reply)]
+
+
+def to_truths(reply: Any) -> list[bool]:
+    """Take a list of numbers as yes or no."""
+    return [to_truth(item) for item in _items(reply)]
+
+
+def to_members(reply: Any) -> set[bytes]:
+    """Take a set of bytes, also where RESP2 made a list of it."""
+    return set(to_list(reply))
+
+
+def to_fields(reply: Any) -> dict[bytes, bytes]:
+    """Take a map of bytes, also where RESP2 made a flat list of it."""
+    if isinstance(reply, dict):
+        return {to_bytes(field): to_bytes(value) for field, value in reply.items()}
+    flat = to_list(reply)
+    return dict(zip(flat[::2], flat[1::2], strict=True))
+
+
+def to_scores(reply: Any) -> list[tuple[bytes, float]]:
+    """Take members and scores, in pairs or as the flat list of RESP2."""
+    items = _items(reply)
+    if items and isinstance(items[0], list):
+        return [(to_bytes(member), to_decimal(score)) for member, score in items]
+    return [
+        (to_bytes(member), to_decimal(score))
+        for member, score in zip(items[::2], items[1::2], strict=True)
+    ]
+
+
+def _page(reply: Any) -> tuple[int, Any]:
+    if isinstance(reply, list) and len(reply) == 2:
+        return int(to_bytes(reply[0])), reply[1]
+    raise _unexpected(reply)
+
+
+def to_fields_page(reply: Any) -> tuple[int, dict[bytes, bytes]]:
+    """Take a cursor and the fields and values of one page."""
+    cursor, items = _page(reply)
+    return cursor, to_fields(items)
+
+
+def to_scores_page(reply: Any) -> tuple[int, list[tuple[bytes, float]]]:
+    """Take a cursor and the members and scores of one page."""
+    cursor, items = _page(reply)
+    return cursor, to_scores(items)
 
 
 def to_seconds(reply: Any) -> float:

@@ -38,7 +38,10 @@ T = TypeVar("T")
 Text = bytes | bytearray | memoryview | str
 
 
-def _call(convert: Callable[[Any], T], *arguments: Argument, holds_text: bool = False) -> Call[T]:
+def make_call(
+    convert: Callable[[Any], T], *arguments: Argument, holds_text: bool = False
+) -> Call[T]:
+    """Return the call of a command; see `Call` for `convert` and `holds_text`."""
     return Call(request_of(encode_arguments(arguments)), convert, holds_text)
 
 
@@ -64,7 +67,7 @@ def build_execute(*arguments: Argument) -> Call[Any]:
     """
     if not arguments:
         raise ValueError("the name of a command is missing")
-    return _call(_same, *arguments, holds_text=True)
+    return make_call(_same, *arguments, holds_text=True)
 
 
 # ---------------------------------------------------------------- strings
@@ -110,7 +113,7 @@ def build_set(
         False when `nx` or `xx` kept it from being set.
     """
     options = _set_options(ex, px, exat, pxat, nx, xx, keepttl)
-    return _call(to_was_set, "SET", key, value, *options)
+    return make_call(to_was_set, "SET", key, value, *options)
 
 
 def build_set_get(
@@ -125,17 +128,17 @@ def build_set_get(
         The value before, or None where there was none.
     """
     options = _set_options(ex, px, exat, pxat, nx, xx, keepttl)
-    return _call(to_optional, "SET", key, value, *options, "GET", holds_text=True)
+    return make_call(to_optional, "SET", key, value, *options, "GET", holds_text=True)
 
 
 def build_get(key: Text) -> Call[bytes | None]:
     """Return the value of a key, or None."""
-    return _call(to_optional, "GET", key, holds_text=True)
+    return make_call(to_optional, "GET", key, holds_text=True)
 
 
 def build_getdel(key: Text) -> Call[bytes | None]:
     """Return the value of a key and delete it."""
-    return _call(to_optional, "GETDEL", key, holds_text=True)
+    return make_call(to_optional, "GETDEL", key, holds_text=True)
 
 
 def build_getex(
@@ -145,32 +148,32 @@ def build_getex(
 ) -> Call[bytes | None]:  # fmt: skip
     """Return the value of a key and change its time to live, as in `set`."""
     options = _expiry(ex, px, exat, pxat) + (["PERSIST"] if persist else [])
-    return _call(to_optional, "GETEX", key, *options, holds_text=True)
+    return make_call(to_optional, "GETEX", key, *options, holds_text=True)
 
 
 def build_getset(key: Text, value: Argument) -> Call[bytes | None]:
     """Set a key and return the value it had."""
-    return _call(to_optional, "GETSET", key, value, holds_text=True)
+    return make_call(to_optional, "GETSET", key, value, holds_text=True)
 
 
 def build_setnx(key: Text, value: Argument) -> Call[bool]:
     """Set a key only if it does not exist; False if it did."""
-    return _call(to_truth, "SETNX", key, value)
+    return make_call(to_truth, "SETNX", key, value)
 
 
 def build_setex(key: Text, seconds: int, value: Argument) -> Call[None]:
     """Set a key that lives for some seconds."""
-    return _call(to_nothing, "SETEX", key, seconds, value)
+    return make_call(to_nothing, "SETEX", key, seconds, value)
 
 
 def build_psetex(key: Text, milliseconds: int, value: Argument) -> Call[None]:
     """Set a key that lives for some milliseconds."""
-    return _call(to_nothing, "PSETEX", key, milliseconds, value)
+    return make_call(to_nothing, "PSETEX", key, milliseconds, value)
 
 
 def build_mget(*keys: Text) -> Call[list[bytes | None]]:
     """Return the values of several keys at one moment, None for each missing one."""
-    return _call(to_optional_list, *_keys("MGET", keys), holds_text=True)
+    return make_call(to_optional_list, *_keys("MGET", keys), holds_text=True)
 
 
 def _pairs(name: str, mapping: Mapping[Any, Argument]) -> list[Argument]:
@@ -184,66 +187,66 @@ def _pairs(name: str, mapping: Mapping[Any, Argument]) -> list[Argument]:
 
 def build_mset(mapping: Mapping[Any, Argument]) -> Call[None]:
     """Set several keys at one moment."""
-    return _call(to_nothing, *_pairs("MSET", mapping))
+    return make_call(to_nothing, *_pairs("MSET", mapping))
 
 
 def build_msetnx(mapping: Mapping[Any, Argument]) -> Call[bool]:
     """Set several keys at one moment, only if none of them exists."""
-    return _call(to_truth, *_pairs("MSETNX", mapping))
+    return make_call(to_truth, *_pairs("MSETNX", mapping))
 
 
 def build_strlen(key: Text) -> Call[int]:
     """Return the size of a value in bytes; 0 for a missing key."""
-    return _call(to_integer, "STRLEN", key)
+    return make_call(to_integer, "STRLEN", key)
 
 
 def build_append(key: Text, value: Argument) -> Call[int]:
     """Append to a value and return its size in bytes."""
-    return _call(to_integer, "APPEND", key, value)
+    return make_call(to_integer, "APPEND", key, value)
 
 
 def build_getrange(key: Text, first: int, last: int) -> Call[bytes]:
     """Return the bytes of a value from `first` to `last`, both inclusive; negative from the end."""
-    return _call(to_bytes, "GETRANGE", key, first, last, holds_text=True)
+    return make_call(to_bytes, "GETRANGE", key, first, last, holds_text=True)
 
 
 def build_substr(key: Text, first: int, last: int) -> Call[bytes]:
     """Return what `getrange` returns, under its old name."""
-    return _call(to_bytes, "SUBSTR", key, first, last, holds_text=True)
+    return make_call(to_bytes, "SUBSTR", key, first, last, holds_text=True)
 
 
 def build_setrange(key: Text, position: int, value: Argument) -> Call[int]:
     """Overwrite a value from a position on and return its size in bytes."""
-    return _call(to_integer, "SETRANGE", key, position, value)
+    return make_call(to_integer, "SETRANGE", key, position, value)
 
 
 def build_incr(key: Text, amount: int = 1) -> Call[int]:
     """Add to a number and return it; a missing key counts as 0."""
     if amount == 1:
-        return _call(to_integer, "INCR", key)
-    return _call(to_integer, "INCRBY", key, amount)
+        return make_call(to_integer, "INCR", key)
+    return make_call(to_integer, "INCRBY", key, amount)
 
 
 def build_decr(key: Text, amount: int = 1) -> Call[int]:
     """Subtract from a number and return it; a missing key counts as 0."""
     if amount == 1:
-        return _call(to_integer, "DECR", key)
-    return _call(to_integer, "DECRBY", key, amount)
+        return make_call(to_integer, "DECR", key)
+    return make_call(to_integer, "DECRBY", key, amount)
 
 
 def build_incrby(key: Text, amount: int) -> Call[int]:
     """Add `amount` to a number and return it."""
-    return _call(to_integer, "INCRBY", key, amount)
+    return make_call(to_integer, "INCRBY", key, amount)
 
 
 def build_decrby(key: Text, amount: int) -> Call[int]:
     """Subtract `amount` from a number and return it."""
-    return _call(to_integer, "DECRBY", key, amount)
+    return make_call(to_integer, "DECRBY", key, amount)
 
 
 def build_incrbyfloat(key: Text, amount: float | str) -> Call[float]:
     """Add `amount` to a decimal number and return it."""
-    return _call(to_decimal, "INCRBYFLOAT", key, amount)
+    return make_call(to_decimal, "INCRBYFLOAT", key, amount)
 
 
 # --------------------------------------------------------------- any key
@@ -251,22 +254,22 @@ def build_incrbyfloat(key: Text, amount: float | str) -> Call[float]:
 
 def build_delete(*keys: Text) -> Call[int]:
     """Delete keys and return how many existed (DEL)."""
-    return _call(to_integer, *_keys("DEL", keys))
+    return make_call(to_integer, *_keys("DEL", keys))
 
 
 def build_unlink(*keys: Text) -> Call[int]:
     """Delete keys and return how many existed; memory is freed bit by bit."""
-    return _call(to_integer, *_keys("UNLINK", keys))
+    return make_call(to_integer, *_keys("UNLINK", keys))
 
 
 def build_exists(*keys: Text) -> Call[int]:
     """Return how many of the keys exist; one named twice counts twice."""
-    return _call(to_integer, *_keys("EXISTS", keys))
+    return make_call(to_integer, *_keys("EXISTS", keys))
 
 
 def build_touch(*keys: Text) -> Call[int]:
     """Return how many of the keys exist."""
-    return _call(to_integer, *_keys("TOUCH", keys))
+    return make_call(to_integer, *_keys("TOUCH", keys))
 
 
 def _expire(
@@ -275,7 +278,7 @@ def _expire(
     words = [
         word for word, wanted in zip(("NX", "XX", "GT", "LT"), conditions, strict=True) if wanted
     ]
-    return _call(to_truth, name, key, amount, *words)
+    return make_call(to_truth, name, key, amount, *words)
 
 
 def build_expire(
@@ -324,37 +327,37 @@ def build_pexpireat(
 
 def build_ttl(key: Text) -> Call[int]:
     """Return the seconds a key has to live; -1 for ever, -2 if it is missing."""
-    return _call(to_integer, "TTL", key)
+    return make_call(to_integer, "TTL", key)
 
 
 def build_pttl(key: Text) -> Call[int]:
     """Return the milliseconds a key has to live; -1 for ever, -2 if it is missing."""
-    return _call(to_integer, "PTTL", key)
+    return make_call(to_integer, "PTTL", key)
 
 
 def build_expiretime(key: Text) -> Call[int]:
     """Return the Unix time in seconds at which a key dies; -1 never, -2 if it is missing."""
-    return _call(to_integer, "EXPIRETIME", key)
+    return make_call(to_integer, "EXPIRETIME", key)
 
 
 def build_pexpiretime(key: Text) -> Call[int]:
     """Return the Unix time in milliseconds at which a key dies; -1 never, -2 if missing."""
-    return _call(to_integer, "PEXPIRETIME", key)
+    return make_call(to_integer, "PEXPIRETIME", key)
 
 
 def build_persist(key: Text) -> Call[bool]:
     """Let a key live for ever; False if it is missing or did so already."""
-    return _call(to_truth, "PERSIST", key)
+    return make_call(to_truth, "PERSIST", key)
 
 
 def build_type(key: Text) -> Call[str]:
     """Return the kind of value a key has, or `none`."""
-    return _call(to_name, "TYPE", key)
+    return make_call(to_name, "TYPE", key)
 
 
 def build_keys(pattern: Text = "*") -> Call[list[bytes]]:
     """Return all keys that match a pattern, at one moment; `scan` is gentler."""
-    return _call(to_list, "KEYS", pattern, holds_text=True)
+    return make_call(to_list, "KEYS", pattern, holds_text=True)
 
 
 def build_scan(
@@ -379,42 +382,42 @@ def build_scan(
         options += ["COUNT", count]
     if kind is not None:
         options += ["TYPE", kind]
-    return _call(to_page, "SCAN", cursor, *options, holds_text=True)
+    return make_call(to_page, "SCAN", cursor, *options, holds_text=True)
 
 
 def build_randomkey() -> Call[bytes | None]:
     """Return one of the keys, or None where there is none."""
-    return _call(to_optional, "RANDOMKEY", holds_text=True)
+    return make_call(to_optional, "RANDOMKEY", holds_text=True)
 
 
 def build_rename(source: Text, target: Text) -> Call[None]:
     """Give a key another name, over whatever has that name."""
-    return _call(to_nothing, "RENAME", source, target)
+    return make_call(to_nothing, "RENAME", source, target)
 
 
 def build_renamenx(source: Text, target: Text) -> Call[bool]:
     """Give a key another name, unless something has that name."""
-    return _call(to_truth, "RENAMENX", source, target)
+    return make_call(to_truth, "RENAMENX", source, target)
 
 
 def build_copy(source: Text, target: Text, *, replace: bool = False) -> Call[bool]:
     """Copy a value with its time to live; False if `target` exists and is not replaced."""
-    return _call(to_truth, "COPY", source, target, *(["REPLACE"] if replace else []))
+    return make_call(to_truth, "COPY", source, target, *(["REPLACE"] if replace else []))
 
 
 def build_dbsize() -> Call[int]:
     """Return the number of keys."""
-    return _call(to_integer, "DBSIZE")
+    return make_call(to_integer, "DBSIZE")
 
 
 def build_flushdb() -> Call[None]:
     """Delete all keys."""
-    return _call(to_nothing, "FLUSHDB")
+    return make_call(to_nothing, "FLUSHDB")
 
 
 def build_flushall() -> Call[None]:
     """Delete all keys."""
-    return _call(to_nothing, "FLUSHALL")
+    return make_call(to_nothing, "FLUSHALL")
 
 
 # ---------------------------------------------------------------- server
@@ -422,20 +425,20 @@ def build_flushall() -> Call[None]:
 
 def build_ping(message: Text | None = None) -> Call[bytes]:
     """Return `PONG`, or the message, from a node that is up."""
-    return _call(to_bytes, "PING", *(() if message is None else (message,)),
+    return make_call(to_bytes, "PING", *(() if message is None else (message,)),
                  holds_text=True)  # fmt: skip
 
 
 def build_echo(message: Text) -> Call[bytes]:
     """Return the message."""
-    return _call(to_bytes, "ECHO", message, holds_text=True)
+    return make_call(to_bytes, "ECHO", message, holds_text=True)
 
 
 def build_time() -> Call[float]:
     """Return the wall clock of a node in seconds since the Unix epoch."""
-    return _call(to_seconds, "TIME")
+    return make_call(to_seconds, "TIME")
 
 
 def build_info(section: str | None = None) -> Call[dict[str, str]]:
     """Return the fields of INFO, of one section or of the default ones."""
-    return _call(to_info, "INFO", *(() if section is None else (section,)))
+    return make_call(to_info, "INFO", *(() if section is None else (section,)))

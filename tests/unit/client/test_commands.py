@@ -6,16 +6,77 @@ from typing import Any
 
 import pytest
 
-from raftkv.client import commands
+from raftkv.client import collection_commands, commands
 from raftkv.client.async_client import AsyncClient, AsyncPipeline
 from raftkv.client.calls import Call
 from raftkv.client.sync_client import Client, Pipeline
 from raftkv.errors import CommandError, ProtocolError
 
-b = commands
+b, c = commands, collection_commands
 # Builder, what is sent, a reply, the result.
 TABLE: list[tuple[Call[Any], str, Any, Any]] = [
     (b.build_execute("LCS", b"a", 1), "LCS a 1", b"x", b"x"),
+    (c.build_hset("k", {"f": 1, b"g": b"2"}), "HSET k f 1 g 2", 2, 2),
+    (c.build_hsetnx("k", "f", 1), "HSETNX k f 1", 0, False),
+    (c.build_hget("k", "f"), "HGET k f", None, None),
+    (c.build_hmget("k", "f", "g"), "HMGET k f g", [b"v", None], [b"v", None]),
+    (c.build_hgetall("k"), "HGETALL k", {b"f": b"v"}, {b"f": b"v"}),
+    (c.build_hgetall("k"), "HGETALL k", [b"f", b"v"], {b"f": b"v"}),
+    (c.build_hdel("k", "f"), "HDEL k f", 1, 1),
+    (c.build_hexists("k", "f"), "HEXISTS k f", 1, True),
+    (c.build_hlen("k"), "HLEN k", 3, 3),
+    (c.build_hkeys("k"), "HKEYS k", [b"f"], [b"f"]),
+    (c.build_hvals("k"), "HVALS k", [b"v"], [b"v"]),
+    (c.build_hincrby("k", "f", 2), "HINCRBY k f 2", 5, 5),
+    (c.build_hincrbyfloat("k", "f", 0.5), "HINCRBYFLOAT k f 0.5", b"1.5", 1.5),
+    (c.build_hscan("k", match="a*"), "HSCAN k 0 MATCH a*", [b"7", [b"f", b"v"]], (7, {b"f": b"v"})),
+    (c.build_lpush("k", "a", 2), "LPUSH k a 2", 2, 2),
+    (c.build_rpush("k", "a"), "RPUSH k a", 1, 1),
+    (c.build_lpop("k"), "LPOP k", b"a", b"a"),
+    (c.build_rpop("k"), "RPOP k", None, None),
+    (c.build_llen("k"), "LLEN k", 2, 2),
+    (c.build_lrange("k"), "LRANGE k 0 -1", [b"a"], [b"a"]),
+    (c.build_lindex("k", -1), "LINDEX k -1", b"a", b"a"),
+    (c.build_lset("k", 0, "b"), "LSET k 0 b", b"OK", None),
+    (c.build_lrem("k", 0, "a"), "LREM k 0 a", 1, 1),
+    (c.build_ltrim("k", 0, 9), "LTRIM k 0 9", b"OK", None),
+    (c.build_lmove("k", "l"), "LMOVE k l LEFT RIGHT", b"a", b"a"),
+    (c.build_lpos("k", "a"), "LPOS k a", None, None),
+    (c.build_sadd("k", "a", "b"), "SADD k a b", 2, 2),
+    (c.build_srem("k", "a"), "SREM k a", 1, 1),
+    (c.build_sismember("k", "a"), "SISMEMBER k a", 1, True),
+    (c.build_smismember("k", "a", "b"), "SMISMEMBER k a b", [1, 0], [True, False]),
+    (c.build_smembers("k"), "SMEMBERS k", [b"a", b"b"], {b"a", b"b"}),
+    (c.build_scard("k"), "SCARD k", 2, 2),
+    (c.build_spop("k"), "SPOP k", b"a", b"a"),
+    (c.build_srandmember("k"), "SRANDMEMBER k", None, None),
+    (c.build_smove("k", "l", "a"), "SMOVE k l a", 1, True),
+    (c.build_sinter("k", "l"), "SINTER k l", [b"a"], {b"a"}),
+    (c.build_sunion("k"), "SUNION k", [], set()),
+    (c.build_sdiff("k", "l"), "SDIFF k l", [b"a"], {b"a"}),
+    (c.build_sscan("k", 3, count=9), "SSCAN k 3 COUNT 9", [b"0", [b"a"]], (0, [b"a"])),
+    (c.build_zadd("k", {"a": 1.5}, nx=True, ch=True), "ZADD k NX CH 1.5 a", 1, 1),
+    (c.build_zincrby("k", 2, "a"), "ZINCRBY k 2 a", 3.5, 3.5),
+    (c.build_zrem("k", "a"), "ZREM k a", 1, 1),
+    (c.build_zscore("k", "a"), "ZSCORE k a", b"1.5", 1.5),
+    (c.build_zmscore("k", "a", "b"), "ZMSCORE k a b", [1.5, None], [1.5, None]),
+    (c.build_zcard("k"), "ZCARD k", 2, 2),
+    (c.build_zcount("k", 1, "(2"), "ZCOUNT k 1 (2", 1, 1),
+    (c.build_zrank("k", "a"), "ZRANK k a", 0, 0),
+    (c.build_zrange("k", 0, -1), "ZRANGE k 0 -1 WITHSCORES", [[b"a", 1.0]], [(b"a", 1.0)]),
+    (
+        c.build_zrange("k", 9, 1, by="BYSCORE", rev=True),
+        "ZRANGE k 9 1 BYSCORE REV WITHSCORES",
+        [b"a", b"1"],
+        [(b"a", 1.0)],
+    ),
+    (c.build_zpopmin("k"), "ZPOPMIN k 1", [[b"a", 1.0]], [(b"a", 1.0)]),
+    (c.build_zpopmax("k", 2), "ZPOPMAX k 2", [], []),
+    (c.build_zremrangebyscore("k", 1, 2), "ZREMRANGEBYSCORE k 1 2", 1, 1),
+    (c.build_zscan("k"), "ZSCAN k 0", [b"0", [b"a", b"1.5"]], (0, [(b"a", 1.5)])),
+    (c.build_setbit("k", 7, 1), "SETBIT k 7 1", 0, 0),
+    (c.build_getbit("k", 7), "GETBIT k 7", 1, 1),
+    (c.build_bitcount("k"), "BITCOUNT k", 1, 1),
     (b.build_set("k", 1), "SET k 1", b"OK", True),
     (b.build_set("k", 1.5, ex=9, nx=True), "SET k 1.5 EX 9 NX", None, False),
     (b.build_set("k", "v", px=9, xx=True), "SET k v PX 9 XX", b"OK", True),
@@ -83,7 +144,13 @@ TABLE: list[tuple[Call[Any], str, Any, Any]] = [
     (b.build_info(), "INFO", b"# A\r\na:1:2\r\n\r\nb:\r\n", {"a": "1:2", "b": ""}),
     (b.build_info("raft"), "INFO raft", b"", {}),
 ]
-BUILDERS = {name.removeprefix("build_") for name in vars(commands) if name.startswith("build_")}
+ALL_BUILDERS = {
+    name.removeprefix("build_"): build
+    for module in (commands, collection_commands)
+    for name, build in vars(module).items()
+    if name.startswith("build_")
+}
+BUILDERS = set(ALL_BUILDERS)
 
 
 @pytest.mark.parametrize(
@@ -105,7 +172,7 @@ def test_every_builder_is_a_documented_method_of_every_shell(shell: type) -> Non
     for name in BUILDERS - {"execute"}:
         method = getattr(shell, name)
         assert method.__name__ == name
-        assert method.__doc__ == getattr(commands, f"build_{name}").__doc__
+        assert method.__doc__ == ALL_BUILDERS[name].__doc__
 
 
 @pytest.mark.parametrize("name", ["SET", "INCR", "GETEX", "GETDEL", "UNHEARD", "RAFT", "FLUSHALL"])
