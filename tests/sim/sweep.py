@@ -158,9 +158,9 @@ def outcomes(seeds: range, jobs: int) -> Iterator[Report | Broken]:
         yield from pool.map(run_one, seeds, chunksize=1)
 
 
-def sweep(seeds: range, jobs: int, *, loud: bool = False) -> Totals:
-    """Run seeds and add up what they did."""
-    totals = Totals()
+def sweep(seeds: range, jobs: int, *, totals: Totals | None = None, loud: bool = False) -> Totals:
+    """Run seeds and add up what they did, on top of what others did before."""
+    totals = totals or Totals()
     started_s = said_s = time.monotonic()
     for done, outcome in enumerate(outcomes(seeds, jobs), 1):
         if isinstance(outcome, Broken):
