@@ -17,6 +17,7 @@ from raftkv.kv.commands import Command
 from raftkv.replica.ports import Stopped
 from raftkv.replica.replica import Replica
 from raftkv.types import Index, Member, NodeId
+from tests.sim.foresight import Foresight
 from tests.sim.invariants import Invariants, Violation
 from tests.sim.log_time import LogTimeWatch
 from tests.sim.network import SimNetwork
@@ -50,6 +51,8 @@ class Cluster:
         self.events: dict[str, int] = {}
         self.noted: Counter[str] = Counter()
         self.crashes = 0
+        # Clients ask nothing before.
+        self.quiet_until_ms = 0.0
         self.stops: list[tuple[str, Stopped]] = []
         names = [f"n{number}" for number in range(1, size + 1)]
         members = tuple(
@@ -83,6 +86,7 @@ class Cluster:
         self.network.nodes = dict(self.nodes)
         for name in list(self.nodes)[size:]:
             del self.nodes[name]
+        self.foresight = Foresight(self)
 
     @property
     def elections(self) -> int:
@@ -210,6 +214,7 @@ class Cluster:
         replica = node.replica
         self._note_members(replica)
         self.invariants.turned(node)
+        self.foresight.turned(node)
         self.log_time.note(self.world.now_ms, replica.store, leads=replica.is_leader)
 
     def note(self, name: str) -> None:

@@ -1,185 +1,168 @@
-"""Planted bugs: each takes one rule out of the engine or the replica.
+"""Hunting planted bugs: how many seeds does the simulator need for each?
 
-`python -m tests.sim.mutants --seeds 40` says with which seed each one is found, so
-that the strength of the simulator can be seen, not only believed.
+    python -m tests.sim.mutants                          # hunt them all, one seed after another
+    python -m tests.sim.mutants --only N1 --seeds 1000
+    python -m tests.sim.mutants --jobs 2 --write         # and keep the table in the docs
+
+Every mutant of `tests.sim.planted` runs under the same default mix as everything else.
+It counts as found only by a named invariant: a crash of the mutant itself
+(`AttributeError` and its like) is the fault of whoever planted it and is passed over.
+So the strength of the simulator can be seen, and not only believed.
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
+import gc
+import re
+import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from multiprocessing import get_context
+from pathlib import Path
 from typing import Any
 
-from raftkv.engine.core import RaftCore
-from raftkv.engine.messages import Append, AppendReply
-from raftkv.engine.ready import LogEntry, OutgoingMessage
-from raftkv.engine.syncobj_snapshot import SnapshotMends
-from raftkv.engine.syncobj_state import PeerState
-from raftkv.replica import replica as replica_module
-from raftkv.replica.outbox import Outbox
-from raftkv.seams import PEER_RAFT
-from raftkv.types import Index, NodeId
-from tests.sim.run import run_seed
+from tests.sim.cluster import Cluster, Violation
+from tests.sim.planted import HINTS, MUTANTS, patched
+from tests.sim.run import DURATION_MS, run_seed
+
+PAGE = Path(__file__).parents[2] / "docs" / "internals" / "planted-bugs.md"
+SEEDS = 1000
+# A node that ends of these was broken by the mutant's own code, not caught by a rule.
+_ARTEFACT = re.compile(
+    r"^(Assertion|Attribute|Index|Key|Name|Protocol|Recursion|Type|Value|ZeroDivision)Error"
+)
 
 
-def core_of(engine: type[SnapshotMends]) -> type[RaftCore]:
-    """A core class on another engine."""
-    return type("MutantCore", (RaftCore,), {"engine_class": engine})
+@dataclass(frozen=True)
+class Finding:
+    """How a mutant was found.
+
+    Attributes:
+        seeds: How many it took; 0 if they did not suffice.
+        text: What was found; else, how the mutant's own code failed.
+        crashes: Seeds passed over because the mutant's own code failed.
+    """
+
+    name: str
+    seeds: int
+    invariant: str
+    text: str
+    crashes: int
+    took_s: float
 
 
-class _CountsUnsynced(SnapshotMends):
-    """The leader counts its own entries before they are durable."""
-
-    def advance_commit(self) -> None:
-        self.log.durable_index = lambda: self.log.last_index  # type: ignore[method-assign]
-        SnapshotMends.advance_commit(self)
-
-
-class _RepliesWithoutTerm(SnapshotMends):
-    """An acknowledgement counts whatever its term."""
-
-    def on_append_reply(self, node_id: NodeId, message: AppendReply) -> None:
-        index = min(message.index, self.log.last_index) if message.success else message.index
-        round_ = min(message.round, self.round)
-        reply = AppendReply(self.term, round_, message.success, index, message.full)
-        SnapshotMends.on_append_reply(self, node_id, reply)
-
-
-class _TruncatesAlways(SnapshotMends):
-    """Everything behind the previous index goes, without a look for a conflict."""
-
-    def _skip_held(
-        self, entries: list[LogEntry], previous: int, previous_term: int
-    ) -> tuple[list[LogEntry], int, int]:
-        return entries, previous, previous_term
-
-    def _add(self, node_id: NodeId, message: Append, entries: Any, *position: int) -> None:
-        commit = self.commit_index
-        self._SyncObj__raftCommitIndex = Index(0)
-        SnapshotMends._add(self, node_id, message, entries, *position)
-        self._SyncObj__raftCommitIndex = commit
-
-
-class _ReadsWithoutRound(SnapshotMends):
-    """A leader believes in itself."""
-
-    def confirmed_round(self) -> int:
-        return self.round
-
-
-class _AnyDisk(SnapshotMends):
-    """A vote or acknowledgement counts whatever disk it comes from."""
-
-    def is_named(self, node_id: NodeId, state: PeerState) -> bool:
-        return state.hello is not None
-
-    def counts(self, node_id: NodeId, state: PeerState) -> bool:
-        return state.hello is not None
-
-    def _set_admitted(self, admitted: bool) -> None:
-        SnapshotMends._set_admitted(self, True)
-
-
-class _WipedVotesCore(RaftCore):
-    """A node with an empty directory votes like any other."""
-
-    engine_class = _AnyDisk
-
-    def __init__(self, **arguments: Any) -> None:
-        super().__init__(**(arguments | {"admitted": True}))
-
-
-class _OldTermCommits(SnapshotMends):
-    """Entries of earlier terms are committed by counting copies (Raft, figure 8)."""
-
-    def advance_commit(self) -> None:
-        matches = [self.match_indexes[state.node] for state in self.counted_peers()]
-        candidate = self.quorum_value(matches, self.log.durable_index())
-        if candidate > self.commit_index:
-            self.set_commit(Index(candidate))
-            self.refresh_admission()
-
-
-class _AnyLogWins(SnapshotMends):
-    """A vote is given without a look at the candidate's log."""
-
-    def on_vote_request(self, node_id: NodeId, message: Any) -> None:
-        longest = type(message)(
-            term=message.term, last_index=1 << 60, last_term=1 << 60, pre=message.pre
-        )
-        SnapshotMends.on_vote_request(self, node_id, longest)
-
-
-class _HintBeyondLogCore(RaftCore):
-    """The commit hint is believed beyond the end of the log."""
-
-    def __init__(self, **arguments: Any) -> None:
-        super().__init__(**arguments)
-        hint = arguments["recovered"].commit_hint
-        if hint > self._engine.commit_index:
-            self._engine.set_commit(hint)
-
-
-class _EagerOutbox(Outbox):
-    """Nothing waits for a sync."""
-
-    def post(self, messages: list[OutgoingMessage]) -> None:
-        for message in messages:
-            self._network.send(message.node, PEER_RAFT, message.body)
+def first_finding(
+    name: str, seeds: Iterable[int] = range(SEEDS), duration_ms: float = DURATION_MS
+) -> Finding:
+    """Try seeds until one shows a mutant."""
+    began_s = time.monotonic()
+    crashes, failure = 0, ""
+    with MUTANTS[name].plant() as core_class, _watched_stops() as stops:
+        for number, seed in enumerate(seeds, 1):
+            stops.clear()
+            HINTS.clear()
+            invariant = text = ""
+            try:
+                run_seed(seed, duration_ms=duration_ms, core_class=core_class)
+            except Violation as error:
+                invariant, text = error.invariant, error.detail
+            except Exception as error:
+                stops.append(f"{type(error).__name__}: {error}")
+            gc.collect()
+            failed = [reason for reason in stops if _ARTEFACT.match(reason)]
+            if failed:
+                crashes += 1
+                failure = failed[0]
+            elif invariant:
+                took_s = time.monotonic() - began_s
+                return Finding(name, number, invariant, text, crashes, took_s)
+    return Finding(name, 0, "", failure, crashes, time.monotonic() - began_s)
 
 
 @contextlib.contextmanager
-def _eager_outbox() -> Iterator[type[RaftCore]]:
-    replica_module.Outbox = _EagerOutbox  # type: ignore[misc]
-    try:
-        yield RaftCore
-    finally:
-        replica_module.Outbox = Outbox  # type: ignore[misc]
+def _watched_stops() -> Iterator[list[str]]:
+    """Collect why nodes stopped themselves."""
+    reasons: list[str] = []
+    note_stop = Cluster.note_stop
+
+    def noted(cluster: Cluster, node: Any, stopped: Any) -> None:
+        reasons.append(stopped.reason)
+        note_stop(cluster, node, stopped)
+
+    with patched(Cluster, note_stop=noted):
+        yield reasons
 
 
-def _with(core_class: type[RaftCore]) -> Callable[[], contextlib.AbstractContextManager[Any]]:
-    return lambda: contextlib.nullcontext(core_class)
+def _hunt(arguments: tuple[str, int, int]) -> Finding:
+    name, first, count = arguments
+    gc.disable()
+    return first_finding(name, range(first, first + count))
 
 
-MUTANTS: dict[str, Callable[[], contextlib.AbstractContextManager[type[RaftCore]]]] = {
-    "the outbox releases before the sync": _eager_outbox,
-    "the leader counts unsynced entries": _with(core_of(_CountsUnsynced)),
-    "replies are not checked for their term": _with(core_of(_RepliesWithoutTerm)),
-    "truncation without conflict": _with(core_of(_TruncatesAlways)),
-    "reads are served without a round": _with(core_of(_ReadsWithoutRound)),
-    "a wiped node votes": _with(_WipedVotesCore),
-    "entries of earlier terms are counted": _with(core_of(_OldTermCommits)),
-    "a vote for any log": _with(core_of(_AnyLogWins)),
-    "the hint is not clamped": _with(_HintBeyondLogCore),
-}
+def hunt(names: Iterable[str], first: int, count: int, jobs: int) -> Iterator[Finding]:
+    """Hunt mutants, one after another in each process."""
+    tasks = [(name, first, count) for name in names]
+    if jobs == 1:
+        yield from map(_hunt, tasks)
+        return
+    with ProcessPoolExecutor(jobs, get_context("spawn")) as pool:
+        yield from pool.map(_hunt, tasks, chunksize=1)
 
 
-def first_finding(name: str, seeds: range, duration_ms: float = 15_000) -> tuple[int, str] | None:
-    """Return the first seed that finds a mutant, and what it said."""
-    with MUTANTS[name]() as core_class:
-        for seed in seeds:
-            try:
-                run_seed(seed, duration_ms=duration_ms, core_class=core_class)
-            except Exception as error:
-                return seed, f"{type(error).__name__}: {error}"
-    return None
+_HEAD = """# Planted bugs
+
+Written by `python -m tests.sim.mutants --write`: do not edit by hand.
+
+Each row takes one rule out of the production code and runs the simulator's default mix, seed after
+seed from {first} on, until an invariant is broken. No mutant has a mix of its own, and none counts
+as found because its own code fails. The mutants are in `tests/sim/mutants.py`, the invariants in
+`tests/sim/invariants.py` and `tests/sim/foresight.py`; what the mix does and why is described in
+[the simulation](simulation.md).
+
+| planted bug | the rule that it breaks | seeds needed | found by |
+|---|---|---:|---|
+"""
 
 
-def main() -> None:
-    """Hunt every mutant."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--seeds", type=int, default=40)
-    parser.add_argument("--first", type=int, default=0)
+def page(findings: Iterable[Finding], first: int, count: int) -> str:
+    """Return the page of the documentation."""
+    rows = [
+        f"| {one.name} | {MUTANTS[one.name].rule} | {one.seeds or f'not in {count}'} | "
+        f"{f'`{one.invariant}`' if one.invariant else ''} |\n"
+        for one in findings
+    ]
+    return _HEAD.format(first=first) + "".join(rows)
+
+
+def main() -> int:
+    """Hunt mutants and say how each was found."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--seeds", type=int, default=SEEDS, help="at most (%(default)s)")
+    parser.add_argument("--first", type=int, default=0, help="first seed (%(default)s)")
+    parser.add_argument("--only", action="append", choices=MUTANTS, metavar="NAME")
+    parser.add_argument("--jobs", type=int, default=1, help="processes (%(default)s)")
+    parser.add_argument("--write", action="store_true", help=f"write {PAGE.name}")
     options = parser.parse_args()
-    seeds = range(options.first, options.first + options.seeds)
-    for name in MUTANTS:
-        started = time.monotonic()
-        found = first_finding(name, seeds)
-        said = f"seed {found[0]}: {found[1][:110]}" if found else f"not in {options.seeds} seeds"
-        print(f"{name:40} {time.monotonic() - started:5.1f} s  {said}", flush=True)
+    findings = []
+    for one in hunt(options.only or MUTANTS, options.first, options.seeds, options.jobs):
+        findings.append(one)
+        said = f"{one.seeds:5d} seeds  {one.invariant}: {one.text[:100]}"
+        if not one.seeds:
+            said = f"      NOT in {options.seeds} seeds {one.text[:100]}"
+        crashed = f" ({one.crashes} crashed)" if one.crashes else ""
+        print(f"{one.name:20} {one.took_s:6.0f} s {said}{crashed}", flush=True)
+    missed = [one.name for one in findings if not one.seeds]
+    if options.write and not options.only:
+        PAGE.write_text(page(findings, options.first, options.seeds), encoding="utf-8")
+    print(f"{len(findings) - len(missed)} of {len(findings)} planted bugs found")
+    return 1 if missed else 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -16,6 +16,7 @@ from tests.sim import hardware
 from tests.sim.cluster import Cluster, Violation
 from tests.sim.hardware import HardwareNemesis
 from tests.sim.membership import MembershipNemesis
+from tests.sim.mix import draw
 from tests.sim.nemesis import Nemesis
 from tests.sim.node import EFFECTS
 from tests.sim.workload import Workload
@@ -79,10 +80,12 @@ def run_seed(
     Raises:
         Violation: A promise was broken; the message names the seed.
     """
+    mix = draw(seed)
     cluster = Cluster(
         seed,
-        size=3 if seed % 4 else 5,
+        size=mix.size,
         spares=2,
+        limits=mix.limits,
         core_class=core_class,
         verbose=verbose,
         # Fewer heartbeats leave more of a run to what matters; some runs have the default.
@@ -105,7 +108,7 @@ def _run(cluster: Cluster, seed: int, duration_ms: float) -> Report:
     )
     workload = Workload(cluster)
     nemesis = Nemesis(cluster)
-    changes = MembershipNemesis(cluster)
+    changes = MembershipNemesis(cluster, pause_ms=nemesis.mix.changes_pause_ms)
     machines = HardwareNemesis(cluster)
     cluster.run(duration_ms)
     while duration_ms >= DURATION_MS and workload.count() < OPERATIONS_MIN:

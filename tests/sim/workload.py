@@ -77,7 +77,8 @@ class Workload:
     def __init__(self, cluster: Cluster, *, clients: int = CLIENTS) -> None:
         self._cluster = cluster
         self._world = cluster.world
-        self._keys = KeyRetirement("k")
+        # Fewer unknowns than a key may have: under this mix they come close together.
+        self._keys = KeyRetirement("k", unknowns_max=5)
         self._families: dict[str, str] = {}
         self._open: dict[str, list[Attempt]] = {}
         self._clock_us = 0
@@ -378,6 +379,9 @@ class _Client:
     def _ask(self) -> None:
         workload = self._workload
         if not workload.running:
+            return
+        if self._world.now_ms < self._cluster.quiet_until_ms:
+            self.rest()
             return
         node = self._node()
         if node is None:
