@@ -22,8 +22,9 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from raftkv.engine.messages import Message, VoteReply, VoteRequest
 from raftkv.engine.ready import KIND_CONFIGURATION
-from raftkv.types import Role
+from raftkv.types import NodeId
 from tests.sim.disk import PLENTY_BYTES
 from tests.sim.invariants import DiskRecord, Violation
 
@@ -36,10 +37,29 @@ SAMPLE_MS = 50.0
 SETTLED_MS = 700.0
 # A leader that hears no quorum leaves after an election timeout, on its next turn.
 DEAF_MS = 600.0 + 250.0
+# Who campaigned before a leader took office may be as late, on a slow disk.
+OFFICE_MS = 2000.0
+# From the end of a sleep to the first turn.
+WAKE_MS = 5.0
 # The longest that a sync takes on a disk that is not slow.
 SYNC_MS = 4.2
 # A follower that is well has this long to take one more entry.
 STUCK_MS = 8000.0
+
+
+@dataclass
+class _Tenure:
+    """A leader's time in office.
+
+    Attributes:
+        contested: Somebody had entered a later term before it was settled: with
+            the consent of a quorum, which it may have lost only since.
+    """
+
+    name: str
+    term: int
+    since_ms: float
+    contested: bool = False
 
 
 @dataclass
@@ -69,8 +89,11 @@ class Foresight:
         self._progress: dict[tuple[str, str], tuple[int, int, float]] = {}
         self._leads_since: dict[str, tuple[int, float]] = {}
         self._seat: _Seat | None = None
+        self._tenure = _Tenure("", 0, 0.0)
+        self._frozen_until: dict[str, float] = {}
         # When leadership was last on its way to somebody else on purpose.
         self.handed_over_ms = -1e9
+        cluster.invariants.message_listeners.append(self._hear)
         cluster.world.after(SAMPLE_MS, self._sample)
 
     def _broken(self, invariant: str, detail: str) -> Violation:
@@ -81,7 +104,6 @@ class Foresight:
         core = node.replica._core
         self._note_configurations(node)
         self.the_last_configuration_is_in_force(node)
-        self.one_vote_a_term(node)
         if not core.is_leader:
             return
         if core.term not in self._elected:
@@ -149,18 +171,16 @@ class Foresight:
 
     # -------------------------------------------------------------------- votes
 
-    def one_vote_a_term(self, node: SimNode) -> None:
-        """A name stands for one durable vote, whatever happens to its disk."""
-        record = self._record(node.name)
-        if record is None:
-            return
-        term, vote = record.durable_term
-        if vote is None or self._votes.get((term, node.name)) == vote:
-            return
+    def _hear(self, node: SimNode, target: NodeId, message: Message) -> None:
+        """Votes are what voters say, and what candidates ask others to add to their own."""
+        if type(message) is VoteReply and message.granted and not message.pre:
+            self.one_vote_a_term(node, message.term, target)
+        elif type(message) is VoteRequest and not message.pre:
+            self.one_vote_a_term(node, message.term, node.name)
+
+    def one_vote_a_term(self, node: SimNode, term: int, vote: str) -> None:
+        """A name stands for one vote, whatever happens to its disk."""
         self._checks["one_vote_a_term"] += 1
-        # Founding makes a node use up a term in which it asks for no vote.
-        if vote == node.name and node.replica._core.role not in (Role.CANDIDATE, Role.LEADER):
-            return
         known = self._votes.setdefault((term, node.name), vote)
         if known != vote:
             raise self._broken(
@@ -171,20 +191,16 @@ class Foresight:
         self._checks["a_leader_has_votes_of_a_quorum"] += 1
         core = node.replica._core
         voters = [voter.id for voter in core.configuration.voters]
-        given = [name for name in voters if self._has_voted(name, core.term, node.name)]
+        given = [
+            name
+            for name in voters
+            if name == node.name or self._votes.get((core.term, name)) == node.name
+        ]
         if len(given) < core.configuration.quorum:
             raise self._broken(
                 "a_leader_has_votes_of_a_quorum",
                 f"{node.name} leads term {core.term} by votes of {given} among {voters}",
             )
-
-    def _has_voted(self, name: str, term: int, candidate: str) -> bool:
-        record = self._record(name)
-        if name == candidate or record is None:
-            return True
-        return record.durable_term == (term, candidate) or (
-            self._votes.get((term, name)) == candidate
-        )
 
     # ------------------------------------------------------------------ copies
 
@@ -275,12 +291,17 @@ class Foresight:
             if node.slow_disk > 1.0:
                 # What was begun slowly ends slowly.
                 self._slow_until[name] = now_ms + SYNC_MS * node.slow_disk
+            if node.is_frozen:
+                # Also if it is let off, it wakes when it was going to.
+                self._frozen_until[name] = max(
+                    node.paused_until_ms + WAKE_MS, self._frozen_until.get(name, 0.0)
+                )
             well = (
                 node.alive
                 and name in self._cluster.nodes
                 and now_ms > self._slow_until.get(name, 0.0)
                 and node.crash_probability == 0.0
-                and not node.is_frozen
+                and not self._sleeps(name, now_ms)
                 and node.disk.space >= PLENTY_BYTES
                 and self._lives.get(name) == node.life
             )
@@ -300,6 +321,9 @@ class Foresight:
                     self._heard_since.setdefault(way, now_ms)
                 else:
                     self._heard_since.pop(way, None)
+
+    def _sleeps(self, name: str, now_ms: float) -> bool:
+        return now_ms < self._frozen_until.get(name, 0.0)
 
     def _settled(self, since_ms: float | None, now_ms: float, for_ms: float = SETTLED_MS) -> bool:
         return since_ms is not None and now_ms - since_ms >= for_ms
@@ -347,7 +371,15 @@ class Foresight:
         member = core.configuration.member(leader.replica.node_id)
         if member is None or not member.voter:
             self.handed_over_ms = now_ms
-        if not self._settled(self._well_since.get(leader.name), now_ms):
+        tenure = self._tenure
+        if (tenure.name, tenure.term) != (leader.name, core.term):
+            tenure = self._tenure = _Tenure(leader.name, core.term, now_ms)
+        if now_ms - tenure.since_ms < OFFICE_MS:
+            nodes = self._cluster.network.nodes.values()
+            highest = max(one.replica._core.term for one in nodes if one.life)
+            tenure.contested = tenure.contested or highest > core.term
+            return None
+        if tenure.contested or not self._settled(self._well_since.get(leader.name), now_ms):
             return None
         voters = [voter.id for voter in core.configuration.voters]
         firm = {
@@ -373,7 +405,7 @@ class Foresight:
         """Who has heard no quorum for an election timeout does not lead."""
         core = node.replica._core
         known = self._leads_since.get(node.name)
-        if not node.alive or not core.is_leader or node.is_frozen:
+        if not node.alive or not core.is_leader or self._sleeps(node.name, now_ms):
             self._leads_since.pop(node.name, None)
             return
         if known is None or known[0] != core.term:

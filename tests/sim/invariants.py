@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import zlib
 from collections import Counter, deque
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from raftkv.engine import messages
@@ -170,6 +171,7 @@ class Invariants:
     def __init__(self, *, check_hashes: bool = True) -> None:
         self.checks: Counter[str] = Counter()
         self.leaders: dict[int, str] = {}
+        self.message_listeners: list[Callable[[SimNode, NodeId, messages.Message], None]] = []
         self._check_hashes = check_hashes
         self._disks: dict[str, DiskRecord] = {}
         self._records: dict[str, DiskRecord] = {}
@@ -259,7 +261,10 @@ class Invariants:
         """A frame is about to leave a node."""
         self.nothing_leaves_a_stopped_node(node)
         if kind == PEER_RAFT:
-            self.no_message_before_its_write(node, target, messages.decode(body))
+            message = messages.decode(body)
+            self.no_message_before_its_write(node, target, message)
+            for listener in self.message_listeners:
+                listener(node, target, message)
 
     def answered(self, node: SimNode) -> None:
         """An answer is about to leave a node."""
@@ -413,6 +418,10 @@ class Invariants:
                 f"had term {term}, vote {vote}, and wakes with {now.term}, {now.vote}",
             )
         index = record.last_durable()
+        base = record.cells.get(log.base_index)
+        if base is not None and base.term != log.base_term:
+            # A snapshot was durable that contradicts it, and the log not yet restarted.
+            return
         if index > max(record.base_index, log.base_index):
             if log.term_at(index) != record.cells[index].term:
                 raise self._broken(

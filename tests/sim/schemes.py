@@ -39,13 +39,15 @@ def around(cluster: Cluster, inside: set[str]) -> set[Direction]:
     return between(inside, outside) | between(outside, inside)
 
 
-def until(nemesis: Nemesis, condition: Callable[[], bool], limit_ms: float) -> Scheme:
-    """Wait for something, and no longer than that."""
+def until(
+    nemesis: Nemesis, condition: Callable[[], bool], limit_ms: float, *, patience: float = 1.05
+) -> Scheme:
+    """Wait for something, and no longer than that, looking ever less often."""
     end_ms = nemesis.world.now_ms + limit_ms
     step_ms = WATCH_MS
     while not condition() and nemesis.world.now_ms < end_ms:
         yield step_ms
-        step_ms = min(20.0, step_ms * 1.05)
+        step_ms = min(20.0, step_ms * patience)
 
 
 def others_of(nemesis: Nemesis, node: SimNode) -> list[str]:
@@ -237,6 +239,42 @@ def short_reigns(nemesis: Nemesis) -> Scheme:
     finally:
         for hold in held:
             hold.release(breaks=world.chance(0.5))
+
+
+def figure_eight(nemesis: Nemesis) -> Scheme:
+    """The first leads again, with an entry of its old term; meanwhile another has led.
+
+    Nobody had that entry, and nobody has anything of the term in between but its
+    leader, who is away (Raft, figure 8).
+    """
+    world, cluster = nemesis.world, nemesis.cluster
+    first = cluster.leader()
+    if first is None:
+        return
+    term = first.replica.status().term
+    holds = [nemesis.hold(around(cluster, {first.name}))]
+    try:
+        nemesis.burst(first, world.random.randrange(1, 6), 1)
+        yield world.random.uniform(8, 30)
+        first.crash(power_cut=False)
+        yield from until(nemesis, successor(nemesis, first, term), 2500)
+        second = cluster.leader()
+        if second is None:
+            return
+        holds.append(nemesis.hold(around(cluster, {second.name})))
+        yield world.random.uniform(5, 40)
+        if world.chance(0.5):
+            second.crash(power_cut=False)
+            nemesis.restart_later(second, (500, 3000))
+        holds[0].release(breaks=True)
+        if not first.alive and first.name in cluster.nodes:
+            first.start()
+        yield from until(nemesis, lambda: cluster.leader() is first, 2500)
+        yield world.random.uniform(0, 100)
+    finally:
+        for hold in holds:
+            hold.release(breaks=True)
+        nemesis.restart_later(first, (1, 50))
 
 
 def crash_after_commit(nemesis: Nemesis) -> Scheme:
@@ -442,11 +480,12 @@ def snapshot_in_the_middle(nemesis: Nemesis) -> Scheme:
     """
     world, cluster = nemesis.world, nemesis.cluster
     leader = cluster.leader()
-    if leader is None or len(cluster.nodes) < 4:
+    if leader is None or len(cluster.nodes) < 5:
         return
     term = leader.replica.status().term
     names = others_of(nemesis, leader)
     slow, others = cluster.nodes[names[0]], set(names[1:])
+    slowness = cluster.network.slowness
     holds = [
         nemesis.hold(around(cluster, {slow.name})),
         nemesis.hold(between(others, {leader.name})),
@@ -465,11 +504,14 @@ def snapshot_in_the_middle(nemesis: Nemesis) -> Scheme:
             return
         new = now.replica
         yield from until(nemesis, lambda: new.status().commit_index > shared, 500)
+        # Piece by piece: what is committed goes with each of them.
+        slowness.update(dict.fromkeys(between(others, {slow.name}), 15.0))
         holds[0].release(breaks=True)
         yield from until(
             nemesis,
             lambda: not slow.alive or slow.replica.status().applied_index > committed,
-            1500,
+            600,
+            patience=1.0,
         )
         if slow.alive and slow.replica.status().applied_index < shared:
             nemesis.ask_snapshot(slow)
@@ -481,6 +523,8 @@ def snapshot_in_the_middle(nemesis: Nemesis) -> Scheme:
             nemesis.ask_transfer(now, slow.name)
             yield from until(nemesis, lambda: cluster.leader() is slow, 700)
     finally:
+        for way in between(others, {slow.name}):
+            slowness.pop(way, None)
         for hold in (*holds, *([away] if away else [])):
             hold.release(breaks=True)
     yield 500
@@ -508,6 +552,7 @@ SCHEMES: tuple[Callable[[Nemesis], Scheme], ...] = (
     minority_leader,
     divergent_return,
     short_reigns,
+    figure_eight,
     crash_after_commit,
     wakes_alone,
     forgetful_leader,
