@@ -40,6 +40,8 @@ class _Inode:
     data: bytearray = field(default_factory=bytearray)
     durable: bytearray = field(default_factory=bytearray)
     pending: list[_Write] = field(default_factory=list)
+    # When it got its name: what is older prepared it, and is none of the log.
+    named: int = 0
 
 
 def _apply(data: bytearray, write: _Write) -> None:
@@ -179,7 +181,7 @@ class SimDisk:
         first = self._number + 1
         for name, inode in self._files.items():
             if name.endswith(_SEGMENT_SUFFIX) and inode.pending:
-                first = min(first, inode.pending[0].number)
+                first = min(first, max(inode.pending[0].number, inode.named))
         for number, verb, name, target in self._pending:
             if verb != "remove" and (target or name).endswith(_SEGMENT_SUFFIX):
                 first = min(first, number)
@@ -224,6 +226,7 @@ class SimDisk:
         self.effect("persist")
         self._files[target] = self._files.pop(source)
         self._pending.append((self.next_number(), "rename", source, target))
+        self._files[target].named = self.number
 
     def remove(self, name: str) -> None:
         self.effect("persist")
