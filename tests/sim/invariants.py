@@ -177,6 +177,8 @@ class Invariants:
         self._records: dict[str, DiskRecord] = {}
         self._entries: dict[tuple[int, int], tuple[int, int]] = {}
         self._committed: dict[int, tuple[int, int]] = {}
+        # In which term of whoever first knew it.
+        self._committed_in: dict[int, int] = {}
         self._committed_to = 0
         self._commits: dict[str, int] = {}
         self._applied: dict[str, int] = {}
@@ -322,6 +324,9 @@ class Invariants:
         for index in range(record.base_index + 1, self._committed_to + 1):
             known = self._committed.get(index)
             cell = record.cells.get(index)
+            # Who wakes up to votes of long ago leads a term that is over.
+            if self._committed_in.get(index, 0) > term:
+                break
             if known is not None and (cell is None or cell[:2] != known):
                 raise self._broken(
                     "leader_completeness", node, f"leads term {term} without committed {index}"
@@ -344,6 +349,7 @@ class Invariants:
                 "committed_entries_never_change", node, f"commits {index}, which it does not have"
             )
         known = self._committed.setdefault(index, cell[:2])
+        self._committed_in.setdefault(index, node.replica._core.term)
         if known != cell[:2]:
             raise self._broken(
                 "committed_entries_never_change",
