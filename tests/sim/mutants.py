@@ -119,7 +119,7 @@ Written by `python -m tests.sim.mutants --write`: do not edit by hand.
 
 Each row takes one rule out of the production code and runs the simulator's default mix, seed after
 seed from {first} on, until an invariant is broken. No mutant has a mix of its own, and none counts
-as found because its own code fails. The mutants are in `tests/sim/mutants.py`, the invariants in
+as found because its own code fails. The mutants are in `tests/sim/planted.py`, the invariants in
 `tests/sim/invariants.py` and `tests/sim/foresight.py`; what the mix does and why is described in
 [the simulation](simulation.md).
 

@@ -8,20 +8,27 @@ from __future__ import annotations
 
 import pytest
 
-from tests.sim.mutants import first_finding
+from tests.sim.mutants import PAGE, first_finding
 from tests.sim.planted import MUTANTS
 
 # Name and the seed that found it first.
 QUICK = {
+    "B": 0,
+    "N1": 0,
+    "N3": 0,
+    "N4": 0,
     "sent early": 0,
     "sync in flight": 0,
     "durable by index": 0,
     "own copy": 0,
     "N2": 0,
     "K": 0,
+    "wiped votes": 0,
     "V": 0,
     "any log": 0,
     "E check-quorum": 0,
+    "read without no-op": 0,
+    "read rounds": 0,
 }
 MORE_SEEDS = 5
 
@@ -34,3 +41,13 @@ def test_a_planted_bug_is_found(name: str) -> None:
 
 def test_every_name_is_a_mutant() -> None:
     assert set(QUICK) <= set(MUTANTS)
+
+
+def test_the_page_names_every_mutant_and_how_it_was_found() -> None:
+    rows = [line.split("|") for line in PAGE.read_text(encoding="utf-8").splitlines()]
+    found = {row[1].strip(): row for row in rows if len(row) == 6}
+    for name, mutant in MUTANTS.items():
+        _, _, rule, seeds, invariant, _ = found[name]
+        assert rule.strip() == mutant.rule
+        assert seeds.strip().isdigit()
+        assert invariant.strip()
