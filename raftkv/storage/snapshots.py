@@ -204,6 +204,7 @@ class SnapshotStore:
             if found > offset:
                 file.truncate(offset)
             _need_space(self._disk, size - offset)
+            _write_again(file, offset)
         except BaseException:
             file.close()
             raise
@@ -226,6 +227,16 @@ class SnapshotStore:
         if removed:
             self._disk.sync_directory(DIRECTORY)
         return removed
+
+
+def _write_again(file: DiskFile, end: int) -> None:
+    """Write once more what an earlier process has left of a file.
+
+    Why: one that ended because a sync failed leaves pages which can be read, are not
+    on the disk, and count as clean; no later sync would save them.
+    """
+    for position in range(0, end, CHUNK_BYTES):
+        file.write(file.read(position, min(CHUNK_BYTES, end - position)), position)
 
 
 class SnapshotReader:
