@@ -1,9 +1,9 @@
 """ioredis and node-redis against a real cluster, through the death of its leader.
 
-They are found where Node.js finds them, or in the directory `RAFTKV_NODE_MODULES`:
+They are found where Node.js finds them, or in the directory `NODE_MODULES_OF_TESTS`:
 
     npm install --prefix /somewhere ioredis redis
-    export RAFTKV_NODE_MODULES=/somewhere/node_modules
+    export NODE_MODULES_OF_TESTS=/somewhere/node_modules
     python -m pytest tests/integration/test_node_clients.py
 
 Nothing is installed here, so where they are absent the tests are skipped by name; where
@@ -45,7 +45,7 @@ def cluster(running: Cluster) -> Cluster:
 
 
 def environment(**variables: str) -> dict[str, str]:
-    modules = os.environ.get("RAFTKV_NODE_MODULES")
+    modules = os.environ.get("NODE_MODULES_OF_TESTS")
     return {**os.environ, **({"NODE_PATH": modules} if modules else {}), **variables}
 
 
