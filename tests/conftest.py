@@ -8,11 +8,17 @@ helpers live next to the tests that use them.
 from __future__ import annotations
 
 import os
+import signal
 
 import pytest
 from hypothesis import HealthCheck, settings
 
 from tests.tools import require_tool
+
+# A shell that starts the tests in the background has them ignore Ctrl-C, and every
+# process that they start would inherit that, also those whose answer to it is tested.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # The machine may be busy with other work, so a slow example says nothing.
 _COMMON = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow]}
