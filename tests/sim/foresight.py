@@ -52,7 +52,7 @@ class _Tenure:
     """A leader's time in office.
 
     Attributes:
-        contested: Somebody had entered a later term before it was settled: with
+        contested: Somebody had entered a later term while it was not firm: with
             the consent of a quorum, which it may have lost only since.
     """
 
@@ -374,12 +374,17 @@ class Foresight:
         tenure = self._tenure
         if (tenure.name, tenure.term) != (leader.name, core.term):
             tenure = self._tenure = _Tenure(leader.name, core.term, now_ms)
-        if now_ms - tenure.since_ms < OFFICE_MS:
+        seat = self._firm_seat(leader, now_ms)
+        if now_ms - tenure.since_ms < OFFICE_MS or seat is None:
             nodes = self._cluster.network.nodes.values()
             highest = max(one.replica._core.term for one in nodes if one.life)
             tenure.contested = tenure.contested or highest > core.term
             return None
-        if tenure.contested or not self._settled(self._well_since.get(leader.name), now_ms):
+        return None if tenure.contested else seat
+
+    def _firm_seat(self, leader: SimNode, now_ms: float) -> _Seat | None:
+        core = leader.replica._core
+        if not self._settled(self._well_since.get(leader.name), now_ms):
             return None
         voters = [voter.id for voter in core.configuration.voters]
         firm = {
