@@ -30,6 +30,8 @@ _COMMANDS: dict[str, tuple[str, str, str]] = {
     "transfer": ("admin:transfer", "Cluster", "Hand leadership over to another node."),
     "info": ("admin:info", "Cluster", "Show what a node reports of itself (INFO)."),
     "ping": ("admin:ping", "Cluster", "Ask whether the cluster answers."),
+    "export": ("bulk:export", "Cluster", "Write all keys to a file."),
+    "import": ("bulk:import_", "Cluster", "Write the keys of a file into the cluster."),
     "bench": ("bench:bench", "Cluster", "Measure throughput and latency."),
     "get": ("data:get", "Data", "Print the value of a key."),
     "set": ("data:set_", "Data", "Set a key."),

@@ -324,6 +324,9 @@ class FakeCluster:
             return -2
         return round(self.deadlines[key] - time.monotonic()) if key in self.deadlines else -1
 
+    def do_pexpiretime(self, key: bytes) -> Reply:
+        return -1 if key in self.keys else -2
+
     def do_persist(self, key: bytes) -> Reply:
         return int(self.deadlines.pop(key, None) is not None)
 
