@@ -126,7 +126,7 @@ class ClientConnection(RoutedPipeline, asyncio.Protocol):
     def connection_lost(self, error: Exception | None) -> None:
         """Drop what was not carried out; answers that still come go nowhere."""
         self._transport = None
-        self.service.stalled.discard(self)
+        self._leave_lists()
         self.quit()
         self.release()
         self.service.forget(self.number)
@@ -290,11 +290,15 @@ class ClientConnection(RoutedPipeline, asyncio.Protocol):
     def abort(self) -> None:
         """Close the socket at once."""
         self._writable = False
-        self.service.stalled.discard(self)
+        self._leave_lists()
         self.quit()
         self.release()
         if self._transport is not None:
             self._transport.abort()
+
+    def _leave_lists(self) -> None:
+        self.service.stalled.discard(self)
+        self.service.parting.discard(self)
 
 
 def _address(name: object) -> str:

@@ -29,6 +29,11 @@ _WRITE = int(Kind.WRITE)
 FORWARD_COMMANDS_MAX = 64
 FORWARD_BYTES_MAX = 1024 * 1024
 
+# Pause in its requests behind which a client is closed that was redirected behind a
+# change of leader, and the limit for one that goes on asking.
+_QUIET_MS = 100
+_PARTING_MS_MAX = 250
+
 SHUTTING_DOWN_REPLY = encode_error("NOTAPPLIED shutting down")
 OVERLOADED_REPLY = encode_error("NOTAPPLIED overloaded")
 
@@ -41,13 +46,14 @@ class RoutedPipeline(CommandPipeline):
             nothing is held.
     """
 
-    __slots__ = ("_expired", "held_until_ms")
+    __slots__ = ("_expired", "_parting_ms", "_redirected_ms", "held_until_ms")
 
     def __init__(self, service: Service) -> None:
         """Start with nothing held."""
         super().__init__(service)
         self.held_until_ms = 0
         self._expired = False
+        self._parting_ms = self._redirected_ms = 0
 
     # ------------------------------------------------------------ one request
 
@@ -87,13 +93,37 @@ class RoutedPipeline(CommandPipeline):
         if not self.proxied:
             self._reply(_moved(spec, arguments, leader))
             if self.service.is_settling and not self.readonly:
-                # A client in Sentinel mode may have been sent here by a node that had
-                # not heard of the new leader. It never follows MOVED, but asks again
-                # where the master is when its connection ends.
-                self.ending = True
-                self._reading_changed()
+                self._begin_parting()
             return 1
         return self._forward(requests, position, leader)
+
+    # ------------------------------------------------------------ parting
+
+    def _begin_parting(self) -> None:
+        """Close this client soon.
+
+        A client in Sentinel mode may have been sent here by a node that had not heard
+        of the new leader. It never follows MOVED, but asks again where the master is
+        when its connection ends. Not at once: closing a socket while more requests of
+        a pipeline arrive would take the replies with it that are under way, and the
+        client would not know what became of them.
+        """
+        service = self.service
+        self._redirected_ms = service.clock.now_ms()
+        if self not in service.parting:
+            service.parting.add(self)
+            self._parting_ms = self._redirected_ms
+
+    def part_if_quiet(self, now_ms: int) -> None:
+        """Close this client if it has stopped asking, or goes on for too long."""
+        if (
+            now_ms - self._redirected_ms >= _QUIET_MS
+            or now_ms - self._parting_ms >= _PARTING_MS_MAX
+        ):
+            self.service.parting.discard(self)
+            self.ending = True
+            self._reading_changed()
+            self.flush()
 
     # ------------------------------------------------------------ stale reads
 

@@ -40,6 +40,7 @@ class Service:
         dirty: Streams with answers that `turn_ended` will write.
         held: Streams whose requests wait for a leader.
         stalled: Clients that do not take their replies at present.
+        parting: Clients that were redirected behind a change of leader, to be closed.
         emptied: Set when the last connection is gone, once somebody waits for it.
         draining: No new work is taken; the node is about to stop.
         seconds: Whole seconds of the clock, refreshed by the listener's timer;
@@ -75,6 +76,7 @@ class Service:
         self.dirty: list[CommandPipeline] = []
         self.held: set[RoutedPipeline] = set()
         self.stalled: set[ClientConnection] = set()
+        self.parting: set[RoutedPipeline] = set()
         self.emptied: asyncio.Event | None = None
         self.draining = False
         self.started_ms = clock.now_ms()
@@ -181,6 +183,8 @@ class Service:
     def tick(self) -> None:
         """Look after everything that waits for time to pass; called every 50 ms."""
         now_ms = self.clock.now_ms()
+        for pipeline in list(self.parting):
+            pipeline.part_if_quiet(now_ms)
         self.retry_held()
         for pipeline in list(self.held):
             if now_ms >= pipeline.held_until_ms:

@@ -59,6 +59,7 @@ class TestAfterALeaderChange:
         client.send(pipeline("SET a 1", "PING"))
         node.replica.lead("n1")
         assert client.replies() == [f"MOVED {key_slot(b'a')} 127.0.0.1:7001", b"PONG"]
+        node.wait(150)
         assert client.transport.closed
 
     def test_one_that_comes_behind_the_change_is_closed_too(self) -> None:
@@ -68,7 +69,30 @@ class TestAfterALeaderChange:
         client.send(pipeline("SET a 1", "GET a"))
         moved = f"MOVED {key_slot(b'a')} 127.0.0.1:7003"
         assert client.replies() == [moved, moved]
+        node.wait(150)
         assert client.transport.closed
+
+    def test_a_pipeline_that_arrives_in_pieces_is_answered_whole(self) -> None:
+        node = Node("n2")
+        node.replica.lead("n3")
+        client = node.client()
+        moved = f"MOVED {key_slot(b'a')} 127.0.0.1:7003"
+        for _ in range(3):
+            client.send(pipeline(*["SET a 1"] * 10))
+            assert client.replies() == [moved] * 10
+            node.wait(60)
+            assert not client.transport.closed
+
+    def test_one_that_goes_on_asking_is_closed_all_the_same(self) -> None:
+        node = Node("n2")
+        node.replica.lead("n3")
+        client = node.client()
+        for _ in range(20):
+            if not client.transport.closed:
+                client.send("SET a 1")
+                node.wait(50)
+        assert client.transport.closed
+        assert node.service.parting == set()
 
     def test_one_that_reads_here_or_asks_this_node_alone_stays(self) -> None:
         node = Node("n2")
