@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from raftkv.config import Limits
@@ -35,7 +37,7 @@ def write(cluster: Cluster, value: bytes = b"value") -> None:
 
 
 def use_loop(node: SimNode, share: float) -> None:
-    node.syncer._share_on_loop = share
+    node.syncer.share_on_loop = share
     node.syncer._on_thread_left = 0
 
 
@@ -48,7 +50,7 @@ def test_syncs_run_on_the_loop_in_some_lives_and_on_the_thread_in_others() -> No
         cluster = healthy(seed)
         for _ in range(5):
             write(cluster)
-        shares |= {node.syncer._share_on_loop for node in cluster.nodes.values()}
+        shares |= {node.syncer.share_on_loop for node in cluster.nodes.values()}
         on_loop += cluster.events.get("sync_on_loop", 0)
     assert min(shares) == 0.0
     assert max(shares) > 0.9
@@ -110,6 +112,40 @@ def test_a_process_ends_around_a_sync_on_its_loop(moment: str, power_cut: bool) 
     node.start()
     cluster.run_until(cluster.converged)
     write(cluster)
+
+
+def test_a_sync_is_the_last_act_of_a_turn() -> None:
+    """One on the loop may fail, and then nothing may leave any more: also that of a mark."""
+    cluster = healthy()
+    acts: list[str] = []
+    for node in cluster.nodes.values():
+        network, syncer, turn = node.replica._network, node.syncer, node.replica.turn
+
+        def watched_send(*arguments: Any, send: Any = network.send) -> None:
+            acts.append("send")
+            send(*arguments)
+
+        def watched_submit(*arguments: Any, submit: Any = syncer.submit) -> None:
+            acts.append("sync")
+            submit(*arguments)
+
+        def watched_turn(turn: Any = turn, agreement: Any = node.replica._agreement) -> None:
+            # Each turn has something to send.
+            agreement._urgent = True
+            turn()
+            acts.append("over")
+
+        network.send = watched_send  # type: ignore[method-assign]
+        syncer.submit = watched_submit  # type: ignore[method-assign]
+        node.replica.turn = watched_turn  # type: ignore[method-assign]
+        use_loop(node, 0.0)
+    for _ in range(20):
+        write(cluster)
+        # Long enough that what is durable is marked.
+        cluster.run(400)
+    turns = " ".join(acts).split("over")
+    assert sum("sync" in turn for turn in turns) > 40
+    assert not [turn for turn in turns if "sync send" in turn]
 
 
 # ------------------------------------------------------- directories that fail to sync

@@ -86,7 +86,7 @@ class SimSyncer(SimWorker):
     ) -> None:
         super().__init__(node, delay_ms)
         self._others_busy = others_busy
-        self._share_on_loop = node.world.random.choice((0.0, 0.5, 0.95))
+        self.share_on_loop = node.world.random.choice((0.0, 0.5, 0.95))
         self._on_thread_left = 0
 
     def submit(self, job: Callable[[], Any], done: Callable[[Any], None]) -> None:
@@ -94,7 +94,7 @@ class SimSyncer(SimWorker):
         node = self._node
         if self._on_thread_left:
             self._on_thread_left -= 1
-        elif not self.busy and not self._others_busy() and node.world.chance(self._share_on_loop):
+        elif not self.busy and not self._others_busy() and node.world.chance(self.share_on_loop):
             took_ms = node.world.random.uniform(*ON_LOOP_MS) * node.slow_disk
             if took_ms > _SLOW_MS:
                 self._on_thread_left = _ON_THREAD_AFTER_SLOW
