@@ -7,7 +7,7 @@ durable once it is written, which survives the loss of processes, not of power.
 
 A failed write or fsync is never retried: `fail` stops the node.
 
-Owner: replica.replica. Tests: tests/unit/replica/test_durability.py.
+Owner: replica.replica. Tests: tests/sim/test_syncs.py.
 """
 
 from __future__ import annotations
@@ -105,12 +105,19 @@ class Durability:
         self.start_sync()
 
     def mark_if_quiet(self, now_ms: int) -> None:
-        """After a pause in writing, mark what is durable: rot can be told from a torn end."""
+        """After a pause in writing, mark what is durable: rot can be told from a torn end.
+
+        The sync at the end of the turn covers the mark. To sync here could fail in the
+        middle of the turn, whose rest would still leave the node.
+        """
         if self._mark_due and now_ms - self._written_ms >= QUIET_MS and self.is_idle:
-            self.mark()
+            self._write_mark()
 
     def mark(self) -> None:
         """Write a sync mark if everything is durable, and start to sync it."""
-        self._mark_due = False
-        if self._wal.mark(self._core.allocate_sequence()):
+        if self._write_mark():
             self.start_sync()
+
+    def _write_mark(self) -> bool:
+        self._mark_due = False
+        return self._wal.mark(self._core.allocate_sequence())

@@ -301,6 +301,8 @@ class Replica(ReplicaRequests):
             self._tell_listener(ready)
         # Last: everything else has left, so that a fast sync may be waited for here.
         self._durability.start_sync()
+        if self.stopped is not None:
+            return
         if self._core.has_backlog() or self._slices.pending:
             self._wake()
         retirement = self._membership.retirement()

@@ -8,7 +8,9 @@ so it finds an explanation or it may have missed one between two points of the g
 from __future__ import annotations
 
 import copy
+import itertools
 from collections.abc import Sequence
+from dataclasses import replace
 
 from tests.linearizability.history import Operation, Outcome
 from tests.linearizability.reference import Store
@@ -37,10 +39,11 @@ def _search(
         others = [other for other in rest if other is not one]
         if any(_precedes(other, one) for other in others):
             continue
-        for at_us in _moments(one, now_us, grid_us, end_us):
+        moments = _moments(one, now_us, grid_us, end_us)
+        for at_us, told in itertools.product(moments, store.choices(one)):
             after = copy.deepcopy(store)
             try:
-                result = after.run(one, at_us)
+                result = after.run(replace(one, result=told), at_us)
             except ValueError:
                 continue
             if one.outcome is Outcome.UNKNOWN or result == one.result:

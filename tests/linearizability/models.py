@@ -4,8 +4,8 @@ A model is pure. `initial` gives the first state, `step` the states that may fol
 when one operation takes effect, `partition` the groups of operations that can be
 judged apart. A step that gives no state says: this result is impossible here. A step
 that gives several says: the client cannot know which; the checker carries the whole
-set. That is needed for deadlines only, which the leaders' clocks decide: around its
-deadline a key may be there or not.
+set. That is needed for deadlines, which the leaders' clocks decide: around its deadline a
+key may be there or not; and for SPOP of unknown outcome, which took any of the members.
 
 Kinds are named after Redis commands; arguments without the key, and results:
 
@@ -29,13 +29,22 @@ Kinds are named after Redis commands; arguments without the key, and results:
 | pexpire | ttl_ms | 1 or 0 |
 | pexpirenx, pexpirexx | ttl_ms | 1 or 0: only without, only with a deadline |
 | pexpireat | deadline on the clock of the history, in microseconds | 1 or 0 |
+| pexpiregt, pexpirelt | ttl_ms | 1 or 0: only to a later, only to an earlier deadline |
+| setat, getexat | like set and getex, with a deadline on that clock | likewise |
 | persist | - | 1 or 0: whether a deadline was taken away |
-| pttl | - | milliseconds left, -1 without a deadline, -2 without the key |
+| pttl, ttl | - | milliseconds or seconds left, -1 without a deadline, -2 without the key |
+| pexpiretime, expiretime | - | deadline on that clock, in milliseconds or seconds |
 | transaction | steps (kind, key, argument...) | list of results; null if a check failed |
 | check | expected or null | 1; only as the step of a transaction |
 | rename, renamenx | other key | "OK", 1 or 0, or `NO_SUCH_KEY`; only as such a step |
 | copy | other key, replace (1 or 0) | 1 or 0; only as such a step |
+| delall, existsall | all keys | how many there were; only as such a step |
 | flush | - | "OK"; what FLUSHALL does to a key |
+
+Hashes, lists, sets, sorted sets and bits have their kinds in `hash_rules` and the modules
+beside it: named after the commands, with the arguments of these, elements that have no
+order sorted by name, pairs as lists of two, and errors as their text. Kinds on several
+keys are steps of a transaction, and name the other keys first.
 
 A state is the sorted tuple of the keys that are there with their cells, so equal
 states are equal values. All keys begin absent.
@@ -44,129 +53,109 @@ states are equal values. All keys begin absent.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any
 
+from tests.linearizability.bit_rules import BIT_KINDS
+from tests.linearizability.cells import (
+    FOREVER,
+    Cell,
+    Effect,
+    ImpossibleError,
+    Kind,
+    Result,
+    Sample,
+    Window,
+    added_halves,
+    number_of,
+    put,
+)
+from tests.linearizability.hash_rules import HASH_KINDS
 from tests.linearizability.history import HistoryError, Operation, Outcome, Value, value_text
-
-FOREVER = 2**62
-NO_SUCH_KEY = "ERR no such key"
-# Later than everything, so that a key without a deadline is never due.
-_NEVER = FOREVER + 1
-
-
-class Cell(NamedTuple):
-    """A key that is there. Its deadline lies in a range of the history's clock."""
-
-    value: str
-    first_deadline_us: int = _NEVER
-    last_deadline_us: int = _NEVER
-
+from tests.linearizability.list_rules import LIST_KINDS
+from tests.linearizability.set_rules import SET_KINDS
+from tests.linearizability.sorted_set_rules import SORTED_SET_KINDS
 
 State = tuple[tuple[str, Cell], ...]
-
-
-class Window(NamedTuple):
-    """Between which times an operation takes effect, and how far expiry may be off."""
-
-    first_us: int
-    last_us: int
-    early_us: int = 0
-    late_us: int = 0
-
-    def deadline(self, value: str, ttl_ms: int) -> Cell:
-        """Return a cell that is to live so long from here."""
-        return Cell(
-            value,
-            self.first_us + ttl_ms * 1000 - self.early_us,
-            self.last_us + ttl_ms * 1000 + self.late_us,
-        )
-
-
+_Ending = tuple[dict[str, Cell], Result]
 ANYTIME = Window(0, FOREVER)
-_Effect = tuple[Cell | None, Value | range]
-_Rule = Callable[[Cell | None, Sequence[Value], Window], _Effect]
-
-
-class ImpossibleError(Exception):
-    """The command would have been an error here, so it cannot have had an effect."""
+NO_SUCH_KEY = "ERR no such key"
 
 
 # ------------------------------------------------------------------ one key, one command
 
 
 def _text(cell: Cell | None) -> str | None:
-    return None if cell is None else cell.value
+    if cell is None:
+        return None
+    if not isinstance(cell.value, str):
+        raise ImpossibleError
+    return cell.value
+
+
+def _string(cell: Cell | None) -> str:
+    return _text(cell) or ""
 
 
 def _write(arguments: Sequence[Value], window: Window) -> Cell:
     value = str(arguments[0])
     if len(arguments) > 1 and arguments[1] is not None:
-        return window.deadline(value, _number(arguments[1]))
+        return window.deadline(value, number_of(arguments[1]))
     return Cell(value)
 
 
-def _number(value: Value) -> int:
-    if isinstance(value, tuple) or value is None:
-        raise ImpossibleError
-    try:
-        return int(value)
-    except ValueError:
-        raise ImpossibleError from None
-
-
-def _get(cell: Cell | None, _: Sequence[Value], __: Window) -> _Effect:
+def _get(cell: Cell | None, _: Sequence[Value], __: Window) -> Effect:
     return cell, _text(cell)
 
 
-def _set(_: Cell | None, arguments: Sequence[Value], window: Window) -> _Effect:
+def _set(_: Cell | None, arguments: Sequence[Value], window: Window) -> Effect:
     return _write(arguments, window), "OK"
 
 
-def _setnx(cell: Cell | None, arguments: Sequence[Value], window: Window) -> _Effect:
+def _setnx(cell: Cell | None, arguments: Sequence[Value], window: Window) -> Effect:
     return (_write(arguments, window), 1) if cell is None else (cell, 0)
 
 
-def _setxx(cell: Cell | None, arguments: Sequence[Value], window: Window) -> _Effect:
+def _setxx(cell: Cell | None, arguments: Sequence[Value], window: Window) -> Effect:
     return (None, 0) if cell is None else (_write(arguments, window), 1)
 
 
-def _getset(cell: Cell | None, arguments: Sequence[Value], window: Window) -> _Effect:
+def _getset(cell: Cell | None, arguments: Sequence[Value], window: Window) -> Effect:
     return _write(arguments, window), _text(cell)
 
 
-def _setkeep(cell: Cell | None, arguments: Sequence[Value], _: Window) -> _Effect:
+def _setkeep(cell: Cell | None, arguments: Sequence[Value], _: Window) -> Effect:
     return (cell or Cell(""))._replace(value=str(arguments[0])), "OK"
 
 
-def _setnxget(cell: Cell | None, arguments: Sequence[Value], window: Window) -> _Effect:
+def _setnxget(cell: Cell | None, arguments: Sequence[Value], window: Window) -> Effect:
     return (_write(arguments, window) if cell is None else cell), _text(cell)
 
 
-def _getex(cell: Cell | None, arguments: Sequence[Value], window: Window) -> _Effect:
+def _getex(cell: Cell | None, arguments: Sequence[Value], window: Window) -> Effect:
     if cell is None or not arguments:
         return cell, _text(cell)
-    return _write((cell.value, *arguments), window), cell.value
+    return _write((_string(cell), *arguments), window), _string(cell)
 
 
-def _flush(_: Cell | None, __: Sequence[Value], ___: Window) -> _Effect:
+def _flush(_: Cell | None, __: Sequence[Value], ___: Window) -> Effect:
     return None, "OK"
 
 
-def _getdel(cell: Cell | None, _: Sequence[Value], __: Window) -> _Effect:
+def _getdel(cell: Cell | None, _: Sequence[Value], __: Window) -> Effect:
     return None, _text(cell)
 
 
-def _del(cell: Cell | None, _: Sequence[Value], __: Window) -> _Effect:
+def _del(cell: Cell | None, _: Sequence[Value], __: Window) -> Effect:
     return None, int(cell is not None)
 
 
-def _exists(cell: Cell | None, _: Sequence[Value], __: Window) -> _Effect:
+def _exists(cell: Cell | None, _: Sequence[Value], __: Window) -> Effect:
     return cell, int(cell is not None)
 
 
-def _cas(cell: Cell | None, arguments: Sequence[Value], window: Window) -> _Effect:
+def _cas(cell: Cell | None, arguments: Sequence[Value], window: Window) -> Effect:
     if not _is_as_expected(cell, arguments[0]):
         return cell, 0
     return _write(arguments[1:2], window), 1
@@ -176,128 +165,239 @@ def _is_as_expected(cell: Cell | None, expected: Value) -> bool:
     return _text(cell) == (None if expected is None else str(expected))
 
 
-def _incrby(cell: Cell | None, arguments: Sequence[Value], _: Window) -> _Effect:
-    number = _number(cell.value if cell else 0) + _number(arguments[0])
+def _incrby(cell: Cell | None, arguments: Sequence[Value], _: Window) -> Effect:
+    number = number_of(_text(cell) or 0) + number_of(arguments[0])
     return (cell or Cell(""))._replace(value=str(number)), number
 
 
-def _incrbyfloat(cell: Cell | None, arguments: Sequence[Value], _: Window) -> _Effect:
-    # Halves are exact, and nobody disputes how they are written.
-    halves = round(2 * float(cell.value if cell else 0)) + round(2 * float(str(arguments[0])))
-    text = str(halves // 2) if halves % 2 == 0 else repr(halves / 2)
+def _incrbyfloat(cell: Cell | None, arguments: Sequence[Value], _: Window) -> Effect:
+    text = added_halves(_text(cell) or "0", str(arguments[0]))
     return (cell or Cell(""))._replace(value=text), text
 
 
-def _setrange(cell: Cell | None, arguments: Sequence[Value], _: Window) -> _Effect:
-    cell = cell or Cell("")
-    position, piece = _number(arguments[0]), str(arguments[1])
-    before, behind = cell.value[:position], cell.value[position + len(piece) :]
+def _setrange(cell: Cell | None, arguments: Sequence[Value], _: Window) -> Effect:
+    position, piece = number_of(arguments[0]), str(arguments[1])
+    before, behind = _string(cell)[:position], _string(cell)[position + len(piece) :]
     value = before.ljust(position, "\0") + piece + behind
-    return cell._replace(value=value), len(value)
+    return (cell or Cell(""))._replace(value=value), len(value)
 
 
-def _getrange(cell: Cell | None, arguments: Sequence[Value], _: Window) -> _Effect:
-    first, last = _number(arguments[0]), _number(arguments[1])
-    return cell, cell.value[first : last + 1] if cell else ""
+def _getrange(cell: Cell | None, arguments: Sequence[Value], _: Window) -> Effect:
+    first, last = number_of(arguments[0]), number_of(arguments[1])
+    return cell, _string(cell)[first : last + 1]
 
 
-def _append(cell: Cell | None, arguments: Sequence[Value], _: Window) -> _Effect:
-    cell = cell or Cell("")
-    value = cell.value + str(arguments[0])
-    return cell._replace(value=value), len(value)
+def _append(cell: Cell | None, arguments: Sequence[Value], _: Window) -> Effect:
+    value = _string(cell) + str(arguments[0])
+    return (cell or Cell(""))._replace(value=value), len(value)
 
 
-def _strlen(cell: Cell | None, _: Sequence[Value], __: Window) -> _Effect:
-    return cell, len(cell.value) if cell else 0
+def _strlen(cell: Cell | None, _: Sequence[Value], __: Window) -> Effect:
+    return cell, len(_string(cell))
 
 
-def _pexpire(cell: Cell | None, arguments: Sequence[Value], window: Window) -> _Effect:
+def _pexpire(cell: Cell | None, arguments: Sequence[Value], window: Window) -> Effect:
     if cell is None:
         return None, 0
-    ttl_ms = _number(arguments[0])
+    ttl_ms = number_of(arguments[0])
     return (window.deadline(cell.value, ttl_ms) if ttl_ms > 0 else None), 1
 
 
-def _pexpirenx(cell: Cell | None, arguments: Sequence[Value], window: Window) -> _Effect:
-    has_deadline = cell is not None and cell.first_deadline_us != _NEVER
+def _pexpirenx(cell: Cell | None, arguments: Sequence[Value], window: Window) -> Effect:
+    has_deadline = cell is not None and cell.has_deadline
     return (cell, 0) if has_deadline else _pexpire(cell, arguments, window)
 
 
-def _pexpirexx(cell: Cell | None, arguments: Sequence[Value], window: Window) -> _Effect:
-    has_deadline = cell is not None and cell.first_deadline_us != _NEVER
+def _pexpirexx(cell: Cell | None, arguments: Sequence[Value], window: Window) -> Effect:
+    has_deadline = cell is not None and cell.has_deadline
     return _pexpire(cell, arguments, window) if has_deadline else (cell, 0)
 
 
-def _pexpireat(cell: Cell | None, arguments: Sequence[Value], window: Window) -> _Effect:
+def _pexpire_if_later(
+    cell: Cell | None, arguments: Sequence[Value], window: Window
+) -> list[Effect]:
+    return _pexpire_if(cell, arguments, window, later=True)
+
+
+def _pexpire_if_earlier(
+    cell: Cell | None, arguments: Sequence[Value], window: Window
+) -> list[Effect]:
+    return _pexpire_if(cell, arguments, window, later=False)
+
+
+def _pexpire_if(
+    cell: Cell | None, arguments: Sequence[Value], window: Window, *, later: bool
+) -> list[Effect]:
+    """Compare two deadlines, each of which lies in a range: both results may be possible."""
+    if cell is None or (later and not cell.has_deadline):
+        return [(cell, 0)]
+    set_, _ = _pexpire(cell, arguments, window)
+    if set_ is None or not cell.has_deadline:
+        return [(set_, 1)]
+    effects: list[Effect] = []
+    new, old = (set_, cell) if later else (cell, set_)
+    if new.last_deadline_us > old.first_deadline_us:
+        effects.append((set_, 1))
+    if new.first_deadline_us <= old.last_deadline_us:
+        effects.append((cell, 0))
+    return effects
+
+
+def _pexpireat(cell: Cell | None, arguments: Sequence[Value], window: Window) -> Effect:
     if cell is None:
         return None, 0
-    at_us = _number(arguments[0])
-    return Cell(cell.value, at_us - window.early_us, at_us + window.late_us), 1
+    return window.until(cell.value, number_of(arguments[0])), 1
 
 
-def _persist(cell: Cell | None, _: Sequence[Value], __: Window) -> _Effect:
-    if cell is None or cell.first_deadline_us == _NEVER:
+def _setat(_: Cell | None, arguments: Sequence[Value], window: Window) -> Effect:
+    return window.until(str(arguments[0]), number_of(arguments[1])), "OK"
+
+
+def _getexat(cell: Cell | None, arguments: Sequence[Value], window: Window) -> Effect:
+    if cell is None:
+        return None, None
+    return window.until(_string(cell), number_of(arguments[0])), _string(cell)
+
+
+def _persist(cell: Cell | None, _: Sequence[Value], __: Window) -> Effect:
+    if cell is None or not cell.has_deadline:
         return cell, 0
     return Cell(cell.value), 1
 
 
-def _pttl(cell: Cell | None, _: Sequence[Value], window: Window) -> _Effect:
+def _pttl(cell: Cell | None, _: Sequence[Value], window: Window) -> Effect:
+    return cell, _time_left_ms(cell, window)
+
+
+def _ttl(cell: Cell | None, _: Sequence[Value], window: Window) -> Effect:
+    left_ms = _time_left_ms(cell, window)
+    if isinstance(left_ms, int):
+        return cell, left_ms
+    return cell, range(_nearest_s(left_ms.start), _nearest_s(left_ms.stop - 1) + 1)
+
+
+def _time_left_ms(cell: Cell | None, window: Window) -> int | range:
     if cell is None:
-        return None, -2
-    if cell.first_deadline_us == _NEVER:
-        return cell, -1
+        return -2
+    if not cell.has_deadline:
+        return -1
     least_us = cell.first_deadline_us - window.last_us
     most_us = cell.last_deadline_us - window.first_us
-    return cell, range(max(0, least_us // 1000), max(0, most_us // 1000 + 1) + 1)
+    return range(max(0, least_us // 1000), max(0, most_us // 1000 + 1) + 1)
 
 
-def _check(cell: Cell | None, arguments: Sequence[Value], _: Window) -> _Effect:
+def _pexpiretime(cell: Cell | None, _: Sequence[Value], window: Window) -> Effect:
+    return cell, _deadline_ms(cell, window)
+
+
+def _expiretime(cell: Cell | None, _: Sequence[Value], window: Window) -> Effect:
+    deadline_ms = _deadline_ms(cell, window)
+    if isinstance(deadline_ms, int):
+        return cell, deadline_ms
+    return cell, range(_nearest_s(deadline_ms.start), _nearest_s(deadline_ms.stop - 1) + 1)
+
+
+def _deadline_ms(cell: Cell | None, window: Window) -> int | range:
+    """Return what the store calls the deadline, whose clock may be wrong by as much as expiry."""
+    if cell is None:
+        return -2
+    if not cell.has_deadline:
+        return -1
+    error_us = window.early_us + window.late_us
+    first_ms = (cell.first_deadline_us - error_us) // 1000
+    return range(first_ms, (cell.last_deadline_us + error_us) // 1000 + 2)
+
+
+def _nearest_s(milliseconds: int) -> int:
+    return (milliseconds + 500) // 1000
+
+
+def _rename(cells: dict[str, Cell], source: str, arguments: Sequence[Any]) -> Value:
+    """Give the value to another key: the deadline goes along."""
+    cell = cells.pop(source, None)
+    if cell is None:
+        return NO_SUCH_KEY
+    cells[str(arguments[0])] = cell
+    return "OK"
+
+
+def _renamenx(cells: dict[str, Cell], source: str, arguments: Sequence[Any]) -> Value:
+    if source in cells and arguments[0] in cells:
+        return 0
+    result = _rename(cells, source, arguments)
+    return 1 if result == "OK" else result
+
+
+def _copy(cells: dict[str, Cell], source: str, arguments: Sequence[Any]) -> Value:
+    target, replace = arguments
+    if source not in cells or (target in cells and not replace):
+        return 0
+    cells[target] = cells[source]
+    return 1
+
+
+def _delall(cells: dict[str, Cell], _: str, arguments: Sequence[Any]) -> Value:
+    return sum(cells.pop(key, None) is not None for key in arguments[0])
+
+
+def _existsall(cells: dict[str, Cell], _: str, arguments: Sequence[Any]) -> Value:
+    return sum(key in cells for key in arguments[0])
+
+
+def _check(cell: Cell | None, arguments: Sequence[Value], _: Window) -> Effect:
     return cell, int(_is_as_expected(cell, arguments[0]))
 
 
-class _Kind(NamedTuple):
-    rule: _Rule
-    arguments_min: int = 0
-    arguments_max: int = 0
-    # Results that show that nothing was changed; None as a whole: every result.
-    idle_results: tuple[Value, ...] | None = ()
-
-
-_KINDS = {
-    "get": _Kind(_get, idle_results=None),
-    "set": _Kind(_set, 1, 2),
-    "setnx": _Kind(_setnx, 1, 2, (0,)),
-    "setxx": _Kind(_setxx, 1, 2, (0,)),
-    "setkeep": _Kind(_setkeep, 1, 1),
-    "getset": _Kind(_getset, 1, 2),
-    "setnxget": _Kind(_setnxget, 1, 1),
-    "getex": _Kind(_getex, 0, 1, (None,)),
-    "getdel": _Kind(_getdel, idle_results=(None,)),
-    "del": _Kind(_del, idle_results=(0,)),
-    "exists": _Kind(_exists, idle_results=None),
-    "cas": _Kind(_cas, 2, 2, (0,)),
-    "incrby": _Kind(_incrby, 1, 1),
-    "incrbyfloat": _Kind(_incrbyfloat, 1, 1),
-    "append": _Kind(_append, 1, 1),
-    "setrange": _Kind(_setrange, 2, 2),
-    "getrange": _Kind(_getrange, 2, 2, None),
-    "strlen": _Kind(_strlen, idle_results=None),
-    "pexpire": _Kind(_pexpire, 1, 1, (0,)),
-    "pexpirenx": _Kind(_pexpirenx, 1, 1, (0,)),
-    "pexpirexx": _Kind(_pexpirexx, 1, 1, (0,)),
-    "pexpireat": _Kind(_pexpireat, 1, 1, (0,)),
-    "persist": _Kind(_persist, idle_results=(0,)),
-    "pttl": _Kind(_pttl, idle_results=None),
-    "flush": _Kind(_flush),
-    "check": _Kind(_check, 1, 1, None),
-    # Their rule is `_apply_to_pair`.
-    "rename": _Kind(_check, 1, 1, (NO_SUCH_KEY,)),
-    "renamenx": _Kind(_check, 1, 1, (0, NO_SUCH_KEY)),
-    "copy": _Kind(_check, 2, 2, (0,)),
+_KINDS: dict[str, Kind] = {
+    "get": Kind(_get, idle_results=None),
+    "set": Kind(_set, 1, 2),
+    "setnx": Kind(_setnx, 1, 2, (0,)),
+    "setxx": Kind(_setxx, 1, 2, (0,)),
+    "setkeep": Kind(_setkeep, 1, 1),
+    "getset": Kind(_getset, 1, 2),
+    "setnxget": Kind(_setnxget, 1, 1),
+    "getex": Kind(_getex, 0, 1, (None,)),
+    "getdel": Kind(_getdel, idle_results=(None,)),
+    "del": Kind(_del, idle_results=(0,)),
+    "exists": Kind(_exists, idle_results=None),
+    "cas": Kind(_cas, 2, 2, (0,)),
+    "incrby": Kind(_incrby, 1, 1),
+    "incrbyfloat": Kind(_incrbyfloat, 1, 1),
+    "append": Kind(_append, 1, 1),
+    "setrange": Kind(_setrange, 2, 2),
+    "getrange": Kind(_getrange, 2, 2, None),
+    "strlen": Kind(_strlen, idle_results=None),
+    "pexpire": Kind(_pexpire, 1, 1, (0,)),
+    "pexpirenx": Kind(_pexpirenx, 1, 1, (0,)),
+    "pexpirexx": Kind(_pexpirexx, 1, 1, (0,)),
+    "pexpireat": Kind(_pexpireat, 1, 1, (0,)),
+    "pexpiregt": Kind(_pexpire_if_later, 1, 1, (0,)),
+    "pexpirelt": Kind(_pexpire_if_earlier, 1, 1, (0,)),
+    "setat": Kind(_setat, 2, 2),
+    "getexat": Kind(_getexat, 1, 1, (None,)),
+    "persist": Kind(_persist, idle_results=(0,)),
+    "pttl": Kind(_pttl, idle_results=None),
+    "ttl": Kind(_ttl, idle_results=None),
+    "pexpiretime": Kind(_pexpiretime, idle_results=None),
+    "expiretime": Kind(_expiretime, idle_results=None),
+    "flush": Kind(_flush),
+    "check": Kind(_check, 1, 1, None),
+    "rename": Kind(None, 1, 1, (NO_SUCH_KEY,), _rename),
+    "renamenx": Kind(None, 1, 1, (0, NO_SUCH_KEY), _renamenx),
+    "copy": Kind(None, 2, 2, (0,), _copy),
+    "delall": Kind(None, 1, 1, (0,), _delall),
+    "existsall": Kind(None, 1, 1, None, _existsall),
+    **BIT_KINDS,
+    **HASH_KINDS,
+    **LIST_KINDS,
+    **SET_KINDS,
+    **SORTED_SET_KINDS,
 }
-_PAIRS = frozenset({"rename", "renamenx", "copy"})
-_ONE_KEY = frozenset(_KINDS) - {"check"} - _PAIRS
-_MAY_EXPIRE = frozenset({"pexpire", "pexpirenx", "pexpirexx", "pexpireat"})
+_ONE_KEY = frozenset(kind for kind, known in _KINDS.items() if known.rule) - {"check"}
+_MAY_EXPIRE = frozenset(
+    {"pexpire", "pexpirenx", "pexpirexx", "pexpiregt", "pexpirelt", "pexpireat"}
+    | {"setat", "getexat"}
+)
 _MAY_HAVE_TTL = frozenset({"set", "setnx", "setxx", "getset"})
 # Where a value is only ever overwritten, or told to the letter.
 _EXACT = frozenset({"get", "set", "getset", "getdel"})
@@ -341,11 +441,12 @@ class Model:
         successors = set()
         for cells in self._aged(dict(state), operation.keys, window):
             try:
-                result = self._run(cells, operation, window)
+                endings = self._run(cells, operation, window)
             except ImpossibleError:
                 continue
-            if operation.outcome is Outcome.UNKNOWN or _fits(result, operation.result):
-                successors.add(tuple(sorted(cells.items())))
+            for after, result in endings:
+                if operation.outcome is Outcome.UNKNOWN or _fits(result, operation.result):
+                    successors.add(tuple(sorted(after.items())))
         return frozenset(successors)
 
     def _aged(
@@ -364,27 +465,27 @@ class Model:
         for choice in itertools.product(*choices):
             aged = dict(cells)
             for key, cell in zip(keys, choice, strict=True):
-                _put(aged, key, cell)
+                put(aged, key, cell)
             yield aged
 
-    def _run(self, cells: dict[str, Cell], operation: Operation, window: Window) -> Value | range:
+    def _run(self, cells: dict[str, Cell], operation: Operation, window: Window) -> list[_Ending]:
         if operation.kind != "transaction":
             key = operation.keys[0]
             return _apply(cells, operation.kind, key, operation.arguments, window)
         before = dict(cells)
-        results = []
+        given_up: list[_Ending] = []
+        ongoing: list[tuple[dict[str, Cell], tuple[Result, ...]]] = [(cells, ())]
         for kind, key, *arguments in _steps(operation):
-            result = _apply(cells, kind, key, arguments, window)
-            if kind == "check" and result == 0:
-                cells.clear()
-                cells.update(before)
-                return None
-            results.append(result)
-        # A range inside of the results compares equal to the number that fits it.
-        if isinstance(operation.result, tuple) and len(operation.result) == len(results):
-            pairs = zip(results, operation.result, strict=True)
-            return tuple(told if _fits(result, told) else _plain(result) for result, told in pairs)
-        return tuple(_plain(result) for result in results)
+            further = []
+            for now, results in ongoing:
+                for after, result in _apply(now, kind, key, arguments, window):
+                    if kind == "check" and result == 0:
+                        given_up = [(before, None)]
+                    else:
+                        further.append((after, (*results, result)))
+            ongoing = further
+        told = operation.result
+        return given_up + [(after, _told_result(results, told)) for after, results in ongoing]
 
     def partition(self, operations: Iterable[Operation]) -> list[list[Operation]]:
         """Return the operations that may have taken effect, apart where no key joins them.
@@ -425,8 +526,6 @@ class Model:
         for step in operation.arguments:
             if not isinstance(step, tuple) or len(step) < 2 or step[1] not in operation.keys:
                 raise HistoryError(f"{operation}: a step is (kind, key, argument...)")
-            if step[0] in _PAIRS and step[2:3] and step[2] not in operation.keys:
-                raise HistoryError(f"{operation}: {step[2]} is none of its keys")
             _validate_step(operation, str(step[0]), step[2:])
 
     # ------------------------------------------------- what lets the checker look less
@@ -473,7 +572,7 @@ class Model:
 
     def can_lead_to(self, state: State, beacon: Operation) -> bool:
         """Tell whether a state can come before a beacon."""
-        value = state[0][1].value if state else ""
+        value = _string(state[0][1]) if state else ""
         return isinstance(beacon.result, str | None) and (beacon.result or "").startswith(value)
 
     def unseen(self, operations: Sequence[Operation]) -> list[bool]:
@@ -498,43 +597,42 @@ class Model:
 
 def _apply(
     cells: dict[str, Cell], kind: str, key: str, arguments: Sequence[Value], window: Window
-) -> Value | range:
-    if kind in _PAIRS:
-        return _apply_to_pair(cells, kind, key, arguments)
-    cell, result = _KINDS[kind].rule(cells.get(key), arguments, window)
-    _put(cells, key, cell)
-    return result
+) -> list[_Ending]:
+    """Let a command take effect: what may be behind it. May change `cells`."""
+    known = _KINDS[kind]
+    if known.rule is None:
+        assert known.across is not None
+        return [(cells, known.across(cells, key, arguments))]
+    effect = known.rule(cells.get(key), arguments, window)
+    if isinstance(effect, tuple):
+        put(cells, key, effect[0])
+        return [(cells, effect[1])]
+    endings: list[_Ending] = []
+    for cell, result in effect:
+        after = dict(cells)
+        put(after, key, cell)
+        endings.append((after, result))
+    return endings
 
 
-def _apply_to_pair(
-    cells: dict[str, Cell], kind: str, source: str, arguments: Sequence[Value]
-) -> Value:
-    """Carry out RENAME, RENAMENX or COPY: the deadline goes along."""
-    target = str(arguments[0])
-    cell = cells.get(source)
-    if cell is None:
-        return 0 if kind == "copy" else NO_SUCH_KEY
-    if target in cells and (kind == "renamenx" or (kind == "copy" and not arguments[1])):
-        return 0
-    if kind != "copy":
-        del cells[source]
-    cells[target] = cell
-    return "OK" if kind == "rename" else 1
+def _told_result(results: tuple[Result, ...], told: Value) -> Value:
+    """Return the results of a transaction; where any of many would do, what the client was told."""
+    if isinstance(told, tuple) and len(told) == len(results):
+        pairs = zip(results, told, strict=True)
+        return tuple(one if _fits(result, one) else _plain(result) for result, one in pairs)
+    return tuple(_plain(result) for result in results)
 
 
-def _put(cells: dict[str, Cell], key: str, cell: Cell | None) -> None:
-    if cell is None:
-        cells.pop(key, None)
-    else:
-        cells[key] = cell
+def _fits(result: Result, told: Value) -> bool:
+    if isinstance(result, range):
+        return told in result
+    return result.fits(told) if isinstance(result, Sample) else result == told
 
 
-def _fits(result: Value | range, told: Value) -> bool:
-    return told in result if isinstance(result, range) else result == told
-
-
-def _plain(result: Value | range) -> Value:
-    return result.start if isinstance(result, range) else result
+def _plain(result: Result) -> Value:
+    if isinstance(result, range):
+        return result.start
+    return result.elements if isinstance(result, Sample) else result
 
 
 def _steps(operation: Operation) -> Iterator[tuple[str, str, *tuple[Value, ...]]]:
@@ -567,6 +665,11 @@ def _validate_step(operation: Operation, kind: str, arguments: Sequence[Value]) 
         raise HistoryError(f"{operation}: nobody knows {kind}")
     if not known.arguments_min <= len(arguments) <= known.arguments_max:
         raise HistoryError(f"{operation}: {kind} has {len(arguments)} arguments")
+    if known.across is not None:
+        others = arguments[0] if isinstance(arguments[0], tuple) else (arguments[0],)
+        for other in others:
+            if other not in operation.keys:
+                raise HistoryError(f"{operation}: {other} is none of its keys")
 
 
 def _length(value: Value) -> int:
@@ -575,7 +678,7 @@ def _length(value: Value) -> int:
 
 def _cell_text(key: str, cell: Cell) -> str:
     text = f"{key}={value_text(cell.value)}"
-    return text if cell.first_deadline_us == _NEVER else f"{text} (expires)"
+    return f"{text} (expires)" if cell.has_deadline else text
 
 
 _TABLE: dict[str, frozenset[str]] = {

@@ -15,6 +15,7 @@ import random
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from tests.linearizability import reference_collections
 from tests.linearizability.history import Operation, Outcome, Value
 
 # Never the end of anything; the moment of an effect that does not come.
@@ -25,14 +26,31 @@ class Store:
     """A dictionary with deadlines, driven by the same kinds as the models."""
 
     def __init__(self) -> None:
-        self.values: dict[str, str] = {}
+        self.values: dict[str, Any] = {}
         self.deadlines_us: dict[str, int] = {}
 
     def run(self, operation: Operation, now_us: int = 0) -> Value:
-        """Apply one operation and return its result."""
+        """Apply one operation and return its result; chance decides as the operation was told."""
         if operation.kind == "transaction":
             return self._run_transaction(operation, now_us)
-        return self._one(operation.kind, operation.keys[0], list(operation.arguments), now_us)
+        key, arguments = operation.keys[0], list(operation.arguments)
+        if operation.kind in reference_collections.KINDS:
+            self._expire(key, now_us)
+            new, result = reference_collections.run(
+                operation.kind, self.values.get(key), arguments, operation.result
+            )
+            if new is None:
+                self._drop(key)
+            else:
+                self.values[key] = new
+            return result
+        return self._one(operation.kind, key, arguments, now_us)
+
+    def choices(self, operation: Operation) -> list[Value]:
+        """Return what an operation may be told, as far as chance decides it; else a None."""
+        if operation.kind == "spop" and operation.outcome is Outcome.UNKNOWN:
+            return sorted(self.values.get(operation.keys[0], ())) or [None]
+        return [operation.result]
 
     def _run_transaction(self, operation: Operation, now_us: int) -> Value:
         kept = dict(self.values), dict(self.deadlines_us)
@@ -235,7 +253,7 @@ def _draw_command(
             if not reads:
                 steps = [("get", key), ("set", key, unique), ("set", other, unique)]
             return tuple(sorted({key, other})), tuple(steps)
-    return (key,), ()
+    return (key,), reference_collections.draw(source, kind, unique)
 
 
 def _play(planned: list[_Planned], faults: Faults) -> tuple[Operation, ...]:
@@ -250,7 +268,7 @@ def _play(planned: list[_Planned], faults: Faults) -> tuple[Operation, ...]:
         for position in faults.doubled
     ]
     store = Store()
-    past: list[tuple[int, dict[str, str]]] = [(-1, {})]
+    past: list[tuple[int, dict[str, Any]]] = [(-1, {})]
     for effect_us, position, one, is_again in sorted(moments, key=lambda moment: moment[:2]):
         kind = "set" if one.operation.kind == "set-ttl" else one.operation.kind
         one.operation = replace(one.operation, kind=kind)

@@ -23,6 +23,9 @@ SEEDS = range(3)
 REGISTER = Workload(kinds=("get", "set"))
 COUNTER = Workload(kinds=("get", "incrby"), unknowns=0)
 APPEND = Workload(kinds=("get", "append"))
+LIST = Workload(kinds=("lrange", "push"), clients=4, unknowns=2)
+SET = Workload(kinds=("smembers", "sadd"), clients=4, unknowns=2)
+SORTED_SET = Workload(kinds=("zall", "zadd"), clients=4, unknowns=2)
 
 
 def verdict(operations: tuple[Operation, ...]) -> Verdict:
@@ -91,18 +94,41 @@ def writes_in(workload: Workload, seed: int, kind: str) -> list[int]:
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-@pytest.mark.parametrize(("workload", "kind"), [(COUNTER, "incrby"), (APPEND, "append")])
+@pytest.mark.parametrize(
+    ("workload", "kind"),
+    [
+        (COUNTER, "incrby"), (APPEND, "append"), (LIST, "push"), (SET, "sadd"),
+        (SORTED_SET, "zadd"),
+    ],
+)  # fmt: skip
 def test_a_write_lost_after_it_was_acknowledged(seed: int, workload: Workload, kind: str) -> None:
     lost = writes_in(workload, seed, kind)[20]
     assert verdict(generate(seed, workload, Faults(lost=frozenset({lost})))) is Verdict.ILLEGAL
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-@pytest.mark.parametrize(("workload", "kind"), [(COUNTER, "incrby"), (APPEND, "append")])
+@pytest.mark.parametrize(
+    ("workload", "kind"), [(COUNTER, "incrby"), (APPEND, "append"), (LIST, "push")]
+)
 def test_a_write_applied_twice(seed: int, workload: Workload, kind: str) -> None:
     doubled = writes_in(workload, seed, kind)[20]
     faults = Faults(doubled=frozenset({doubled}))
     assert verdict(generate(seed, workload, faults)) is Verdict.ILLEGAL
+
+
+POPS = Workload(kinds=("smembers", "sadd", "spop"), clients=4, unknowns=3)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_a_member_taken_twice(seed: int) -> None:
+    good = generate(seed, POPS)
+    assert verdict(good) is Verdict.OK
+    first, second = [
+        number for number, one in enumerate(good) if one.kind == "spop" and one.result is not None
+    ][5:7]
+    mutant = list(good)
+    mutant[second] = replace(good[second], result=good[first].result)
+    assert verdict(tuple(mutant)) is Verdict.ILLEGAL
 
 
 # ------------------------------------------------------------------------- small mutants
@@ -157,13 +183,19 @@ SMALL_MIXES = (
     ("get", "set", "cas"),
     ("get", "set", "getset", "setnx", "del"),
     ("get", "set", "transaction"),
+    ("hgetall", "hset", "hdel"),
+    ("lrange", "push", "pop"),
+    ("smembers", "sadd", "spop"),
+    ("scard", "sadd", "spop", "srem"),
+    ("zall", "zadd", "zpop"),
+    ("getbit", "setbit", "get"),
 )
 
 
 @pytest.mark.slow
 def test_small_mutants_are_judged_as_by_brute_force() -> None:
     judged: Counter[tuple[str, bool]] = Counter()
-    for seed in range(1200):
+    for seed in range(2400):
         source = random.Random(seed)
         workload = Workload(
             kinds=SMALL_MIXES[seed % len(SMALL_MIXES)],

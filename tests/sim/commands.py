@@ -1,79 +1,63 @@
-"""What simulated clients ask: commands of the store, and what they mean to the checker.
+"""What simulated clients ask: strings and keys themselves, and all other families together.
 
 Each family of keys has its own mix, because a model decides much faster what only
-counters, or only registers, were asked. A `Step` is one command with its operation
-in the words of `tests.linearizability.models`.
+counters, or only registers, were asked. The families of the other types are in modules
+of their own, `hash_steps` and those beside it.
 """
 
 from __future__ import annotations
 
-import random
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
-from raftkv.kv.commands import (
-    Command,
-    CopyFlag,
-    ErrorReply,
-    ExpireFlag,
-    GetexFlag,
-    Opcode,
-    SetFlag,
-    is_write,
-)
+from raftkv.kv.commands import Command, CopyFlag, ExpireFlag, GetexFlag, Opcode, SetFlag
 from tests.linearizability.history import Value
+from tests.sim.bit_steps import BitSteps
+from tests.sim.hash_steps import HashSteps
+from tests.sim.list_steps import ListSteps
+from tests.sim.set_steps import SetSteps
+from tests.sim.sorted_set_steps import SortedSetSteps
+from tests.sim.steps import (
+    VALUE_BYTES_MAX,
+    Mix,
+    Step,
+    Steps,
+    across,
+    encoded,
+    members_of,
+    on_key,
+    plain,
+)
+from tests.sim.world import WALL_START_MS, World
 
-VALUE_BYTES_MAX = 512 << 20
-_LETTERS = "abc"
-
-
-class Step(NamedTuple):
-    """One command, and the operation that it is.
-
-    Attributes:
-        convert: From the reply to the result that the model knows.
-    """
-
-    kind: str
-    keys: tuple[str, ...]
-    arguments: tuple[Value, ...]
-    command: Command
-    convert: Callable[[Any], Value]
-
-    @property
-    def is_write(self) -> bool:
-        return is_write(self.command)
-
-
-def plain(reply: Any) -> Value:
-    """Return a reply as a value of a history; an error as its text."""
-    if isinstance(reply, bytes):
-        return reply.decode("latin-1")
-    if isinstance(reply, ErrorReply):
-        return reply.message
-    if isinstance(reply, list):
-        return tuple(plain(one) for one in reply)
-    assert reply is None or isinstance(reply, int | str), reply
-    return reply
+__all__ = ["VALUE_BYTES_MAX", "Asker", "Step", "plain"]
 
 
 def _one_if_done(reply: Any) -> Value:
     return int(reply is not None)
 
 
-def _one_if_there(reply: Any) -> Value:
-    return int(reply == "string")
+def _on_clock_of_history(start: int) -> Callable[[Any], Value]:
+    """Return how to convert a deadline: no key and no deadline are told by what is below zero."""
+    return lambda reply: reply if reply < 0 else reply - start
 
 
-class Asker:
+class Asker(Steps):
     """Makes up commands; every value it writes is another one."""
 
-    def __init__(self, dice: random.Random) -> None:
-        self._dice = dice
-        self._count = 0
+    def __init__(self, world: World) -> None:
+        super().__init__(world.random)
+        self._world = world
+        self._collections: list[Steps] = [
+            make(world.random)
+            for make in (BitSteps, HashSteps, ListSteps, SetSteps, SortedSetSteps)
+        ]
+        families = dict(self.families())
+        for steps in self._collections:
+            families |= steps.families()
         self._mixes: dict[str, tuple[list[Callable[[str], Step]], list[int]]] = {
             family: ([maker for maker, _ in mix], [weight for _, weight in mix])
-            for family, mix in self._families().items()
+            for family, mix in families.items()
         }
 
     def ask(self, family: str, key: str) -> Step:
@@ -82,16 +66,31 @@ class Asker:
         (maker,) = self._dice.choices(makers, weights)
         return maker(key)
 
-    def _families(self) -> dict[str, list[tuple[Callable[[str], Step], int]]]:
+    @staticmethod
+    def keys_of(family: str | None, key: str) -> tuple[str, ...]:
+        """Return the keys that a slot's key stands for: those of a group, or itself."""
+        return members_of(key) if family is not None and "group" in family else (key,)
+
+    def last_reads(self, family: str, key: str) -> list[Step]:
+        """Return the reads that end a run: they show all that a key, or a group, holds."""
+        for steps in self._collections:
+            if family in steps.families():
+                return steps.last_reads(family, key)
+        return [self.mget(key)] if family == "group" else [self._get(key)]
+
+    def families(self) -> dict[str, Mix]:
+        """See `Steps`."""
         register = [
             (self._get, 38), (self._set, 22), (self._setnx, 8), (self._setxx, 6),
             (self._getset, 5), (self._set_get, 4), (self._setnx_get, 4), (self._getdel, 4),
-            (self._del, 5), (self._exists, 3), (self._type, 1),
+            (self._del, 5), (self._exists, 4),
         ]  # fmt: skip
         mortal = [
             (self._get, 30), (self._set, 8), (self._set_px, 16), (self._setnx_px, 6),
             (self._getex, 6), (self._pexpire, 10), (self._persist, 5), (self._pttl, 8),
             (self._set_keep, 4), (self._del, 3), (self._exists, 4),
+            (self._set_until, 4), (self._getex_until, 2), (self._expire_at, 3),
+            (self._ttl, 3), (self._deadline, 4), (self._deadline_s, 2),
         ]  # fmt: skip
         text = [
             (self._append, 46), (self._get, 34), (self._strlen, 6), (self._getrange, 6),
@@ -100,6 +99,7 @@ class Asker:
         group = [
             (self._mget, 30), (self._mset, 22), (self._msetnx, 8), (self._rename, 10),
             (self._renamenx, 5), (self._copy, 10), (self._member_del, 8), (self._member_set, 7),
+            (self._exists_all, 5), (self._del_all, 3),
         ]  # fmt: skip
         return {
             "register": register,
@@ -110,18 +110,7 @@ class Asker:
             "group": group,
         }
 
-    def _value(self) -> str:
-        self._count += 1
-        return f"{self._count}."
-
-    def _ttl_ms(self) -> int:
-        return self._dice.choice((30, 200, 800, 3000, 20_000))
-
     # ------------------------------------------------------------------- one key
-
-    def get(self, key: str) -> Step:
-        """The read that ends a run."""
-        return self._get(key)
 
     def _get(self, key: str) -> Step:
         return Step("get", (key,), (), (Opcode.GET, key.encode()), plain)
@@ -181,28 +170,54 @@ class Asker:
             "getex", (key,), (ttl_ms,), (Opcode.GETEX, key.encode(), 0, ttl_ms, None, None), plain
         )
 
-    def _del(self, key: str) -> Step:
-        return Step("del", (key,), (), (Opcode.DEL, key.encode()), plain)
-
-    def _exists(self, key: str) -> Step:
-        return Step("exists", (key,), (), (Opcode.EXISTS, key.encode()), plain)
-
-    def _type(self, key: str) -> Step:
-        return Step("exists", (key,), (), (Opcode.TYPE, key.encode()), _one_if_there)
-
     def _pexpire(self, key: str) -> Step:
         kind, flag = self._dice.choice(
-            (("pexpire", 0), ("pexpirenx", ExpireFlag.NX), ("pexpirexx", ExpireFlag.XX))
+            (
+                ("pexpire", 0),
+                ("pexpirenx", ExpireFlag.NX),
+                ("pexpirexx", ExpireFlag.XX),
+                ("pexpiregt", ExpireFlag.GT),
+                ("pexpirelt", ExpireFlag.LT),
+            )
         )
         ttl_ms = self._ttl_ms()
         command = (Opcode.EXPIRE, key.encode(), ttl_ms, None, int(flag), b"pexpire")
         return Step(kind, (key,), (ttl_ms,), command, plain)
 
-    def _persist(self, key: str) -> Step:
-        return Step("persist", (key,), (), (Opcode.PERSIST, key.encode()), plain)
-
     def _pttl(self, key: str) -> Step:
         return Step("pttl", (key,), (), (Opcode.PTTL, key.encode()), plain)
+
+    def _ttl(self, key: str) -> Step:
+        return on_key("ttl", key, (), (Opcode.TTL, key.encode()))
+
+    def _deadline(self, key: str) -> Step:
+        command = (Opcode.PEXPIRETIME, key.encode())
+        return on_key("pexpiretime", key, (), command, _on_clock_of_history(WALL_START_MS))
+
+    def _deadline_s(self, key: str) -> Step:
+        command = (Opcode.EXPIRETIME, key.encode())
+        return on_key("expiretime", key, (), command, _on_clock_of_history(WALL_START_MS // 1000))
+
+    def _until_ms(self) -> tuple[int, int]:
+        """Return a time in the future: on the clock of the history, in us, and of the store."""
+        until_ms = int(self._world.now_ms) + self._ttl_ms()
+        return until_ms * 1000, WALL_START_MS + until_ms
+
+    def _set_until(self, key: str) -> Step:
+        value = self._value()
+        at_us, deadline_ms = self._until_ms()
+        words = (value.encode(), 0, None, deadline_ms, b"set")
+        return on_key("setat", key, (value, at_us), (Opcode.SET_WITH, key.encode(), *words))
+
+    def _getex_until(self, key: str) -> Step:
+        at_us, deadline_ms = self._until_ms()
+        command = (Opcode.GETEX, key.encode(), 0, None, deadline_ms, None)
+        return on_key("getexat", key, (at_us,), command)
+
+    def _expire_at(self, key: str) -> Step:
+        at_us, deadline_ms = self._until_ms()
+        command = (Opcode.EXPIRE, key.encode(), None, deadline_ms, 0, b"pexpireat")
+        return on_key("pexpireat", key, (at_us,), command)
 
     def _incrby(self, key: str) -> Step:
         amount = self._dice.choice((1, 2, 5, -1, -3))
@@ -234,13 +249,8 @@ class Asker:
 
     # -------------------------------------------------------------------- groups
 
-    @staticmethod
-    def members(group: str) -> tuple[str, ...]:
-        """Return the keys of a group."""
-        return tuple(f"{group}:{letter}" for letter in _LETTERS)
-
     def _some(self, group: str) -> list[str]:
-        return self._dice.sample(self.members(group), self._dice.choice((2, 2, 3)))
+        return self._dice.sample(members_of(group), self._dice.choice((2, 2, 3)))
 
     def _transaction(
         self,
@@ -253,7 +263,7 @@ class Asker:
 
     def mget(self, group: str) -> Step:
         """The read that ends a run."""
-        keys = list(self.members(group))
+        keys = list(members_of(group))
         command = (Opcode.MGET, *(key.encode() for key in keys))
         return self._transaction([("get", key) for key in keys], keys, command, plain)
 
@@ -289,14 +299,14 @@ class Asker:
         return self._move("renamenx", Opcode.RENAMENX, group)
 
     def _move(self, kind: str, opcode: Opcode, group: str) -> Step:
-        source, target = self._dice.sample(self.members(group), 2)
+        source, target = self._dice.sample(members_of(group), 2)
         command = (opcode, source.encode(), target.encode())
         return self._transaction(
             [(kind, source, target)], [source, target], command, lambda reply: (plain(reply),)
         )
 
     def _copy(self, group: str) -> Step:
-        source, target = self._dice.sample(self.members(group), 2)
+        source, target = self._dice.sample(members_of(group), 2)
         replace = self._dice.choice((0, 1))
         flags = int(CopyFlag.REPLACE) if replace else 0
         command = (Opcode.COPY, source.encode(), target.encode(), flags)
@@ -308,7 +318,17 @@ class Asker:
         )
 
     def _member_del(self, group: str) -> Step:
-        return self._del(self._dice.choice(self.members(group)))
+        return self._del(self._dice.choice(members_of(group)))
 
     def _member_set(self, group: str) -> Step:
-        return self._set(self._dice.choice(self.members(group)))
+        return self._set(self._dice.choice(members_of(group)))
+
+    def _exists_all(self, group: str) -> Step:
+        return self._counted("existsall", Opcode.EXISTS, group)
+
+    def _del_all(self, group: str) -> Step:
+        return self._counted("delall", Opcode.DEL, group)
+
+    def _counted(self, kind: str, opcode: Opcode, group: str) -> Step:
+        keys = tuple(self._some(group))
+        return across(kind, keys[0], (keys,), (opcode, *encoded(keys)), keys)

@@ -8,7 +8,10 @@ operations a prefix.
 A sync or a write may be made to fail. What a failed sync was to save is then
 partly durable; of the rest the page cache forgets that it is dirty: it can
 still be read, or has fallen back to what is on the disk, and no later sync
-saves it unless it is written again. That is what Linux does.
+saves it unless it is written again. That is what Linux does. When the sync of
+a directory fails, a prefix of what was done to it is durable; the rest stays to
+be saved, or the file system refuses to go on and is mounted again when the
+process has ended, which loses what a power cut would lose.
 
 The disk knows what is durable, and so holds those to account who only believe
 it (`wal_durable_to`, `is_all_durable`).
@@ -16,7 +19,7 @@ it (`wal_durable_to`, `is_all_durable`).
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from raftkv.errors import DiskFailedError, DiskFullError
@@ -25,6 +28,10 @@ from tests.sim.world import World
 SECTOR_BYTES = 512
 PLENTY_BYTES = 1 << 40
 _SEGMENT_SUFFIX = ".segment"
+
+
+# Its number, verb, name, and new name.
+_NameChange = tuple[int, str, str, str]
 
 
 @dataclass(slots=True)
@@ -118,6 +125,8 @@ class SimDisk:
         space: Bytes that it can hold.
         sync_fails: The next sync fails.
         write_fails: The next write fails, half done.
+        directory_sync_fails: The next sync of a directory fails.
+        directory_failures: How many of these have failed.
         failed: A write or sync has failed; whoever saw it must stop.
         rotten: A bit was flipped in what had been durable: it must be noticed.
         effect: Called before each effect; may end the process.
@@ -130,11 +139,14 @@ class SimDisk:
         self._name = name
         self._files: dict[str, _Inode] = {}
         self._durable_files: dict[str, _Inode] = {}
-        self._pending: list[tuple[int, str, str, str]] = []
+        self._pending: list[_NameChange] = []
         self._number = 0
         self.space = PLENTY_BYTES
         self.sync_fails = False
         self.write_fails = False
+        self.directory_sync_fails = False
+        self.directory_failures = 0
+        self._mounts_again = False
         self.failed = False
         self.rotten = False
         self.wal_durable_to = 0
@@ -235,19 +247,28 @@ class SimDisk:
 
     def sync_directory(self, directory: str) -> None:
         self.effect("sync")
-        keep = []
-        for operation in self._pending:
-            if self.is_covered(operation[0]):
-                self._harden(operation)
-            else:
-                keep.append(operation)
-        self._pending = keep
+        covered = [one for one in self._pending if self.is_covered(one[0])]
+        if self.directory_sync_fails:
+            self._lose_names(covered)
+            self.directory_failures += 1
+            self.fail("fsync of a directory failed")
+        self._save_names(covered)
         self.note_synced()
+
+    def _save_names(self, operations: Sequence[_NameChange]) -> None:
+        for operation in operations:
+            self._harden(operation)
+        self._pending = [one for one in self._pending if one not in operations]
+
+    def _lose_names(self, operations: Sequence[_NameChange]) -> None:
+        random = self._world.random
+        self._save_names(operations[: random.randrange(len(operations) + 1)])
+        self._mounts_again = random.random() < 0.5
 
     def free_bytes(self) -> int:
         return self.space - self.used_bytes
 
-    def _harden(self, operation: tuple[int, str, str, str]) -> None:
+    def _harden(self, operation: _NameChange) -> None:
         _, verb, name, target = operation
         if verb == "create":
             self._durable_files[name] = self._find(name, operation)
@@ -258,7 +279,7 @@ class SimDisk:
         else:
             self._durable_files.pop(name, None)
 
-    def _find(self, name: str, operation: tuple[int, str, str, str]) -> _Inode:
+    def _find(self, name: str, operation: _NameChange) -> _Inode:
         """Return the inode that a create made, following later renames."""
         current = name
         for later in self._pending:
@@ -274,7 +295,7 @@ class SimDisk:
 
     def fail(self, what: str) -> None:
         """Fail the effect under way, once."""
-        self.sync_fails = self.write_fails = False
+        self.sync_fails = self.write_fails = self.directory_sync_fails = False
         self.failed = True
         raise DiskFailedError(f"simulated: {what}")
 
@@ -292,13 +313,19 @@ class SimDisk:
 
     def crash_process(self) -> None:
         """Forget nothing: what was written is in the page cache."""
+        self._end_process()
+        if self._mounts_again:
+            self.cut_power()
+
+    def _end_process(self) -> None:
         self._sync_limit = None
-        self.sync_fails = self.write_fails = self.failed = False
+        self.sync_fails = self.write_fails = self.directory_sync_fails = self.failed = False
         self.effect = lambda _kind: None
 
     def cut_power(self) -> None:
         """Lose what is not durable, except for a random selection."""
-        self.crash_process()
+        self._end_process()
+        self._mounts_again = False
         random = self._world.random
         for operation in self._pending[: random.randrange(len(self._pending) + 1)]:
             self._harden(operation)
@@ -340,7 +367,7 @@ class SimDisk:
     def wipe(self) -> None:
         """Everything is gone."""
         self._files, self._durable_files, self._pending = {}, {}, []
-        self.rotten = False
+        self.rotten = self._mounts_again = False
 
     def flip_bit(self, name: str, position: int, bit: int) -> None:
         """Let one bit rot."""

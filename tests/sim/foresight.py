@@ -27,6 +27,7 @@ from raftkv.engine.ready import KIND_CONFIGURATION
 from raftkv.types import NodeId
 from tests.sim.disk import PLENTY_BYTES
 from tests.sim.invariants import DiskRecord, Violation
+from tests.sim.workers import ON_LOOP_MS
 
 if TYPE_CHECKING:
     from tests.sim.cluster import Cluster
@@ -291,7 +292,7 @@ class Foresight:
             if node.slow_disk > 1.0:
                 # What was begun slowly ends slowly.
                 self._slow_until[name] = now_ms + SYNC_MS * node.slow_disk
-            if node.is_frozen:
+            if node.frozen_for_ms > ON_LOOP_MS[1]:
                 # Also if it is let off, it wakes when it was going to.
                 self._frozen_until[name] = max(
                     node.paused_until_ms + WAKE_MS, self._frozen_until.get(name, 0.0)

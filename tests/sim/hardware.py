@@ -16,12 +16,13 @@ from raftkv.storage.wal_format import (
     decode_segment_header,
     segment_tag,
 )
-from tests.sim.cluster import Cluster, SimNode
+from tests.sim.cluster import Cluster, SimNode, SimSlot
 from tests.sim.disk import PLENTY_BYTES, SimDisk
 
 KINDS = (
     "fail_sync",
     "fail_write",
+    "fail_directory_sync",
     "rot",
     "tight_disk",
     "hang_disk",
@@ -62,7 +63,7 @@ class HardwareNemesis:
         """No more faults; every machine works again."""
         self.running = False
         for node in self._cluster.network.nodes.values():
-            node.disk.sync_fails = node.disk.write_fails = False
+            node.disk.sync_fails = node.disk.write_fails = node.disk.directory_sync_fails = False
             node.disk.space = PLENTY_BYTES
             node.slow_disk = 1.0
             node.paused_until_ms = 0.0
@@ -92,6 +93,29 @@ class HardwareNemesis:
         node.disk.write_fails = True
         self._restart_later(node)
         return True
+
+    def _fail_directory_sync(self, node: SimNode) -> bool:
+        """The next sync of a directory fails: behind a new segment, or a new snapshot's name.
+
+        Counted when it has happened: names are seldom changed.
+        """
+        disk = node.disk
+        if not node.alive or disk.directory_sync_fails:
+            return False
+        disk.directory_sync_fails = True
+        failures = disk.directory_failures
+        if self._world.chance(0.6):
+            slot = SimSlot(lambda _results, _failure: None)
+            node.guarded(lambda: node.replica.take_snapshot(slot))
+
+        def over() -> None:
+            disk.directory_sync_fails = False
+            self.fired["fail_directory_sync"] += disk.directory_failures - failures
+            if not node.alive:
+                node.start()
+
+        self._later((300, 3000), over)
+        return False
 
     def _rot(self, node: SimNode) -> bool:
         """A bit of what a sync had covered turns over while the node is down."""

@@ -27,6 +27,7 @@ from raftkv.types import Index, NodeId, WriteSequence
 from tests.sim.disk import SimDisk
 from tests.sim.invariants import Violation
 from tests.sim.network import NodeNetwork
+from tests.sim.workers import Crash, SimSyncer, SimWorker
 from tests.sim.world import SimClock
 
 if TYPE_CHECKING:
@@ -36,58 +37,6 @@ if TYPE_CHECKING:
 EFFECTS = ("persist", "sync", "send", "apply", "reply")
 # Before a node whose start failed is started again.
 RETRY_MS = 500
-
-
-class _Crash(BaseException):
-    """The process ends here, between two effects."""
-
-
-class SimWorker:
-    """Runs a job at the end of a random delay; a sync covers what was written before."""
-
-    def __init__(self, node: SimNode, delay_ms: tuple[float, float]) -> None:
-        self._node = node
-        self._delay_ms = delay_ms
-        self._queue: list[tuple[Callable[[], Any], Callable[[Any], None], int]] = []
-        self._running = False
-
-    def submit(self, job: Callable[[], Any], done: Callable[[Any], None]) -> None:
-        self._queue.append((job, done, self._node.disk.number))
-        self._start()
-
-    def _start(self) -> None:
-        if self._running or not self._queue:
-            return
-        self._running = True
-        life = self._node.life
-        delay = self._node.world.random.uniform(*self._delay_ms) * self._node.slow_disk
-        self._node.world.after(delay, lambda: self._run(life))
-
-    def _run(self, life: int) -> None:
-        node = self._node
-        if life != node.life or not node.alive:
-            return
-        if node.is_frozen:
-            node.world.after(node.frozen_for_ms, lambda: self._run(life))
-            return
-        job, done, limit = self._queue.pop(0)
-        self._running = False
-
-        def act() -> None:
-            outcome: Any
-            if self is node.syncer:
-                node.disk.begin_job(limit)
-            try:
-                outcome = job()
-            except Exception as error:
-                outcome = error
-            finally:
-                node.disk.end_job()
-            done(outcome)
-
-        node.guarded(act)
-        if node.alive and life == node.life:
-            self._start()
 
 
 class SimObserver:
@@ -186,7 +135,7 @@ class SimNode:
             self._end_of_start()
             self.cluster.note("rot_noticed")
             self.wipe()
-        except _Crash:
+        except Crash:
             if self.power_cut_on_crash:
                 self.disk.cut_power()
             self._end_of_start()
@@ -211,7 +160,8 @@ class SimNode:
             # The operator lists the members of today for a node that starts afresh.
             self.config = replace(self.config, members=self.cluster.members_with(self.name))
         self.disk.effect = self.effect
-        self.syncer = SimWorker(self, (0.2, 4.0))
+        background = SimWorker(self, (0.2, 8.0))
+        self.syncer = SimSyncer(self, (0.2, 4.0), others_busy=lambda: background.busy)
         observer = SimObserver(self)
         source = random_module.Random(self.world.random.getrandbits(64))
         recovered = recover(
@@ -228,7 +178,7 @@ class SimNode:
             clock=self.clock,
             network=_WatchedNetwork(self.cluster.network, self),
             syncer=self.syncer,
-            background=SimWorker(self, (0.2, 8.0)),
+            background=background,
             observer=observer,
             random=source,
             wake=self.wake,
@@ -309,13 +259,13 @@ class SimNode:
         share = 4.0 if kind == "reply" else 1.0
         if self.world.chance(share * self.crash_probability):
             self.cluster.note(f"crash_before_{kind}")
-            raise _Crash
+            raise Crash
 
     def guarded(self, action: Callable[[], None]) -> None:
         """Run something of this process, which may crash in the middle."""
         try:
             action()
-        except _Crash:
+        except Crash:
             self.crash(power_cut=self.power_cut_on_crash)
             return
         if self.alive and (self.replica.stopped is not None or self.retired):

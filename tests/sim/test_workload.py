@@ -35,14 +35,10 @@ def run(seed: int = 3, duration_ms: float = 25_000) -> Workload:
 def test_everything_that_clients_can_ask_is_asked_and_judged() -> None:
     workload = run(duration_ms=60_000)
     kinds = workload.kinds()
-    assert {
-        Opcode.SET, Opcode.SET_WITH, Opcode.GET, Opcode.MGET, Opcode.MSET, Opcode.MSETNX,
-        Opcode.GETSET, Opcode.GETDEL, Opcode.GETEX, Opcode.STRLEN, Opcode.APPEND,
-        Opcode.GETRANGE, Opcode.SETRANGE, Opcode.INCRBY, Opcode.INCRBYFLOAT, Opcode.DEL,
-        Opcode.EXISTS, Opcode.RENAME, Opcode.RENAMENX, Opcode.COPY, Opcode.EXPIRE,
-        Opcode.PERSIST, Opcode.PTTL,
-    } <= {Opcode[name] for name in kinds}  # fmt: skip
-    assert kinds.keys() & {"KEYS", "SCAN"}
+    # Which commands there are to ask is looked at in `test_steps`.
+    assert len(kinds) > 70
+    assert {"SET", "GET", "HSET", "LMOVE", "SADD", "ZADD", "SETBIT", "EXPIRE"} <= set(kinds)
+    assert set(kinds) & {"KEYS", "SCAN", "RANDOMKEY", "DBSIZE", "COUNTKEYSINSLOT"}
     assert workload.count(Outcome.OK) > 300
     history = workload.history()
     assert len({operation.client for operation in history.operations}) > 5

@@ -9,6 +9,8 @@ write that was acknowledged and is not there is found by it.
 
 KEYS, SCAN and FLUSHALL concern every key. To judge them as one operation would join
 all histories into one; they are judged as an observation, or a removal, of each key.
+So is RANDOMKEY, of the key that it chose; DBSIZE is held against a SCAN of the same
+moment.
 """
 
 from __future__ import annotations
@@ -18,7 +20,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from raftkv.kv.commands import Command, Opcode
+from raftkv.kv.commands import Command, Opcode, is_sliced
+from raftkv.kv.slots import key_slot
+from raftkv.kv.store import KvStore
+from raftkv.kv.values import Collection
 from raftkv.seams import NOT_LEADER, Failure
 from tests.linearizability.checker import CheckResult, check
 from tests.linearizability.history import History, Operation, Outcome, Value
@@ -28,9 +33,14 @@ from tests.sim.commands import VALUE_BYTES_MAX, Asker, Step
 
 LIMIT = VALUE_BYTES_MAX
 # By slot: keys of one slot follow each other, see `KeyRetirement`.
-FAMILIES = ("register", "register", "mortal", "counter", "text", "group", "float")
+FAMILIES = (
+    "register", "register", "mortal", "counter", "text", "group", "float",
+    "hash", "list", "list group", "set", "set group", "sorted set", "sorted set group",
+    "names", "bits", "bit group",
+)  # fmt: skip
+# Few keys, so that each is asked about often: the strings find most of what is lost.
 # Exact sums of fractions cost the store ten times what anything else does.
-_WEIGHTS = (4, 4, 4, 3, 4, 4, 1)
+_WEIGHTS = (8, 8, 8, 5, 8, 8, 1, 3, 3, 3, 3, 3, 3, 3, 1, 2, 2)
 CLIENTS = 6
 # The least and the most that a client waits; the product answers within 4 s.
 PATIENCE_MS = (400, 1500, 6000)
@@ -82,7 +92,7 @@ class Workload:
         self._families: dict[str, str] = {}
         self._open: dict[str, list[Attempt]] = {}
         self._clock_us = 0
-        self.asker = Asker(cluster.world.random)
+        self.asker = Asker(cluster.world)
         self.running = True
         self.requests: list[Request] = []
         cluster.crash_listeners.append(self._connections_end)
@@ -110,8 +120,8 @@ class Workload:
         """Make up what a client asks next."""
         dice = self._world.random
         count = 1 if dice.random() < 0.85 else dice.randrange(2, 5)
-        if dice.random() < 0.015:
-            return [self._ask_for_everything()]
+        if dice.random() < 0.02:
+            return self._ask_for_everything()
         steps = []
         for _ in range(count):
             (slot,) = dice.choices(range(len(FAMILIES)), _WEIGHTS)
@@ -120,18 +130,27 @@ class Workload:
             steps.append(self.asker.ask(FAMILIES[slot], key))
         return steps
 
-    def _ask_for_everything(self) -> Step:
+    def _ask_for_everything(self) -> list[Step]:
         dice = self._world.random
-        command: Command
+        keys = tuple(self._keys.key(slot) for slot in range(len(FAMILIES)))
+
+        def step(command: Command, keys: tuple[str, ...] = keys) -> Step:
+            return Step("everything", keys, (), command, lambda reply: reply)
+
+        scan: Command = (Opcode.SCAN, 0, None, 1000, None)
         choice = dice.random()
-        if choice < 0.4:
-            command = (Opcode.KEYS, b"*")
-        elif choice < 0.8:
-            command = (Opcode.SCAN, 0, None, 1000, None)
-        else:
-            command = (Opcode.FLUSH,)
-        keys = [self._keys.key(slot) for slot in range(len(FAMILIES))]
-        return Step("everything", tuple(keys), (), command, lambda reply: reply)
+        if choice < 0.3:
+            return [step((Opcode.KEYS, b"*"))]
+        if choice < 0.5:
+            return [step(scan)]
+        if choice < 0.65:
+            return [step((Opcode.RANDOMKEY, dice.getrandbits(64)))]
+        if choice < 0.75:
+            key = dice.choice(keys)
+            return [step((Opcode.COUNTKEYSINSLOT, key_slot(key.encode())), (key,))]
+        if choice < 0.85:
+            return [step(scan), step((Opcode.DBSIZE,))]
+        return [step((Opcode.FLUSH,))]
 
     def begin(self, client: str, steps: list[Step], patience_ms: float) -> Request:
         """Note that a client asks for something."""
@@ -165,13 +184,14 @@ class Workload:
         steps = attempt.request.steps
         commands = [step.command for step in steps]
         has_write = any(step.is_write for step in steps)
-        # Reads may take their place in the log, too.
-        through_log = has_write or (len(commands) > 1 and self._world.chance(0.2))
+        # Reads may take their place in the log, too: there each has a moment of its own.
+        several = len(commands) > 1 and steps[0].kind != "everything"
+        through_log = has_write or (several and self._world.chance(0.2))
 
         def deliver() -> None:
             if through_log:
                 node.replica.propose(commands, slot)
-            elif commands[0][0] is Opcode.KEYS:
+            elif is_sliced(commands[0]):
                 node.replica.read_sliced(commands[0], slot, linearizable=True)
             else:
                 node.replica.read(commands, slot)
@@ -241,8 +261,9 @@ class Workload:
         """Read every key that was ever written, as the last operation on it."""
         self.running = False
         steps = [
-            self.asker.mget(key) if family == "group" else self.asker.get(key)
+            step
             for key, family in self._families.items()
+            for step in self.asker.last_reads(family, key)
         ]
         done: list[Request] = []
 
@@ -266,7 +287,9 @@ class Workload:
                 result = None
                 if request.outcome is Outcome.OK:
                     result = step.convert(request.results[number])
-                if step.kind == "everything":
+                if step.command[0] is Opcode.DBSIZE:
+                    self._compare_size(request)
+                elif step.kind == "everything":
                     operations += self._each_key(request, step, result)
                 else:
                     operations.append(
@@ -279,22 +302,41 @@ class Workload:
             late_us=int((loss_ms + _ROUNDING_MS) * 1000),
         )
 
+    @staticmethod
+    def _compare_size(request: Request) -> None:
+        """Hold DBSIZE against the SCAN before it, which was answered in the same moment."""
+        if request.outcome is not Outcome.OK:
+            return
+        (cursor, found), count = request.results
+        if cursor == b"0" and len(found) != count:
+            raise Violation(f"{count} keys are counted, {len(found)} found", invariant="key_count")
+
     def _each_key(self, request: Request, step: Step, result: Any) -> list[Operation]:
         """Return what a command on the whole store means to each key."""
-        if step.command[0] is Opcode.FLUSH:
-            kind, told = "flush", "OK"
+        kind, slot_keys = "exists", list(step.keys)
+        opcode = step.command[0]
+        if opcode is Opcode.FLUSH:
+            kind, told = "flush", frozenset()
             slot_keys = list(self._families)
-        else:
-            kind = "exists"
-            slot_keys = list(step.keys)
-            if request.outcome is not Outcome.OK:
+        elif request.outcome is not Outcome.OK:
+            return []
+        elif opcode is Opcode.COUNTKEYSINSLOT:
+            # Another key may have the slot: only that there is none tells about this one.
+            family = self._families.get(slot_keys[0])
+            if result or self.asker.keys_of(family, slot_keys[0]) != tuple(slot_keys):
                 return []
-            found = result[1] if step.command[0] is Opcode.SCAN else result
+            told = frozenset()
+        elif opcode is Opcode.RANDOMKEY and result is not None:
+            key = result.decode()
+            own = self._slot_key(key) in self._families
+            return [_operation(request, kind, (key,), (), 1)] if own else []
+        else:
+            found = result[1] if opcode is Opcode.SCAN else result or []
             told = frozenset(key.decode() for key in found)
         operations = []
         for slot_key in slot_keys:
             family = self._families.get(slot_key)
-            keys = self.asker.members(slot_key) if family == "group" else (slot_key,)
+            keys = self.asker.keys_of(family, slot_key)
             results: list[Value] = ["OK" if kind == "flush" else int(key in told) for key in keys]
             if len(keys) == 1:
                 operations.append(_operation(request, kind, keys, (), results[0]))
@@ -306,9 +348,9 @@ class Workload:
     def judge(self) -> CheckResult:
         """Compare the nodes with each other, and the history with the models."""
         insiders = self._cluster.insiders()
-        first = insiders[0].replica.store._keyspace.buckets
+        first = _contents(insiders[0].replica.store)
         for node in insiders[1:]:
-            if node.replica.store._keyspace.buckets != first:
+            if _contents(node.replica.store) != first:
                 raise Violation(
                     f"{insiders[0].name} and {node.name} hold different keys",
                     invariant="stores_are_equal",
@@ -326,6 +368,19 @@ class Workload:
             if one.outcome is Outcome.OK
             for step in one.steps
         )
+
+
+def _contents(store: KvStore) -> dict[bytes, Any]:
+    """Return all keys with what they hold, revisions and deadlines included."""
+    return {
+        key: (entry[0] if isinstance(entry[0], bytes) else _elements(entry[0]), entry[1:])
+        for bucket in store._keyspace.buckets
+        for key, entry in bucket.items()
+    }
+
+
+def _elements(collection: Collection) -> tuple[int, list[Any]]:
+    return collection.type_code, [item for part in collection.elements() for item in part]
 
 
 def _operation(

@@ -78,6 +78,8 @@ def test_a_node_that_is_let_in_remembers_it_after_the_log_that_says_so() -> None
     cluster.run(2000)
     node.slow_disk = 2000.0
     node.start()
+    # On the thread: on the loop it would be over at once.
+    node.syncer.share_on_loop = 0.0
     cluster.run_until(lambda: node.replica.status().admitted)
     identity = load_identity(node.disk, node_id="n2")
     assert identity is not None
