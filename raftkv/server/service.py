@@ -39,6 +39,7 @@ class Service:
         connections: Open client connections by their number (CLIENT ID).
         dirty: Streams with answers that `turn_ended` will write.
         held: Streams whose requests wait for a leader.
+        queued_bytes: Memory of all that connections have queued since MULTI and watch.
         stalled: Clients that do not take their replies at present.
         emptied: Set when the last connection is gone, once somebody waits for it.
         draining: No new work is taken; the node is about to stop.
@@ -74,6 +75,7 @@ class Service:
         self.connections: dict[int, ClientConnection] = {}
         self.dirty: list[CommandPipeline] = []
         self.held: set[RoutedPipeline] = set()
+        self.queued_bytes = 0
         self.stalled: set[ClientConnection] = set()
         self.emptied: asyncio.Event | None = None
         self.draining = False
