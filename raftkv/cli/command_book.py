@@ -69,7 +69,7 @@ INCRBY key amount
 INCRBYFLOAT key amount
 INFO [section ...]
 KEYS pattern
-KV GET key | REVISIONS key ... | TXN n [key target op operand]... n [words word...]... n ... | EXEC ...
+KV GET key | REVISIONS key ... | TXN compares ... commands ... commands ... | EXEC ...
 LINDEX key index
 LINSERT key BEFORE|AFTER pivot element
 LLEN key

@@ -22,4 +22,5 @@ def test_random_requests_get_the_replies_of_redis(redis_server: str, seed: int) 
     with both_protocols(redis_server) as sides:
         outcome = compare(sides, 6000, seed)
     assert outcome.hit_share >= 0.6
+    assert outcome.transactions > 100
     assert set(outcome.calls) == set(CATALOG)
