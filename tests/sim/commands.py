@@ -22,6 +22,7 @@ from raftkv.kv.commands import (
     is_write,
 )
 from tests.linearizability.history import Value
+from tests.sim.transactions import TransactionAsker
 
 VALUE_BYTES_MAX = 512 << 20
 _LETTERS = "abc"
@@ -71,6 +72,7 @@ class Asker:
     def __init__(self, dice: random.Random) -> None:
         self._dice = dice
         self._count = 0
+        self.transactions = TransactionAsker(dice, self._value, plain)
         self._mixes: dict[str, tuple[list[Callable[[str], Step]], list[int]]] = {
             family: ([maker for maker, _ in mix], [weight for _, weight in mix])
             for family, mix in self._families().items()
@@ -108,6 +110,12 @@ class Asker:
             "float": [(self._incrbyfloat, 58), (self._get, 36), (self._del, 6)],
             "text": text,
             "group": group,
+            "multi": [
+                (self._multi, 70),
+                (self._mget, 20),
+                (self._member_del, 5),
+                (self._member_set, 5),
+            ],
         }
 
     def _value(self) -> str:
@@ -306,6 +314,9 @@ class Asker:
             command,
             lambda reply: (plain(reply),),
         )
+
+    def _multi(self, group: str) -> Step:
+        return Step(*self.transactions.ask(group))
 
     def _member_del(self, group: str) -> Step:
         return self._del(self._dice.choice(self.members(group)))

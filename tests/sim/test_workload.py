@@ -40,7 +40,7 @@ def test_everything_that_clients_can_ask_is_asked_and_judged() -> None:
         Opcode.GETSET, Opcode.GETDEL, Opcode.GETEX, Opcode.STRLEN, Opcode.APPEND,
         Opcode.GETRANGE, Opcode.SETRANGE, Opcode.INCRBY, Opcode.INCRBYFLOAT, Opcode.DEL,
         Opcode.EXISTS, Opcode.RENAME, Opcode.RENAMENX, Opcode.COPY, Opcode.EXPIRE,
-        Opcode.PERSIST, Opcode.PTTL,
+        Opcode.PERSIST, Opcode.PTTL, Opcode.EXEC, Opcode.TXN, Opcode.SET_IF, Opcode.DELEX,
     } <= {Opcode[name] for name in kinds}  # fmt: skip
     assert kinds.keys() & {"KEYS", "SCAN"}
     assert workload.count(Outcome.OK) > 300
@@ -71,5 +71,5 @@ def test_a_store_that_errs_on_all_nodes_is_noticed(
 
     monkeypatch.setattr(KvStore, "_run", wrong)
     with pytest.raises(Violation) as caught:
-        run()
+        run(duration_ms=60_000)
     assert caught.value.invariant == "linearizable"

@@ -28,9 +28,11 @@ from tests.sim.commands import VALUE_BYTES_MAX, Asker, Step
 
 LIMIT = VALUE_BYTES_MAX
 # By slot: keys of one slot follow each other, see `KeyRetirement`.
-FAMILIES = ("register", "register", "mortal", "counter", "text", "group", "float")
+FAMILIES = ("register", "register", "mortal", "counter", "text", "group", "float", "multi")
+# Of several keys each.
+_GROUPS = frozenset(("group", "multi"))
 # Exact sums of fractions cost the store ten times what anything else does.
-_WEIGHTS = (4, 4, 4, 3, 4, 4, 1)
+_WEIGHTS = (4, 4, 4, 3, 4, 4, 1, 4)
 CLIENTS = 6
 # The least and the most that a client waits; the product answers within 4 s.
 PATIENCE_MS = (400, 1500, 6000)
@@ -213,6 +215,8 @@ class Workload:
         request.outcome = outcome
         request.returned_us = self.now_us()
         request.results = results or []
+        for step, result in zip(request.steps, request.results, strict=False):
+            self.asker.transactions.learn(step.command, result)
         for step in request.steps:
             if step.is_write and outcome is Outcome.UNKNOWN:
                 for slot_key in {self._slot_key(key): None for key in step.keys}:
@@ -241,7 +245,7 @@ class Workload:
         """Read every key that was ever written, as the last operation on it."""
         self.running = False
         steps = [
-            self.asker.mget(key) if family == "group" else self.asker.get(key)
+            self.asker.mget(key) if family in _GROUPS else self.asker.get(key)
             for key, family in self._families.items()
         ]
         done: list[Request] = []
@@ -294,7 +298,7 @@ class Workload:
         operations = []
         for slot_key in slot_keys:
             family = self._families.get(slot_key)
-            keys = self.asker.members(slot_key) if family == "group" else (slot_key,)
+            keys = self.asker.members(slot_key) if family in _GROUPS else (slot_key,)
             results: list[Value] = ["OK" if kind == "flush" else int(key in told) for key in keys]
             if len(keys) == 1:
                 operations.append(_operation(request, kind, keys, (), results[0]))
