@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from raftkv.client.status import NodeStatus as NodeStatus
     from raftkv.client.sync_client import Client as Client
     from raftkv.client.sync_client import Pipeline as Pipeline
+    from raftkv.client.transactions import Transaction as Transaction
     from raftkv.errors import CommandError as CommandError
     from raftkv.errors import ConnectFailedError as ConnectFailedError
     from raftkv.errors import ConnectionLostError as ConnectionLostError
@@ -54,6 +55,7 @@ __all__ = [
     "ProtocolError",
     "RaftKvError",
     "RequestError",
+    "Transaction",
     "__version__",
 ]
 
@@ -63,6 +65,7 @@ _HOMES = {
     "Client": "raftkv.client.sync_client",
     "NodeStatus": "raftkv.client.status",
     "Pipeline": "raftkv.client.sync_client",
+    "Transaction": "raftkv.client.transactions",
 }
 
 

@@ -31,7 +31,10 @@ DBSIZE
 DECR key
 DECRBY key amount
 DEL key [key ...]
+DELEX key [IFEQ value | IFNE value]
+DISCARD
 ECHO message
+EXEC
 EXISTS key [key ...]
 EXPIRE key seconds [NX | XX | GT | LT]
 EXPIREAT key unix-seconds [NX | XX | GT | LT]
@@ -66,6 +69,7 @@ INCRBY key amount
 INCRBYFLOAT key amount
 INFO [section ...]
 KEYS pattern
+KV GET key | REVISIONS key ... | TXN compares ... commands ... commands ... | EXEC ...
 LINDEX key index
 LINSERT key BEFORE|AFTER pivot element
 LLEN key
@@ -83,6 +87,7 @@ MEMORY USAGE key [SAMPLES count]
 MGET key [key ...]
 MSET key value [key value ...]
 MSETNX key value [key value ...]
+MULTI
 OBJECT ENCODING key | FREQ key | IDLETIME key | REFCOUNT key
 PERSIST key
 PEXPIRE key milliseconds [NX | XX | GT | LT]
@@ -110,7 +115,7 @@ SCARD key
 SDIFF key [key ...]
 SDIFFSTORE destination key [key ...]
 SELECT 0
-SET key value [NX | XX] [GET] [EX seconds | PX ms | EXAT unix-s | PXAT unix-ms | KEEPTTL]
+SET key value [NX | XX | IFEQ value | IFNE value] [GET] [EX seconds | PX milliseconds | ...]
 SETBIT key position 0|1
 SETEX key seconds value
 SETNX key value
@@ -135,6 +140,8 @@ TOUCH key [key ...]
 TTL key
 TYPE key
 UNLINK key [key ...]
+UNWATCH
+WATCH key [key ...]
 ZADD key [NX | XX] [GT | LT] [CH] [INCR] score member [score member ...]
 ZCARD key
 ZCOUNT key min max

@@ -167,6 +167,7 @@ class AsyncMethods(Generic[V]):
     decrby = _method(commands.build_decrby)
     incrbyfloat = _method(commands.build_incrbyfloat)
     delete = _method(commands.build_delete)
+    delex = _method(commands.build_delex)
     unlink = _method(commands.build_unlink)
     exists = _method(commands.build_exists)
     touch = _method(commands.build_touch)

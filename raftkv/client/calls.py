@@ -34,6 +34,7 @@ READS = frozenset(
     b"ZREVRANGEBYSCORE ZRANGEBYLEX ZREVRANGEBYLEX ZRANDMEMBER ZSCAN ZUNION ZINTER ZDIFF "
     b"ZINTERCARD GETBIT BITCOUNT BITPOS BITFIELD_RO".split()
 )
+_KV_READS = frozenset({b"GET", b"REVISIONS", b"HELP"})
 _RAFT_READS = frozenset({b"STATUS", b"MEMBERS"})
 # They change the connection, which must not serve another caller afterwards.
 _STATEFUL = frozenset(
@@ -88,6 +89,8 @@ def request_of(arguments: tuple[bytes, ...]) -> Request:
     second = arguments[1].upper() if len(arguments) > 1 else b""
     if name == b"RAFT":
         return Request(arguments, second in _RAFT_READS, second in _RAFT_STATEFUL)
+    if name == b"KV":
+        return Request(arguments, second in _KV_READS, stateful=False)
     return Request(arguments, name in READS, name in _STATEFUL)
 
 

@@ -84,10 +84,20 @@ def _expiry(ex: int | None, px: int | None, exat: int | None, pxat: int | None) 
 
 def _set_options(
     ex: int | None, px: int | None, exat: int | None, pxat: int | None,
-    nx: bool, xx: bool, keepttl: bool,
+    nx: bool, xx: bool, keepttl: bool, ifeq: Argument | None, ifne: Argument | None,
 ) -> list[Argument]:  # fmt: skip
     flags = (("NX", nx), ("XX", xx), ("KEEPTTL", keepttl))
-    return _expiry(ex, px, exat, pxat) + [name for name, wanted in flags if wanted]
+    options = _expiry(ex, px, exat, pxat) + [name for name, wanted in flags if wanted]
+    return options + _condition(ifeq, ifne)
+
+
+def _condition(ifeq: Argument | None, ifne: Argument | None) -> list[Argument]:
+    """Return the options for a condition on the value."""
+    options: list[Argument] = []
+    for name, value in (("IFEQ", ifeq), ("IFNE", ifne)):
+        if value is not None:
+            options += [name, value]
+    return options
 
 
 def build_set(
@@ -95,6 +105,7 @@ def build_set(
     ex: int | None = None, px: int | None = None,
     exat: int | None = None, pxat: int | None = None,
     nx: bool = False, xx: bool = False, keepttl: bool = False,
+    ifeq: Argument | None = None, ifne: Argument | None = None,
 ) -> Call[bool]:  # fmt: skip
     """Set a key to a value.
 
@@ -108,11 +119,13 @@ def build_set(
         nx: Only if the key does not exist.
         xx: Only if the key exists.
         keepttl: Keep the time to live that the key has.
+        ifeq: Only if the key holds this string.
+        ifne: Only if the key does not hold this string, or does not exist.
 
     Returns:
-        False when `nx` or `xx` kept it from being set.
+        False when a condition kept it from being set.
     """
-    options = _set_options(ex, px, exat, pxat, nx, xx, keepttl)
+    options = _set_options(ex, px, exat, pxat, nx, xx, keepttl, ifeq, ifne)
     return make_call(to_was_set, "SET", key, value, *options)
 
 
@@ -121,13 +134,14 @@ def build_set_get(
     ex: int | None = None, px: int | None = None,
     exat: int | None = None, pxat: int | None = None,
     nx: bool = False, xx: bool = False, keepttl: bool = False,
+    ifeq: Argument | None = None, ifne: Argument | None = None,
 ) -> Call[bytes | None]:  # fmt: skip
     """Set a key as `set` does and return the value it had (SET with GET).
 
     Returns:
         The value before, or None where there was none.
     """
-    options = _set_options(ex, px, exat, pxat, nx, xx, keepttl)
+    options = _set_options(ex, px, exat, pxat, nx, xx, keepttl, ifeq, ifne)
     return make_call(to_optional, "SET", key, value, *options, "GET", holds_text=True)
 
 
@@ -255,6 +269,13 @@ def build_incrbyfloat(key: Text, amount: float | str) -> Call[float]:
 def build_delete(*keys: Text) -> Call[int]:
     """Delete keys and return how many existed (DEL)."""
     return make_call(to_integer, *_keys("DEL", keys))
+
+
+def build_delex(
+    key: Text, *, ifeq: Argument | None = None, ifne: Argument | None = None
+) -> Call[bool]:
+    """Delete a key if it holds (`ifeq`), or does not hold (`ifne`), a string; say if it was."""
+    return make_call(to_truth, "DELEX", key, *_condition(ifeq, ifne))
 
 
 def build_unlink(*keys: Text) -> Call[int]:

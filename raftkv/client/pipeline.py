@@ -102,6 +102,7 @@ class Commands:
     decrby = _gather(commands.build_decrby)
     incrbyfloat = _gather(commands.build_incrbyfloat)
     delete = _gather(commands.build_delete)
+    delex = _gather(commands.build_delex)
     unlink = _gather(commands.build_unlink)
     exists = _gather(commands.build_exists)
     touch = _gather(commands.build_touch)

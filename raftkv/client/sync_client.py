@@ -15,7 +15,7 @@ from __future__ import annotations
 import random
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from types import TracebackType
 from typing import Any, Generic, Literal, Self, TypeVar, cast, overload
 
@@ -27,6 +27,7 @@ from raftkv.client.protocol import Argument, parse_addresses, unreachable
 from raftkv.client.status import NodeStatus, merge_statuses, status_from_reply
 from raftkv.client.sync_connection import SyncConnection
 from raftkv.client.sync_methods import SyncMethods
+from raftkv.client.transactions import Gather, Transaction, transact
 from raftkv.errors import ConnectFailedError, RequestError
 
 T = TypeVar("T")
@@ -169,6 +170,49 @@ class Client(SyncMethods[V]):
     def pipeline(self) -> Pipeline[V]:
         """Return an empty pipeline."""
         return Pipeline(self)
+
+    def transaction(
+        self,
+        compute: Callable[[Transaction], object],
+        *watched: commands.Text,
+        raise_first: bool = True,
+    ) -> list[Any]:
+        """Execute commands as one, unless a key that they depend on changes meanwhile.
+
+        Args:
+            compute: Reads with this client what it needs, and gathers commands in the
+                transaction that it is given. Called again after a change, until the
+                deadline; what it raises ends the attempt with nothing executed.
+            watched: Keys that must stay as they were before `compute` was called.
+            raise_first: False to get errors in the places of the results.
+
+        Returns:
+            One result a command, in order.
+
+        Raises:
+            NotAppliedError: The keys changed again and again, until the deadline.
+            RequestError: As of any call; or the error of one command, when the others
+                have been executed.
+        """
+        end_s = time.monotonic() + self._deadline_s
+        steps = transact(
+            watched,
+            end_s=end_s, clock=time.monotonic, chance=self._random.random,
+            decode=self.decode, raise_first=raise_first,
+        )  # fmt: skip
+        value: object = None
+        while True:
+            try:
+                step = steps.send(value)
+            except StopIteration as stop:
+                return cast("list[Any]", stop.value)
+            value = None
+            if isinstance(step, Gather):
+                compute(step.transaction)
+            elif isinstance(step, Pause):
+                time.sleep(step.seconds)
+            else:
+                value = self.within(max(0.0, end_s - time.monotonic())).run(step)
 
     @property
     def addresses(self) -> tuple[str, ...]:

@@ -2,8 +2,7 @@
 
 A command is the tuple `(opcode, *arguments)`; arguments are bytes, int or
 None, never floats, so that every node decodes the same thing; `kv.codec` checks it. The
-docstring of each handler in `strings`, `generic`, `expiry` and `scan` gives the
-order of its fields.
+docstring of each handler gives the order of its fields.
 
 Owns no state and executes nothing: `store` binds opcodes to handlers. The
 numbers are part of the log format and frozen for ever; a retired one is not
@@ -57,6 +56,8 @@ class Opcode(enum.IntEnum):
     SETRANGE = 13
     INCRBY = 14
     INCRBYFLOAT = 15
+    SET_IF = 16
+    DELEX = 17
 
     # Keys of any type: 50 to 79.
     DEL = 50
@@ -171,6 +172,13 @@ class Opcode(enum.IntEnum):
     BITPOS = 255
     BITFIELD_RO = 256
 
+    # Transactions and revisions: 270 to 279.
+    EXEC = 270
+    TXN = 271
+    REVISIONS = 272
+    KV_GET = 273
+    ANSWER = 274  # only inside the two first
+
 
 WRITE_OPCODES: Final = frozenset(
     (
@@ -185,6 +193,8 @@ WRITE_OPCODES: Final = frozenset(
         Opcode.SETRANGE,
         Opcode.INCRBY,
         Opcode.INCRBYFLOAT,
+        Opcode.SET_IF,
+        Opcode.DELEX,
         Opcode.DEL,
         Opcode.RENAME,
         Opcode.RENAMENX,
@@ -223,6 +233,8 @@ WRITE_OPCODES: Final = frozenset(
         Opcode.SETBIT,
         Opcode.BITOP,
         Opcode.BITFIELD,
+        Opcode.EXEC,
+        Opcode.TXN,
         Opcode.CHECKPOINT,
     )
 )
@@ -342,3 +354,38 @@ class Overflow(enum.IntEnum):
     WRAP = 0
     SAT = 1
     FAIL = 2
+
+
+class AnswerKind(enum.IntEnum):
+    """Second field of `Opcode.ANSWER`; part of the log format."""
+
+    TEXT = 0  # a simple string
+    BYTES = 1
+    ERROR = 2
+
+
+class CompareTarget(enum.IntEnum):
+    """What a compare of `Opcode.TXN` looks at; part of the log format."""
+
+    VALUE = 0
+    EXISTS = 1
+    CREATE_REVISION = 2
+    MODIFY_REVISION = 3
+    VERSION = 4
+
+
+class Comparison(enum.IntEnum):
+    """How a compare of `Opcode.TXN` compares; part of the log format."""
+
+    EQUAL = 0
+    NOT_EQUAL = 1
+    LESS = 2
+    GREATER = 3
+
+
+class ValueCondition(enum.IntEnum):
+    """When `Opcode.SET_IF` and `Opcode.DELEX` act; part of the log format."""
+
+    ALWAYS = 0  # DELEX only
+    EQUAL = 1
+    NOT_EQUAL = 2

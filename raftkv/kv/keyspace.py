@@ -241,16 +241,22 @@ class Keyspace:
         return count
 
     def expire_due(self, keys_max: int) -> None:
-        """Remove keys whose deadline has come, earliest first, under one revision."""
-        deadlines = self.deadlines
-        if not deadlines or deadlines[0][0] > self.log_time_ms:
+        """Remove keys whose deadline has come, earliest first, under one revision.
+
+        Can be taken back like the changes of a command, unless the caller clears `undo`.
+        """
+        if not self.has_due():
             return
         self.revision += 1
         for _ in repeat(None, keys_max):
-            self._expire(deadlines[0][1])
-            if not deadlines or deadlines[0][0] > self.log_time_ms:
+            self._expire(self.deadlines[0][1])
+            if not self.has_due():
                 break
-        self.undo.clear()
+
+    def has_due(self) -> bool:
+        """Whether a key is held whose deadline has come."""
+        deadlines = self.deadlines
+        return bool(deadlines) and deadlines[0][0] <= self.log_time_ms
 
     def note(self, number: int, key: bytes, before: Entry | None) -> None:
         """Tell the open views what is about to be replaced."""

@@ -22,7 +22,7 @@ from typing import Any, Final, NamedTuple
 import msgspec
 
 from raftkv.errors import CommandError, ProtocolError
-from raftkv.kv import scan
+from raftkv.kv import scan, transactions
 from raftkv.kv.codec import MALFORMED, decode_batch
 from raftkv.kv.commands import (
     INTERNAL_ERROR,
@@ -100,7 +100,7 @@ def _refuse(_keyspace: Keyspace, _command: Command) -> object:
 
 
 _HANDLERS: Final[dict[int, Handler]] = (
-    {int(opcode): handler for opcode, handler in HANDLERS.items()}
+    {int(opcode): handler for opcode, handler in (HANDLERS | transactions.HANDLERS).items()}
     | {int(opcode): _run_sliced(opcode) for opcode in SLICED_OPCODES}
     | {MALFORMED[0]: _refuse}
 )
@@ -214,6 +214,7 @@ class KvStore:
         keyspace.random_state = batch.seed
         keyspace.at_checkpoint = False
         keyspace.expire_due(EXPIRE_SLICE_KEYS + len(batch.commands))
+        keyspace.undo.clear()
         results = self._run(index, batch.commands)
         self._seal(index, payload, results)
         self._failed = False

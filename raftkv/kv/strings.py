@@ -16,7 +16,7 @@ from collections.abc import Callable
 from typing import Final, TypeAlias
 
 from raftkv.errors import CommandError
-from raftkv.kv.commands import OK, Command, GetexFlag, Opcode, SetFlag
+from raftkv.kv.commands import OK, Command, GetexFlag, Opcode, SetFlag, ValueCondition
 from raftkv.kv.keyspace import Entry, Keyspace
 from raftkv.kv.numbers import (
     INT64_MAX,
@@ -209,6 +209,34 @@ def getex(keyspace: Keyspace, command: Command) -> object:
     return value
 
 
+def set_if(keyspace: Keyspace, command: Command) -> object:
+    """(ValueCondition, value to compare with, then as SET_WITH)"""
+    _, condition, compared, *rest = command
+    before = string_of(keyspace.find_for_write(rest[0]))
+    if not meets(before, condition, compared):
+        return before if rest[2] & _GET else None
+    return set_with(keyspace, (command[0], *rest))
+
+
+def meets(value: bytes | None, condition: int, compared: bytes | None) -> bool:
+    """Whether a string, or None where there is no key, meets the condition on its value."""
+    if condition == ValueCondition.ALWAYS:
+        return True
+    return (value == compared) == (condition == ValueCondition.EQUAL)
+
+
+def delex(keyspace: Keyspace, command: Command) -> object:
+    """(key, ValueCondition, value to compare with or nil)"""
+    _, key, condition, compared = command
+    entry = keyspace.find_for_write(key)
+    if entry is None:
+        return 0
+    if condition != ValueCondition.ALWAYS and not meets(string_of(entry), condition, compared):
+        return 0
+    _remove(keyspace, key)
+    return 1
+
+
 def strlen(keyspace: Keyspace, command: Command) -> object:
     """(key)"""
     return len(string_of(keyspace.find(command[1])) or b"")
@@ -335,4 +363,6 @@ HANDLERS: Final[dict[Opcode, Handler]] = {
     Opcode.SETRANGE: setrange,
     Opcode.INCRBY: incrby,
     Opcode.INCRBYFLOAT: incrbyfloat,
+    Opcode.SET_IF: set_if,
+    Opcode.DELEX: delex,
 }

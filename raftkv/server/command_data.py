@@ -118,6 +118,20 @@ memory/help|2|loading stale|0 0 0|server|4.0.0|O(1)|
     List the subcommands
 memory|-2||0 0 0|server|4.0.0|-|
     Look at the use of memory
+delex|-2|write fast|1 1 1|string|8.4.0|O(1)|RW delete variable_flags
+    Delete a key, with an optional condition on its string
+watch|-2|noscript loading stale fast allow_busy|1 -1 1|transactions|2.2.0|O(1)|RO
+    Let the next EXEC depend on keys being unchanged
+kv/get|3|readonly fast|2 2 1|kv|0.2.0|O(1)|RO access
+    Return a string with its create revision, modify revision and version
+kv/revisions|-3|readonly fast|2 -1 1|kv|0.2.0|O(N)|RO
+    Return the modify revisions of keys
+kv/txn|-5|write denyoom|0 0 0|kv|0.2.0|O(N)|
+    Execute the one or the other list of commands, as compares decide
+kv/exec|-4|write denyoom|0 0 0|kv|0.2.0|O(N)|
+    Execute a whole MULTI in one request
+kv|-2||0 0 0|kv|0.2.0|-|
+    What the data model has beyond Redis
 """
 
 # Commands which the server answers itself.
@@ -132,6 +146,16 @@ reset|1|noscript loading stale fast no_auth allow_busy|0 0 0|connection|6.2.0|O(
     Put the connection back to its first state
 select|2|loading stale fast|0 0 0|connection|1.0.0|O(1)|
     Choose a database; there is only number 0
+multi|1|noscript loading stale fast allow_busy|0 0 0|transactions|1.2.0|O(1)|
+    Queue the commands that follow, until EXEC
+exec|1|noscript loading stale skip_slowlog|0 0 0|transactions|1.2.0|O(N)|
+    Execute the queued commands as one
+discard|1|noscript loading stale fast allow_busy|0 0 0|transactions|2.0.0|O(N)|
+    Forget the queued commands
+unwatch|1|noscript loading stale fast allow_busy|0 0 0|transactions|2.2.0|O(N)|
+    Forget all watched keys
+kv/help|2|loading stale|0 0 0|kv|0.2.0|O(1)|
+    List the subcommands
 time|1|loading stale fast|0 0 0|server|2.6.0|O(1)|
     Return the wall clock of this node
 hello|-1|noscript loading stale fast no_auth allow_busy|0 0 0|connection|6.0.0|O(1)|

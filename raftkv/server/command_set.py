@@ -2,7 +2,8 @@
 
 To add a family: its rows in command_data or command_collections, its parsers or
 handlers in a module `handlers_<family>`, and its name here. A test lists what was
-forgotten.
+forgotten. The parser of KV is made with its table: it looks up the commands inside
+transactions.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from raftkv.server import (
     handlers_generic,
     handlers_hashes,
     handlers_info,
+    handlers_kv,
     handlers_lists,
     handlers_raft,
     handlers_sentinel,
@@ -24,6 +26,7 @@ from raftkv.server import (
     handlers_sorted_ranges,
     handlers_sorted_sets,
     handlers_strings,
+    handlers_transactions,
 )
 from raftkv.server.command_table import CommandTable, Handler, Parser
 
@@ -36,6 +39,7 @@ PARSERS: dict[bytes, Parser] = {
     **handlers_sorted_sets.PARSERS,
     **handlers_sorted_ranges.PARSERS,
     **handlers_bits.PARSERS,
+    **handlers_transactions.PARSERS,
 }
 
 HANDLERS: dict[str, Handler] = {
@@ -47,9 +51,14 @@ HANDLERS: dict[str, Handler] = {
     **handlers_cluster.HANDLERS,
     **handlers_raft.HANDLERS,
     **handlers_sentinel.HANDLERS,
+    **handlers_transactions.HANDLERS,
+    **handlers_kv.HANDLERS,
 }
 
 
 def standard_commands() -> CommandTable:
     """Return a new table of all commands, with counters at zero."""
-    return CommandTable(PARSERS, HANDLERS)
+    kv_parser = handlers_kv.KvParser()
+    table = CommandTable({**PARSERS, b"KV": kv_parser}, HANDLERS)
+    kv_parser.table = table
+    return table

@@ -38,6 +38,7 @@ class Kind(enum.IntEnum):
     WRITE = 2
     SLICED = 3  # a read of the whole store, in slices
     ALONE = 4  # a read that takes milliseconds: one at a time on each connection
+    WATCH = 5  # reads revisions, for the connection instead of the client
 
 
 # Reads which look at every key: they wait for what is before them and hold up
@@ -47,6 +48,14 @@ SLICED_COMMANDS = frozenset(("keys",))
 # Reads of which a run would hold up everybody. Never in the log, where a run of them
 # would hold up every node.
 ALONE_COMMANDS = frozenset(("scan",))
+
+# Reads whose results the connection keeps.
+WATCH_COMMANDS = frozenset(("watch",))
+
+# The server's own commands that a transaction takes too: their replies depend on nothing.
+ANSWERED_INSIDE = frozenset(("ping", "echo", "select", "unwatch"))
+# Transactions, none of which is inside another.
+_TRANSACTIONS = frozenset(("kv|exec", "kv|txn"))
 
 # Help texts that the store's own families answer, as reads.
 _HELP_OF_DATA = ("object|help", "memory|help")
@@ -141,7 +150,10 @@ class CommandSpec:
 
     def refuse_arity(self) -> CommandError:
         """Return Redis' error for a wrong number of words."""
-        return CommandError(f"ERR wrong number of arguments for '{self.name}' command")
+        text = f"wrong number of arguments for '{self.name}' command"
+        if self.name == "exec":
+            return CommandError(f"EXECABORT Transaction discarded because of: {text}")
+        return CommandError(f"ERR {text}")
 
 
 def _kind_of(name: str, flags: tuple[str, ...]) -> Kind:
@@ -149,9 +161,28 @@ def _kind_of(name: str, flags: tuple[str, ...]) -> Kind:
         return Kind.SLICED
     if name in ALONE_COMMANDS:
         return Kind.ALONE
+    if name in WATCH_COMMANDS:
+        return Kind.WATCH
     if "write" in flags:
         return Kind.WRITE
     return Kind.READ if "readonly" in flags or name in _HELP_OF_DATA else Kind.LOCAL
+
+
+def check_inside(spec: CommandSpec) -> None:
+    """Refuse a command that no transaction takes.
+
+    Those of the server's own have nothing to do with the log, and those that look at
+    many keys would hold up every node.
+
+    Raises:
+        CommandError: Redis' text for such a command.
+    """
+    if spec.kind in (Kind.READ, Kind.WRITE):
+        if spec.name not in _TRANSACTIONS:
+            return
+    elif spec.name in ANSWERED_INSIDE:
+        return
+    raise CommandError("ERR Command not allowed inside a transaction")
 
 
 # Stands for a request that cannot be carried out, where an error would be in the way.

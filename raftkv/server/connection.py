@@ -1,12 +1,13 @@
 """One client's socket: bytes in, requests to the pipeline, replies out.
 
-`ClientConnection` is an asyncio protocol on top of `routing.RoutedPipeline`. It
-parses everything a read brought, lets the pipeline carry it out, and writes the
-replies of a turn with one call. It owns the state that a client can set (RESP
-version, name, routing, read level) and the flow of bytes: reading stops while
-requests wait, while the client does not take its replies, and while the replica
-has enough to do. Large replies are handed to the socket in pieces, as the client
-takes them; one that takes nothing while more than the limit waits is cut off.
+`ClientConnection` is an asyncio protocol on top of
+`transactions.TransactionalPipeline`. It parses everything a read brought, lets
+the pipeline carry it out, and writes the replies of a turn with one call. It owns
+the state that a client can set (RESP version, name, routing, read level) and the
+flow of bytes: reading stops while requests wait, while the client does not take
+its replies, and while the replica has enough to do. Large replies are handed to
+the socket in pieces, as the client takes them; one that takes nothing while more
+than the limit waits is cut off.
 
 A half-closed connection (`printf ... | nc`) is answered before it is closed,
 but requests held for a leader are dropped with it.
@@ -21,8 +22,9 @@ from typing import cast
 
 from raftkv.resp.parser import RequestParser
 from raftkv.resp.values import encode_error
-from raftkv.server.routing import SHUTTING_DOWN_REPLY, RoutedPipeline
+from raftkv.server.routing import SHUTTING_DOWN_REPLY
 from raftkv.server.service import Service
+from raftkv.server.transactions import TransactionalPipeline
 
 CLIENTS_MAX_REPLY = encode_error("ERR max number of clients reached")
 
@@ -37,7 +39,7 @@ STALLED_MS = 5000
 _JOINED_BYTES_MAX = 128 * 1024
 
 
-class ClientConnection(RoutedPipeline, asyncio.Protocol):
+class ClientConnection(TransactionalPipeline, asyncio.Protocol):
     """The protocol object of one accepted socket.
 
     Attributes:
@@ -129,6 +131,7 @@ class ClientConnection(RoutedPipeline, asyncio.Protocol):
         self._leave_lists()
         self.quit()
         self.release()
+        self.discard()
         self.service.forget(self.number)
 
     def data_received(self, data: bytes) -> None:

@@ -49,6 +49,8 @@ def describe(connection: ClientConnection) -> bytes:
     """Return the line of CLIENT LIST for one connection."""
     seconds = connection.service.seconds
     word = connection.last_word.lower()
+    queue = connection.queue
+    flags = (b"r" if connection.readonly else b"") + (b"x" if queue is not None else b"")
     fields = {
         b"id": b"%d" % connection.number,
         b"addr": connection.client_address.encode(),
@@ -56,11 +58,12 @@ def describe(connection: ClientConnection) -> bytes:
         b"name": connection.name,
         b"age": b"%d" % (seconds - connection.opened_second),
         b"idle": b"%d" % (seconds - connection.active_second),
-        b"flags": b"r" if connection.readonly else b"N",
+        b"flags": flags or b"N",
         b"db": b"0",
         b"sub": b"0",
         b"psub": b"0",
-        b"multi": b"-1",
+        b"multi": b"%d" % (-1 if queue is None else len(queue)),
+        b"multi-mem": b"%d" % connection.queued_bytes,
         b"cmd": word if word in connection.service.table.by_word else b"NULL",
         b"user": b"default",
         b"resp": b"%d" % connection.protocol,

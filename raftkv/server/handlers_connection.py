@@ -53,6 +53,7 @@ def handle_quit(connection: ClientConnection, arguments: list[bytes]) -> object:
 def handle_reset(connection: ClientConnection, arguments: list[bytes]) -> object:
     """RESET"""
     config = connection.service.config
+    connection.discard()
     connection.protocol = 2
     connection.name = b""
     connection.readonly = False
@@ -61,10 +62,15 @@ def handle_reset(connection: ClientConnection, arguments: list[bytes]) -> object
     return "RESET"
 
 
+def check_database(index: bytes) -> None:
+    """Raise Redis' error unless the index is that of the one database."""
+    if parse_integer(index) != 0:
+        raise CommandError("ERR SELECT is not allowed in cluster mode")
+
+
 def handle_select(connection: ClientConnection, arguments: list[bytes]) -> object:
     """SELECT index"""
-    if parse_integer(arguments[1]) != 0:
-        raise CommandError("ERR SELECT is not allowed in cluster mode")
+    check_database(arguments[1])
     return "OK"
 
 

@@ -17,7 +17,7 @@ from typing import Final, NamedTuple, TypeAlias
 
 from raftkv.config import Limits
 from raftkv.errors import CommandError
-from raftkv.kv.commands import Command, GetexFlag, Opcode, SetFlag
+from raftkv.kv.commands import Command, GetexFlag, Opcode, SetFlag, ValueCondition
 from raftkv.kv.numbers import INT64_MAX, INT64_MIN, parse_integer
 from raftkv.kv.strings import NOT_AN_INTEGER, STRING_TOO_LONG
 
@@ -30,6 +30,7 @@ DECREMENT_OVERFLOW: Final = "ERR decrement would overflow"
 # Plain ints: an enum member costs more to encode.
 _SET: Final = int(Opcode.SET)
 _SET_WITH: Final = int(Opcode.SET_WITH)
+_SET_IF: Final = int(Opcode.SET_IF)
 _GET: Final = int(Opcode.GET)
 _GETEX: Final = int(Opcode.GETEX)
 _INCRBY: Final = int(Opcode.INCRBY)
@@ -37,6 +38,7 @@ _NX: Final = int(SetFlag.NX)
 _XX: Final = int(SetFlag.XX)
 _GET_OLD: Final = int(SetFlag.GET)
 _KEEPTTL: Final = int(SetFlag.KEEPTTL)
+_CONDITIONS: Final = {b"IFEQ": ValueCondition.EQUAL, b"IFNE": ValueCondition.NOT_EQUAL}
 _EXPIRY_OPTIONS: Final = frozenset((b"EX", b"PX", b"EXAT", b"PXAT"))
 
 
@@ -106,7 +108,7 @@ def positive_expiry(option: bytes, text: bytes, command_name: bytes) -> Expiry:
 
 
 def parse_set(arguments: list[bytes], limits: Limits) -> Command:
-    """SET key value [NX | XX] [GET] [EX s | PX ms | EXAT s | PXAT ms | KEEPTTL]"""
+    """SET key value [NX|XX|IFEQ v|IFNE v] [GET] [EX s | PX ms | EXAT s | PXAT ms | KEEPTTL]"""
     key, value = arguments[1], arguments[2]
     if len(key) > limits.key_bytes_max:
         check_key(key, limits)
@@ -116,13 +118,17 @@ def parse_set(arguments: list[bytes], limits: Limits) -> Command:
         return (_SET, key, value)
     flags = 0
     expiry_option = expiry_text = b""
+    condition: tuple[int, bytes] | None = None
     position = 3
     while position < len(arguments):
         option = arguments[position].upper()
-        if option == b"NX" and not flags & _XX:
+        if option == b"NX" and not flags & _XX and condition is None:
             flags |= _NX
-        elif option == b"XX" and not flags & _NX:
+        elif option == b"XX" and not flags & _NX and condition is None:
             flags |= _XX
+        elif option in _CONDITIONS and condition is None and not flags & (_NX | _XX):
+            condition = _condition(option, arguments[position + 1 : position + 2], limits)
+            position += 1
         elif option == b"GET":
             flags |= _GET_OLD
         elif option == b"KEEPTTL" and not expiry_option:
@@ -134,12 +140,34 @@ def parse_set(arguments: list[bytes], limits: Limits) -> Command:
             raise CommandError(SYNTAX_ERROR)
         position += 1
     expiry = positive_expiry(expiry_option, expiry_text, b"set") if expiry_option else NO_EXPIRY
+    if condition is not None:
+        return (_SET_IF, *condition, key, value, flags, *expiry, b"set")
     return (_SET_WITH, key, value, flags, *expiry, b"set")
 
 
 def _takes_expiry(option: bytes, present: bytes, arguments: list[bytes], position: int) -> bool:
     """Whether an option is one of the four times, agrees with a former one and has a value."""
     return option in _EXPIRY_OPTIONS and present in (b"", option) and position + 1 < len(arguments)
+
+
+def _condition(option: bytes, operand: list[bytes], limits: Limits) -> tuple[int, bytes]:
+    """Read the value behind IFEQ or IFNE."""
+    if not operand:
+        raise CommandError(SYNTAX_ERROR)
+    check_value(operand[0], limits)
+    return int(_CONDITIONS[option]), operand[0]
+
+
+def parse_delex(arguments: list[bytes], limits: Limits) -> Command:
+    """DELEX key [IFEQ value | IFNE value]"""
+    key = arguments[1]
+    check_key(key, limits)
+    if len(arguments) == 2:
+        return (int(Opcode.DELEX), key, int(ValueCondition.ALWAYS), None)
+    option = arguments[2].upper()
+    if len(arguments) != 4 or option not in _CONDITIONS:
+        raise CommandError(SYNTAX_ERROR)
+    return (int(Opcode.DELEX), key, *_condition(option, arguments[3:], limits))
 
 
 def parse_setnx(arguments: list[bytes], limits: Limits) -> Command:
@@ -304,6 +332,7 @@ PARSERS: Final[dict[bytes, Parser]] = {
     b"MSETNX": _parse_pairs(Opcode.MSETNX, "msetnx"),
     b"GETSET": parse_getset,
     b"GETDEL": parse_key(Opcode.GETDEL),
+    b"DELEX": parse_delex,
     b"GETEX": parse_getex,
     b"STRLEN": parse_key(Opcode.STRLEN),
     b"APPEND": parse_append,

@@ -36,6 +36,7 @@ _LOCAL = int(Kind.LOCAL)
 _READ = int(Kind.READ)
 _WRITE = int(Kind.WRITE)
 _ALONE = int(Kind.ALONE)
+_SLICED = int(Kind.SLICED)
 
 # Reads in front of a write that arrived in the same chunk go through the log
 # with it instead of holding it up for a round; more of them are worth the round.
@@ -113,6 +114,7 @@ class CommandPipeline:
         self.held = False
         self.dirty = False
         self._replica = service.replica
+        # What may be in a run, by first word: nothing inside MULTI.
         self._specs = service.table.by_word
         self._limits = service.config.limits
         self._pipeline_max = service.config.limits.pipeline_commands_max
@@ -155,7 +157,7 @@ class CommandPipeline:
             if not self._take_single(requests, position):
                 return
             position += 1
-            if position < count:
+            if position < count and self._specs:
                 position = self._gather(requests, position)
 
     def _gather(self, requests: list[list[bytes]], first: int) -> int:
@@ -232,15 +234,16 @@ class CommandPipeline:
             self._block(requests, position)
             return False
         spec.calls += 1
-        if spec.kind == _READ or (spec.kind == _ALONE and self.stale_reads):
+        stale = self._reads_stale
+        if stale and spec.kind in (_READ, _ALONE):
             self._reply_stale(spec, command)
             return True
-        run = Run(self, requests, position, position + 1)
-        if spec.kind == _ALONE:
+        run = self._run_of(spec, requests, position, position + 1)
+        if spec.kind == _SLICED:
+            self._submit_sliced(run, command, linearizable=not stale)
+        else:
             self._begin_exclusive(run)
             self._replica.read([command], run)
-        else:
-            self._submit_sliced(run, command, linearizable=not self.stale_reads)
         self._block(requests, position + 1)
         return False
 
@@ -249,6 +252,15 @@ class CommandPipeline:
         if spec.kind == _ALONE:
             # Enough for one pass.
             self._output_bytes += _OUTPUT_BYTES_MAX
+
+    @property
+    def _reads_stale(self) -> bool:
+        """Whether reads of this stream are answered by this node at once."""
+        return self.stale_reads
+
+    def _run_of(self, spec: CommandSpec, requests: list[list[bytes]], first: int, end: int) -> Run:
+        """Return the slot for a stretch of requests that begins with such a command."""
+        return Run(self, requests, first, end)
 
     def _understand(self, arguments: list[bytes]) -> tuple[CommandSpec, Command | None]:
         """Look up and parse a request; no command for those of the server's own.

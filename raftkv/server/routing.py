@@ -22,7 +22,7 @@ from raftkv.server.service import Service
 from raftkv.types import Member
 
 _STALE_AT_ONCE = (int(Kind.READ), int(Kind.ALONE))
-_WRITE = int(Kind.WRITE)
+_NEVER_STALE = (int(Kind.WRITE), int(Kind.WATCH))
 
 # Limit: one forward carries at most this much, so that the peer link, which the
 # log needs too, is never held up by one client.
@@ -91,11 +91,19 @@ class RoutedPipeline(CommandPipeline):
             self._hold(requests, position)
             return 0
         if not self.proxied:
-            self._reply(_moved(spec, arguments, leader))
-            if self.service.is_settling and not self.readonly:
-                self._begin_parting()
+            self._redirect(spec, arguments, leader)
             return 1
-        return self._forward(requests, position, leader)
+        return self._forward(requests, position, spec, leader)
+
+    @property
+    def _redirecting_to(self) -> Member | None:
+        """The leader to which this node would redirect a request, if there is one."""
+        return None if self.proxied or self._replica.is_leader else self.service.leader
+
+    def _redirect(self, spec: CommandSpec, arguments: list[bytes], leader: Member) -> None:
+        self._reply(_moved(spec, arguments, leader))
+        if self.service.is_settling and not self.readonly:
+            self._begin_parting()
 
     # ------------------------------------------------------------ parting
 
@@ -128,7 +136,7 @@ class RoutedPipeline(CommandPipeline):
     # ------------------------------------------------------------ stale reads
 
     def _reads_here(self, spec: CommandSpec) -> bool:
-        return spec.kind != _WRITE and (self.readonly or self.stale_reads)
+        return spec.kind not in _NEVER_STALE and (self.readonly or self.stale_reads)
 
     def _read_here(
         self, requests: list[list[bytes]], position: int, spec: CommandSpec, command: Command
@@ -147,17 +155,26 @@ class RoutedPipeline(CommandPipeline):
 
     # ------------------------------------------------------------ forwards
 
-    def _forward(self, requests: list[list[bytes]], position: int, leader: Member) -> int:
+    def _forward(
+        self, requests: list[list[bytes]], position: int, spec: CommandSpec, leader: Member
+    ) -> int:
         """Send a stretch of requests to the leader; one forward at a time keeps the order."""
         if self._fifo:
             self._block(requests, position)
             return 0
-        run = Run(self, requests, position, self._forward_end(requests, position))
+        watches = spec.kind == Kind.WATCH
+        end = position + 1 if watches else self._forward_end(requests, position)
+        run = self._run_of(spec, requests, position, end)
         count = run.end - position
         self._fifo.append(run)
         self._unanswered += count
         self._reads_pending += 1
         if self.service.forwarder.forward(run, leader.id):
+            if watches:
+                # What it finds decides what becomes of an EXEC behind it.
+                run.exclusive = self._exclusive = True
+                self._block(requests, end)
+                return 0
             return count
         self._fifo.pop()
         self._unanswered -= count
@@ -181,7 +198,7 @@ class RoutedPipeline(CommandPipeline):
                     spec, command = self._understand(arguments)
                 except CommandError:
                     break
-                if command is None or self._reads_here(spec):
+                if command is None or spec.kind == Kind.WATCH or self._reads_here(spec):
                     break
             position += 1
         return position

@@ -39,6 +39,7 @@ class Service:
         connections: Open client connections by their number (CLIENT ID).
         dirty: Streams with answers that `turn_ended` will write.
         held: Streams whose requests wait for a leader.
+        queued_bytes: Memory of all that connections have queued since MULTI and watch.
         stalled: Clients that do not take their replies at present.
         parting: Clients that were redirected behind a change of leader, to be closed.
         emptied: Set when the last connection is gone, once somebody waits for it.
@@ -75,6 +76,7 @@ class Service:
         self.connections: dict[int, ClientConnection] = {}
         self.dirty: list[CommandPipeline] = []
         self.held: set[RoutedPipeline] = set()
+        self.queued_bytes = 0
         self.stalled: set[ClientConnection] = set()
         self.parting: set[RoutedPipeline] = set()
         self.emptied: asyncio.Event | None = None

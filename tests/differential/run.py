@@ -2,8 +2,8 @@
 
     python -m tests.differential.run --commands 200000 [--seed 1]
 
-Draws requests over eight keys from `catalog`, in RESP2 and RESP3, alone and in
-pipelines, compares every reply and, every thousand requests, the whole content.
+Draws requests over eight keys from `catalog`, in RESP2 and RESP3, alone, in
+pipelines and inside MULTI, compares every reply and, every thousand requests, the whole content.
 Ends with 1 at a difference, and prints the seed and how far it came; ends with 2
 when too few requests met a key of their type or an option was drawn too seldom.
 """
@@ -23,13 +23,14 @@ from tests.differential.catalog import CATALOG, WEIGHTS
 from tests.differential.compare import EXCEPTIONS
 from tests.differential.draw import Draw, Words
 from tests.differential.redis_process import RedisConnection, running_redis
-from tests.differential.side_by_side import ALONE, Difference, SideBySide
+from tests.differential.side_by_side import ALONE, NEVER_INSIDE, Difference, SideBySide
 
 CONTENT_EVERY = 1000
 PROTOCOL_EVERY = 500
 CLEAR_EVERY = 20_000
 PIPELINE_SHARE = 0.15
 PIPELINE_MAX = 12
+MULTI_SHARE = 0.4  # of the pipelines
 HIT_SHARE_MIN = 0.6
 OPTION_COUNT_MIN = 100
 
@@ -40,6 +41,7 @@ class Outcome:
 
     commands: int = 0
     pipelines: int = 0
+    transactions: int = 0
     hit_share: float = 0.0
     calls: Counter[str] = field(default_factory=Counter)
     options: Counter[tuple[str, str]] = field(default_factory=Counter)
@@ -85,7 +87,13 @@ def compare(sides: SideBySide, commands: int, seed: int) -> Outcome:
             before = outcome.commands
             sides.use(2 + before // PROTOCOL_EVERY % 2)
             requests = stream.requests()
-            sides.check(requests)
+            if len(requests) > 1 and stream.draw.chance(MULTI_SHARE):
+                outcome.transactions += 1
+                sides.check_multi(
+                    [one for one in requests if one[0].decode().lower() not in NEVER_INSIDE]
+                )
+            else:
+                sides.check(requests)
             outcome.commands += len(requests)
             outcome.pipelines += len(requests) > 1
             if before // CONTENT_EVERY != outcome.commands // CONTENT_EVERY:
@@ -137,7 +145,8 @@ def main() -> int:
     rarest = sorted(outcome.options.items(), key=lambda item: item[1])[:5]
     print(f"{outcome.commands} commands in {time.monotonic() - started:.0f} s, all alike")
     print(f"{len(outcome.calls)} names, the rarest {outcome.calls.most_common()[-1]}")
-    print(f"{outcome.pipelines} pipelines, {sides.compared} replies compared")
+    print(f"{outcome.pipelines} pipelines, {outcome.transactions} of them inside MULTI")
+    print(f"{sides.compared} replies compared")
     print(f"{outcome.hit_share:.1%} of the keys held the right type")
     print(f"{len(outcome.options)} options, the rarest {rarest}")
     print(f"{len(EXCEPTIONS)} exceptions: {', '.join(EXCEPTIONS)}")

@@ -31,6 +31,8 @@ DUMPS = {
 _NAMED = frozenset(
     ("zlexcount", "zrangebylex", "zrevrangebylex", "zremrangebylex", "zrange", "zrangestore")
 )
+# Refused inside MULTI.
+NEVER_INSIDE = frozenset(("keys",))
 # Compared in `check_alone` only.
 ALONE = _SCANS | set(_CHOICES) | {"spop", "randomkey", "dbsize", "object", "memory"} | _NAMED
 
@@ -76,6 +78,17 @@ class SideBySide:
         actual = self.ours.call_all(requests)
         for request, theirs, our in zip(requests, expected, actual, strict=True):
             self._expect(request, theirs, our)
+
+    def check_multi(self, requests: Sequence[Words]) -> None:
+        """Send requests to both between MULTI and EXEC and compare the replies."""
+        expected = self.redis[self.protocol].call_all([[b"MULTI"], *requests, [b"EXEC"]])[1:]
+        actual = self.ours.call_multi(requests)
+        for request, theirs, our in zip([*requests, [b"EXEC"]], expected, actual, strict=True):
+            if not isinstance(theirs, list) or not isinstance(our, list):
+                self._expect(request, theirs, our, equal=theirs == our)
+                continue
+            for inside, one, other in zip(requests, theirs, our, strict=True):
+                self._expect([*inside, b"(inside MULTI)"], one, other, equal=None)
 
     def _expect(self, request: Words, theirs: Any, our: Any, *, equal: bool | None = None) -> None:
         self.compared += 1

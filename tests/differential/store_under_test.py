@@ -14,8 +14,10 @@ from raftkv.kv.codec import encode_batch
 from raftkv.kv.store import KvStore
 from raftkv.resp.values import encode
 from raftkv.server.command_set import standard_commands
+from raftkv.server.command_table import check_inside
 from raftkv.server.ports import Command
-from tests.differential.replies import read_reply
+from raftkv.server.transactions import ABORTED
+from tests.differential.replies import Failed, Simple, read_reply
 
 
 class StoreUnderTest:
@@ -48,7 +50,26 @@ class StoreUnderTest:
         payload = encode_batch(log_time_ms, 0, seed, commands)
         results = iter(self.store.apply(self.store.applied_index + 1, payload))
         values = [next(results) if isinstance(one, tuple) else one for one in understood]
-        return [read_reply(BytesIO(encode(value, self.protocol))) for value in values]
+        return [self._reply(value) for value in values]
+
+    def call_multi(self, requests: Sequence[Sequence[bytes]]) -> list[Any]:
+        """Execute requests between MULTI and EXEC; return a reply to each, and to EXEC."""
+        replies: list[Any] = []
+        queue: list[bytes] = []
+        for arguments in requests:
+            try:
+                check_inside(self.table.resolve(list(arguments)))
+            except CommandError as error:
+                replies.append(self._reply(error))
+            else:
+                replies.append(Simple("QUEUED"))
+                queue += (b"%d" % len(arguments), *arguments)
+        if any(isinstance(reply, Failed) for reply in replies):
+            return [*replies, Failed(ABORTED)]
+        return [*replies, self.call(b"KV", b"EXEC", b"0", b"%d" % len(requests), *queue)]
+
+    def _reply(self, value: object) -> Any:
+        return read_reply(BytesIO(encode(value, self.protocol)))
 
     def _understand(self, arguments: list[bytes]) -> Command | CommandError:
         spec = self.table.by_word.get(arguments[0].lower())

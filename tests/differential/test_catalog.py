@@ -10,8 +10,10 @@ from tests.unit.server.test_command_table import TABLE
 
 
 def test_every_command_of_the_store_is_drawn() -> None:
+    # Redis 7.0 has neither the first two; the third is compared inside MULTI.
+    ours = {"kv", "delex", "watch"}
     parsed = {spec.name.split("|")[0] for spec in TABLE.all() if hasattr(spec, "parse")}
-    assert parsed == set(CATALOG)
+    assert parsed - ours == set(CATALOG)
 
 
 @pytest.mark.slow
@@ -20,4 +22,5 @@ def test_random_requests_get_the_replies_of_redis(redis_server: str, seed: int) 
     with both_protocols(redis_server) as sides:
         outcome = compare(sides, 6000, seed)
     assert outcome.hit_share >= 0.6
+    assert outcome.transactions > 100
     assert set(outcome.calls) == set(CATALOG)

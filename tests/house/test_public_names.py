@@ -28,6 +28,7 @@ PUBLIC_NAMES = {
     "ProtocolError",
     "RaftKvError",
     "RequestError",
+    "Transaction",
     "__version__",
 }
 

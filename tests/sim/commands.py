@@ -28,6 +28,7 @@ from tests.sim.steps import (
     on_key,
     plain,
 )
+from tests.sim.transactions import TransactionAsker
 from tests.sim.world import WALL_START_MS, World
 
 __all__ = ["VALUE_BYTES_MAX", "Asker", "Step", "plain"]
@@ -52,6 +53,7 @@ class Asker(Steps):
             make(world.random)
             for make in (BitSteps, HashSteps, ListSteps, SetSteps, SortedSetSteps)
         ]
+        self.transactions = TransactionAsker(world.random, self._value)
         families = dict(self.families())
         for steps in self._collections:
             families |= steps.families()
@@ -76,7 +78,7 @@ class Asker(Steps):
         for steps in self._collections:
             if family in steps.families():
                 return steps.last_reads(family, key)
-        return [self.mget(key)] if family == "group" else [self._get(key)]
+        return [self.mget(key)] if "group" in family else [self._get(key)]
 
     def families(self) -> dict[str, Mix]:
         """See `Steps`."""
@@ -108,6 +110,13 @@ class Asker(Steps):
             "float": [(self._incrbyfloat, 58), (self._get, 36), (self._del, 6)],
             "text": text,
             "group": group,
+            "watched group": [
+                (self._multi, 70),
+                (self._mget, 15),
+                (self._member_get, 5),
+                (self._member_del, 5),
+                (self._member_set, 5),
+            ],
         }
 
     # ------------------------------------------------------------------- one key
@@ -316,6 +325,15 @@ class Asker(Steps):
             command,
             lambda reply: (plain(reply),),
         )
+
+    def _multi(self, group: str) -> Step:
+        return self.transactions.ask(group)
+
+    def _member_get(self, group: str) -> Step:
+        """Read a value together with its revisions, which no model knows."""
+        key = self._dice.choice(members_of(group))
+        command = (Opcode.KV_GET, key.encode())
+        return on_key("get", key, (), command, lambda reply: plain(reply[1]) if reply else None)
 
     def _member_del(self, group: str) -> Step:
         return self._del(self._dice.choice(members_of(group)))

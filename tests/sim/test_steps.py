@@ -26,8 +26,11 @@ OF_ALL_KEYS = {
     Opcode.KEYS, Opcode.SCAN, Opcode.RANDOMKEY, Opcode.DBSIZE, Opcode.FLUSH,
     Opcode.COUNTKEYSINSLOT,
 }  # fmt: skip
-# Texts that never change, and what the leader asks of itself.
-NOT_ASKED = {Opcode.OBJECT_HELP, Opcode.MEMORY_HELP, Opcode.CHECKPOINT}
+# Texts that never change, what the leader asks of itself, and what is only asked inside
+# transactions.
+NOT_ASKED = {
+    Opcode.OBJECT_HELP, Opcode.MEMORY_HELP, Opcode.CHECKPOINT, Opcode.REVISIONS, Opcode.ANSWER,
+}  # fmt: skip
 
 
 def play(
@@ -37,14 +40,17 @@ def play(
     world = World(seed)
     asker, store = Asker(world), store or KvStore()
     steps, replies, operations = [], [], []
-    asked = [asker.ask(family, KEY) for _ in range(count)]
-    for index, step in enumerate([*asked, *asker.last_reads(family, KEY)], 1):
+    last = asker.last_reads(family, KEY)
+    for index in range(1, count + len(last) + 1):
+        # Some ask for what they saw before.
+        step = asker.ask(family, KEY) if index <= count else last[index - count - 1]
         world.now_ms += world.random.choice((1, 1, 5, 300))
         called_us = int(world.now_ms * 1000)
         log_time_ms = WALL_START_MS + int(world.now_ms)
         seed_of_batch = world.random.getrandbits(63)
         batch = encode_batch(log_time_ms, 0, seed_of_batch, [step.command])
         (reply,) = store.apply(index, batch)
+        asker.transactions.learn(step.command, reply)
         steps.append(step)
         replies.append(reply)
         operations.append(
@@ -91,6 +97,7 @@ WRONG: dict[str, tuple[Opcode, Callable[[Any], Any]]] = {
     "names": (Opcode.ZCOUNT, lambda reply: reply + 1),
     "bits": (Opcode.SETBIT, lambda reply: 1 - reply),
     "bit group": (Opcode.BITOP, lambda reply: reply + 1),
+    "watched group": (Opcode.DELEX, lambda reply: 1 - reply),
 }
 
 

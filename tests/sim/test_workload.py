@@ -37,7 +37,7 @@ def test_everything_that_clients_can_ask_is_asked_and_judged() -> None:
     kinds = workload.kinds()
     # Which commands there are to ask is looked at in `test_steps`.
     assert len(kinds) > 70
-    assert {"SET", "GET", "HSET", "LMOVE", "SADD", "ZADD", "SETBIT", "EXPIRE"} <= set(kinds)
+    assert {"SET", "GET", "HSET", "LMOVE", "SADD", "ZADD", "SETBIT", "EXPIRE", "EXEC"} <= set(kinds)
     assert set(kinds) & {"KEYS", "SCAN", "RANDOMKEY", "DBSIZE", "COUNTKEYSINSLOT"}
     assert workload.count(Outcome.OK) > 300
     history = workload.history()
@@ -67,5 +67,5 @@ def test_a_store_that_errs_on_all_nodes_is_noticed(
 
     monkeypatch.setattr(KvStore, "_run", wrong)
     with pytest.raises(Violation) as caught:
-        run()
+        run(duration_ms=60_000)
     assert caught.value.invariant == "linearizable"

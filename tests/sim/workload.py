@@ -36,11 +36,11 @@ LIMIT = VALUE_BYTES_MAX
 FAMILIES = (
     "register", "register", "mortal", "counter", "text", "group", "float",
     "hash", "list", "list group", "set", "set group", "sorted set", "sorted set group",
-    "names", "bits", "bit group",
+    "names", "bits", "bit group", "watched group",
 )  # fmt: skip
 # Few keys, so that each is asked about often: the strings find most of what is lost.
 # Exact sums of fractions cost the store ten times what anything else does.
-_WEIGHTS = (8, 8, 8, 5, 8, 8, 1, 3, 3, 3, 3, 3, 3, 3, 1, 2, 2)
+_WEIGHTS = (8, 8, 8, 5, 8, 8, 1, 3, 3, 3, 3, 3, 3, 3, 1, 2, 2, 6)
 CLIENTS = 6
 # The least and the most that a client waits; the product answers within 4 s.
 PATIENCE_MS = (400, 1500, 6000)
@@ -233,6 +233,8 @@ class Workload:
         request.outcome = outcome
         request.returned_us = self.now_us()
         request.results = results or []
+        for step, result in zip(request.steps, request.results, strict=False):
+            self.asker.transactions.learn(step.command, result)
         for step in request.steps:
             if step.is_write and outcome is Outcome.UNKNOWN:
                 for slot_key in {self._slot_key(key): None for key in step.keys}:

@@ -166,6 +166,8 @@ class FakeCluster:
         self.leader: FakeNode | None = self.nodes[0]
         self.keys: dict[bytes, bytes] = {}
         self.deadlines: dict[bytes, float] = {}
+        self.revision = 0
+        self.revisions: dict[bytes, tuple[bytes, int]] = {}
         self.executed: list[tuple[str, tuple[bytes, ...]]] = []
         self.canned: dict[bytes, Reply] = {}
         self.lock = threading.Lock()
@@ -246,9 +248,19 @@ class FakeCluster:
             raise Failing(f"ERR unknown command '{name.decode('utf-8', 'replace')}'")
         return handler(*arguments)
 
+    def do_delex(self, key: bytes, *condition: bytes) -> Reply:
+        return self.do_del(key) if self.meets(key, list(condition)) else 0
+
+    def meets(self, key: bytes, condition: list[bytes]) -> bool:
+        """Whether IFEQ and IFNE, with their values, allow something."""
+        equal = not condition or self.keys.get(key) == condition[1]
+        return equal == (b"IFNE" not in condition)
+
     def do_set(self, key: bytes, value: bytes, *options: bytes) -> Reply:
         words = [option.upper() for option in options]
         before = self.keys.get(key)
+        if words[:1] in ([b"IFEQ"], [b"IFNE"]) and not self.meets(key, list(options[:2])):
+            return None
         if (b"NX" in words and before is not None) or (b"XX" in words and before is None):
             return before if b"GET" in words else None
         self.keys[key] = value
@@ -364,6 +376,34 @@ class FakeCluster:
     def do_flushall(self) -> Reply:
         self.keys.clear()
         return "OK"
+
+    def do_kv(self, subcommand: bytes, *words: bytes) -> Reply:
+        if subcommand.upper() == b"REVISIONS":
+            return [self.revision_of(key) for key in words]
+        rest = list(words)
+        for _ in range(int(rest.pop(0))):
+            if self.revision_of(rest.pop(0)) != int(rest.pop(0)):
+                return None
+        replies = []
+        for _ in range(int(rest.pop(0))):
+            size = int(rest.pop(0))
+            request, rest = rest[:size], rest[size:]
+            try:
+                replies.append(self.execute(request[0].upper(), request[1:]))
+            except Failing as failing:
+                replies.append(failing)
+        return replies
+
+    def revision_of(self, key: bytes) -> int:
+        """Another number whenever another value was written."""
+        value = self.keys.get(key)
+        if value is None:
+            return 0
+        known = self.revisions.get(key)
+        if known is None or known[0] is not value:
+            self.revision += 1
+            self.revisions[key] = (value, self.revision)
+        return self.revisions[key][1]
 
     def do_echo(self, message: bytes) -> Reply:
         return message

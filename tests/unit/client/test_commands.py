@@ -107,6 +107,10 @@ TABLE: list[tuple[Call[Any], str, Any, Any]] = [
     (b.build_decrby("k", 5), "DECRBY k 5", 5, 5),
     (b.build_incrbyfloat("k", 0.5), "INCRBYFLOAT k 0.5", b"1.5", 1.5),
     (b.build_delete("k", "l"), "DEL k l", 2, 2),
+    (b.build_set("k", "v", ifeq=1), "SET k v IFEQ 1", None, False),
+    (b.build_set_get("k", "v", ifne="w", keepttl=True), "SET k v KEEPTTL IFNE w GET", b"o", b"o"),
+    (b.build_delex("k"), "DELEX k", 1, True),
+    (b.build_delex("k", ifne="v"), "DELEX k IFNE v", 0, False),
     (b.build_unlink("k"), "UNLINK k", 1, 1),
     (b.build_exists("k", "k"), "EXISTS k k", 2, 2),
     (b.build_touch("k"), "TOUCH k", 1, 1),
@@ -178,6 +182,13 @@ def test_every_builder_is_a_documented_method_of_every_shell(shell: type) -> Non
 @pytest.mark.parametrize("name", ["SET", "INCR", "GETEX", "GETDEL", "UNHEARD", "RAFT", "FLUSHALL"])
 def test_whatever_is_not_known_to_read_counts_as_a_write(name: str) -> None:
     assert not b.build_execute(name, "a").request.reads
+
+
+@pytest.mark.parametrize(
+    ("subcommand", "reads"), [("get", True), ("REVISIONS", True), ("TXN", False), ("EXEC", False)]
+)
+def test_what_of_kv_reads(subcommand: str, reads: bool) -> None:
+    assert b.build_execute("kv", subcommand, "a").request.reads is reads
 
 
 @pytest.mark.parametrize("name", ["get", "MGET", "Scan", "PING"])

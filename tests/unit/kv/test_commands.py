@@ -16,6 +16,7 @@ from raftkv.kv import (
     sorted_ranges,
     sorted_sets,
     strings,
+    transactions,
 )
 from raftkv.kv.commands import Opcode
 
@@ -23,7 +24,7 @@ from raftkv.kv.commands import Opcode
 NUMBERS = {
     "SET": 1, "SET_WITH": 2, "GET": 3, "MGET": 4, "MSET": 5, "MSETNX": 6, "GETSET": 7,
     "GETDEL": 8, "GETEX": 9, "STRLEN": 10, "APPEND": 11, "GETRANGE": 12, "SETRANGE": 13,
-    "INCRBY": 14, "INCRBYFLOAT": 15,
+    "INCRBY": 14, "INCRBYFLOAT": 15, "SET_IF": 16, "DELEX": 17,
     "DEL": 50, "EXISTS": 51, "TYPE": 52, "RENAME": 53, "RENAMENX": 54, "COPY": 55,
     "OBJECT_ENCODING": 56, "OBJECT_FREQ": 57, "OBJECT_IDLETIME": 58, "OBJECT_REFCOUNT": 59,
     "OBJECT_HELP": 60, "MEMORY_USAGE": 61, "MEMORY_HELP": 62,
@@ -44,6 +45,7 @@ NUMBERS = {
     "ZUNION": 227, "ZINTER": 228, "ZDIFF": 229, "ZINTERCARD": 230,
     "SETBIT": 250, "BITOP": 251, "BITFIELD": 252, "GETBIT": 253, "BITCOUNT": 254, "BITPOS": 255,
     "BITFIELD_RO": 256,
+    "EXEC": 270, "TXN": 271, "REVISIONS": 272, "KV_GET": 273, "ANSWER": 274,
     "LREM": 186, "LTRIM": 187, "LLEN": 188, "LRANGE": 189, "LINDEX": 190, "LPOS": 191,
 }  # fmt: skip
 
@@ -66,6 +68,10 @@ def test_flag_bits_never_change() -> None:
     assert [kind.value for kind in commands.BitOperation] == [0, 1, 2, 3]
     assert [kind.value for kind in commands.BitfieldKind] == [0, 1, 2]
     assert [kind.value for kind in commands.Overflow] == [0, 1, 2]
+    assert [kind.value for kind in commands.AnswerKind] == [0, 1, 2]
+    assert [target.value for target in commands.CompareTarget] == [0, 1, 2, 3, 4]
+    assert [kind.value for kind in commands.Comparison] == [0, 1, 2, 3]
+    assert [kind.value for kind in commands.ValueCondition] == [0, 1, 2]
 
 
 def test_every_opcode_has_exactly_one_handler() -> None:
@@ -75,7 +81,8 @@ def test_every_opcode_has_exactly_one_handler() -> None:
     )
     handled = [opcode for module in modules for opcode in module.HANDLERS]
     assert sorted(handled) == sorted(families.HANDLERS)
-    assert sorted([*handled, *scan.SLICED_HANDLERS]) == sorted(Opcode)
+    others = [*scan.SLICED_HANDLERS, *transactions.HANDLERS]
+    assert sorted([*handled, *others]) == sorted(Opcode)
 
 
 def test_traits() -> None:

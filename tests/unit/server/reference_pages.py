@@ -32,7 +32,64 @@ the command out:
 * `slices`: as `read`; looks at every key, in slices that leave room for other work. Requests
   behind it on the same connection wait for it.
 * `alone`: as `read`, one at a time on each connection, because it takes milliseconds.
+* `watch`: as `read`, always linearizable; what is found out stays with the connection.
 * `here`: the node that is asked.
+
+## Transactions
+
+`MULTI` ... `EXEC` is one entry of the log: all of it takes effect at one moment or none of it
+does, nothing comes between, and all that it changes has one revision. As in Redis, a command that
+is unknown or has a wrong number of words is refused at once and makes `EXEC` answer `EXECABORT`;
+any other error is the reply of its command, and the others count. Reads inside go through the log
+with the rest.
+
+`WATCH` remembers the modify revision of each key, 0 for a key that does not exist, as a
+linearizable read; `EXEC` answers null and does nothing if one is another by then. A key that
+expired meanwhile has changed. So has one that was deleted and made again, but not one that did
+not exist at `WATCH` and does not exist at `EXEC`. Revisions are replicated, so neither a change
+of the leader nor another node in between makes a difference. While keys are watched, reads of the
+connection are linearizable, whatever its level.
+
+* On a follower in `redirect` routing a command of the store inside `MULTI` is answered `MOVED`,
+  and `EXEC` then `EXECABORT`. In `proxy` routing `EXEC` is forwarded as one request, once.
+* `PING`, `ECHO`, `SELECT 0` and `UNWATCH` may be queued. Other commands that are answered `here`,
+  and `KEYS`, `SCAN`, `KV EXEC` and `KV TXN`, are refused with `ERR Command not allowed inside a
+  transaction`; `KEYS` and `SCAN` because thousands of them in one entry would hold up every node.
+* A transaction has at most `limits.batch_commands_max` commands, and with what is watched fits
+  into one request (`limits.request_bytes_max`, `limits.request_arguments_max`); what all
+  connections of a node have queued, into `limits.uncommitted_bytes_max`. `CLIENT LIST` shows it
+  as `multi-mem`.
+
+`KV TXN` decides and acts in one round trip, after etcd's model:
+
+```text
+KV TXN <compares> [<key> <target> <op> <operand>]...
+       <commands> [<words> <word>...]...    executed if all compares hold
+       <commands> [<words> <word>...]...    executed if not
+```
+
+Each list begins with its length, and each command with the number of its words. Targets are
+`VALUE` (bytes), `EXISTS` (1 or 0), `CREATE` and `MODIFY` (revisions) and `VERSION`; ops are `=`,
+`!=`, `<` and `>`. A key that does not exist has revisions and version 0, and no compare of its
+value holds. The reply has three elements: 1 if all compares held or 0, the list of replies, and
+the revision of the store behind it. Any wrong word refuses the whole. A lease on a name, taken
+once:
+
+```text
+KV TXN 1 lock EXISTS = 0  1 5 SET lock me PX 10000  1 2 GET lock
+```
+
+`KV EXEC <keys> [<key> <revision>]... <commands> [<words> <word>...]...` is a whole `MULTI` in one
+request, without state on the connection; `KV REVISIONS key ...` returns what `WATCH` remembers,
+and `KV GET key` a string as a map with its `create_revision`, `modify_revision` and `version`.
+
+## Compare and set
+
+`SET key value IFEQ old` sets the key if it holds the string `old`, so never a key that does not
+exist; `IFNE` sets it if it does not hold that string, so also one that does not exist. Otherwise
+the reply is null, and with `GET` the old string in both cases. Neither goes with `NX`, `XX` or
+the other. `DELEX key [IFEQ old | IFNE old]` answers 1 or 0. With a condition, another type than a
+string is `WRONGTYPE`. As in Redis 8.4, whose digests (`IFDEQ`, `IFDNE`) are not there.
 
 ## What differs from Redis
 
@@ -56,6 +113,8 @@ TITLES = {
     "set": "Sets",
     "sorted-set": "Sorted sets",
     "bitmap": "Bits",
+    "transactions": "Transactions on a connection",
+    "kv": "Revisions and conditions",
     "server": "Server",
     "connection": "Connection",
     "cluster": "Cluster",
@@ -68,6 +127,7 @@ PLACES = {
     Kind.WRITE: "log",
     Kind.SLICED: "slices",
     Kind.ALONE: "alone",
+    Kind.WATCH: "watch",
 }
 
 

@@ -18,7 +18,10 @@ from tests.unit.server.harness import Node, encode
 TABLE = standard_commands()
 ALL = {spec.name: spec for spec in TABLE.all()}
 # What a redis-server 7.0 outside of Sentinel mode does not have.
-OURS = {name for name in ALL if name.split("|")[0] in ("raft", "sentinel")} | {"client|setinfo"}
+OURS = {name for name in ALL if name.split("|")[0] in ("raft", "sentinel", "kv")} | {
+    "client|setinfo",
+    "delex",
+}
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +50,7 @@ def test_arity_flags_and_key_positions_are_those_of_redis(
 
 
 REQUESTS = {
-    "SET": ["SET k v", "SET k v EX 5 NX"],
+    "SET": ["SET k v", "SET k v EX 5 NX", "SET k v IFEQ w"],
     "GETEX": ["GETEX k", "GETEX k PERSIST"],
     "SCAN": ["SCAN 0", "SCAN 0 MATCH a* COUNT 5"],
     "COPY": ["COPY a b", "COPY a b REPLACE"],
@@ -73,6 +76,9 @@ REQUESTS = {
     "BITOP": ["BITOP AND t a b"],
     "BITFIELD": ["BITFIELD k GET u8 0 SET i8 #1 5"],
     "BITFIELD_RO": ["BITFIELD_RO k GET u8 0"],
+    "DELEX": ["DELEX k", "DELEX k IFEQ v", "DELEX k IFNE v"],
+    "KV|EXEC": ["KV EXEC 0 0", "KV EXEC 1 k 7 2 3 SET k v 2 GET k"],
+    "KV|TXN": ["KV TXN 0 0 0", "KV TXN 1 k VALUE = v 1 2 GET k 1 3 SET k v"],
     "SINTERCARD": ["SINTERCARD 2 a b", "SINTERCARD 1 a LIMIT 3"],
 }
 
@@ -100,7 +106,9 @@ def test_the_kind_of_a_command_fits_what_its_parser_makes(spec: CommandSpec) -> 
             assert spec.kind == Kind.SLICED
         else:
             # GETEX without options only reads, and may go through the log.
-            expected = {"getex": Kind.WRITE, "scan": Kind.ALONE}.get(spec.name, Kind.READ)
+            expected = {"getex": Kind.WRITE, "scan": Kind.ALONE, "watch": Kind.WATCH}.get(
+                spec.name, Kind.READ
+            )
             assert spec.kind == expected
 
 
@@ -108,7 +116,7 @@ def test_every_parser_and_handler_is_in_the_table() -> None:
     parsed = {
         spec.name.split("|")[0].upper().encode() for spec in TABLE.all() if hasattr(spec, "parse")
     }
-    assert parsed == set(PARSERS)
+    assert parsed == {*PARSERS, b"KV"}
     assert {name for name, spec in ALL.items() if hasattr(spec, "handle")} == set(HANDLERS)
 
 
@@ -173,6 +181,13 @@ WRONG = [
     "READONLY x",
     "ROLE x",
     "RESET x",
+    "MULTI x",
+    "EXEC x",
+    "EXEC",
+    "DISCARD",
+    "DISCARD x",
+    "WATCH",
+    "UNWATCH x",
 ]
 
 
