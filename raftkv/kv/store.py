@@ -26,6 +26,7 @@ from raftkv.kv import scan
 from raftkv.kv.codec import MALFORMED, decode_batch
 from raftkv.kv.commands import (
     INTERNAL_ERROR,
+    OK,
     SLICED_OPCODES,
     WRITE_OPCODES,
     Command,
@@ -35,7 +36,7 @@ from raftkv.kv.commands import (
 from raftkv.kv.families import HANDLERS
 from raftkv.kv.image import Image, ImageMeta
 from raftkv.kv.keyspace import Keyspace
-from raftkv.kv.strings import Handler
+from raftkv.kv.strings import Handler, get_run, set_run
 
 STATE_HASH_BYTES: Final = 16
 
@@ -55,6 +56,8 @@ _DIGEST_SLICE_BYTES: Final = 2047
 # again), and every node would hash them, also whenever it replays its log.
 HASHED_VALUE_BYTES: Final = 256
 
+_SET: Final = int(Opcode.SET)
+_GET: Final = int(Opcode.GET)
 _HASH_PREFIX: Final = struct.Struct("<QQQQI")
 _SKIP_PREFIX: Final = struct.Struct("<Q4s")
 _RESULTS: Final = msgspec.msgpack.Encoder()
@@ -242,7 +245,16 @@ class KvStore:
         keyspace, handlers, undo = self._keyspace, self._handlers, self._keyspace.undo
         results: list[object] = []
         add_result = results.append
-        for command in commands:
+        position, count = 0, len(commands)
+        while position < count:
+            command = commands[position]
+            if command and command[0] == _SET and position + 1 < count:
+                end = set_run(keyspace, commands, position)
+                if end > position:
+                    results += [OK] * (end - position)
+                    position = end
+                    continue
+            position += 1
             revision = keyspace.revision
             try:
                 add_result(handlers[command[0]](keyspace, command))
@@ -314,7 +326,15 @@ class KvStore:
         keyspace, readers = self._keyspace, self._readers
         keyspace.copied_bytes = 0
         results: list[object] = []
-        for command in commands:
+        position, count = 0, len(commands)
+        while position < count:
+            command = commands[position]
+            if command[0] == _GET and position + 1 < count:
+                end = get_run(keyspace, commands, position, results)
+                if end > position:
+                    position = end
+                    continue
+            position += 1
             try:
                 results.append(readers[command[0]](keyspace, command))
             except CommandError as error:
