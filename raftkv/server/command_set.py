@@ -52,4 +52,4 @@ HANDLERS: dict[str, Handler] = {
 
 def standard_commands() -> CommandTable:
     """Return a new table of all commands, with counters at zero."""
-    return CommandTable(PARSERS, HANDLERS)
+    return CommandTable(PARSERS, HANDLERS, handlers_strings.RUN_PARSERS)

@@ -13,6 +13,7 @@ command table; `handlers_generic` shares the argument checks.
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import islice
 from typing import Final, NamedTuple, TypeAlias
 
 from raftkv.config import Limits
@@ -22,6 +23,7 @@ from raftkv.kv.numbers import INT64_MAX, INT64_MIN, parse_integer
 from raftkv.kv.strings import NOT_AN_INTEGER, STRING_TOO_LONG
 
 Parser: TypeAlias = Callable[[list[bytes], Limits], Command]
+RunParser: TypeAlias = Callable[[list[list[bytes]], int, int, Limits], list[Command]]
 
 SYNTAX_ERROR: Final = "ERR syntax error"
 OFFSET_ERROR: Final = "ERR offset is out of range"
@@ -135,6 +137,42 @@ def parse_set(arguments: list[bytes], limits: Limits) -> Command:
         position += 1
     expiry = positive_expiry(expiry_option, expiry_text, b"set") if expiry_option else NO_EXPIRY
     return (_SET_WITH, key, value, flags, *expiry, b"set")
+
+
+def parse_set_run(
+    requests: list[list[bytes]], first: int, end: int, limits: Limits
+) -> list[Command]:
+    """SET key value, as often as it comes in a row with nothing wrong."""
+    key_max, value_max = limits.key_bytes_max, limits.value_bytes_max
+    word = requests[first][0]
+    commands: list[Command] = []
+    append = commands.append
+    try:
+        for name, key, value in islice(requests, first, end):
+            if name != word or len(key) > key_max or len(value) > value_max:
+                break
+            append((_SET, key, value))
+    except ValueError:
+        pass  # Another number of words.
+    return commands
+
+
+def parse_get_run(
+    requests: list[list[bytes]], first: int, end: int, limits: Limits
+) -> list[Command]:
+    """GET key, as often as it comes in a row with nothing wrong."""
+    key_max = limits.key_bytes_max
+    word = requests[first][0]
+    commands: list[Command] = []
+    append = commands.append
+    try:
+        for name, key in islice(requests, first, end):
+            if name != word or len(key) > key_max:
+                break
+            append((_GET, key))
+    except ValueError:
+        pass  # Another number of words.
+    return commands
 
 
 def _takes_expiry(option: bytes, present: bytes, arguments: list[bytes], position: int) -> bool:
@@ -316,3 +354,5 @@ PARSERS: Final[dict[bytes, Parser]] = {
     b"DECRBY": parse_decrby,
     b"INCRBYFLOAT": parse_incrbyfloat,
 }
+
+RUN_PARSERS: Final[dict[bytes, RunParser]] = {b"SET": parse_set_run, b"GET": parse_get_run}
