@@ -186,7 +186,12 @@ class KvStore:
 
     # ------------------------------------------------------------ the log
 
-    def apply(self, index: int, payload: bytes | memoryview) -> list[object]:
+    def apply(
+        self,
+        index: int,
+        payload: bytes | memoryview,
+        commands: Sequence[Command] | None = None,
+    ) -> list[object]:
         """Execute one committed batch.
 
         Times advance first and never go back; then a bounded number of due keys
@@ -195,6 +200,8 @@ class KvStore:
         Args:
             index: Must be `applied_index + 1`.
             payload: What `encode_batch` returned.
+            commands: What it was given, where the caller still has it and they are
+                `decodes_alike`; spares the decoding.
 
         Returns:
             One result a command: None, int, float, bytes, str (a simple string), list
@@ -206,7 +213,7 @@ class KvStore:
                 The index has not advanced, and the store takes nothing more.
         """
         self._check_next(index)
-        batch = decode_batch(payload)
+        batch = decode_batch(payload, commands)
         keyspace = self._keyspace
         if batch.log_time_ms > keyspace.log_time_ms:
             keyspace.log_time_ms = batch.log_time_ms
