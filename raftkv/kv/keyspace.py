@@ -157,6 +157,10 @@ class Keyspace:
             return None
         return entry
 
+    def has_dead(self) -> bool:
+        """Whether any key that is held is dead; else nothing has to be removed before a `put`."""
+        return bool(self.deadlines) and self.deadlines[0][0] <= self.log_time_ms
+
     def entry_count(self) -> int:
         """Return the number of keys held, dead ones included."""
         return sum(map(len, self.buckets))
@@ -246,9 +250,9 @@ class Keyspace:
 
     def expire_due(self, keys_max: int) -> None:
         """Remove keys whose deadline has come, earliest first, under one revision."""
-        deadlines = self.deadlines
-        if not deadlines or deadlines[0][0] > self.log_time_ms:
+        if not self.has_dead():
             return
+        deadlines = self.deadlines
         self.revision += 1
         for _ in repeat(None, keys_max):
             self._expire(deadlines[0][1])

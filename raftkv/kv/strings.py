@@ -204,19 +204,24 @@ def get_run(
 
 def mget(keyspace: Keyspace, command: Command) -> object:
     """(key, ...)"""
+    buckets, log_time_ms = keyspace.buckets, keyspace.log_time_ms
     values: list[bytes | None] = []
     for key in command[1:]:
-        entry = keyspace.find(key)
-        # A key of another type counts as missing here, as in Redis.
-        values.append(entry[0] if entry is not None and type(entry[0]) is bytes else None)
+        entry = buckets[crc_hqx(key, 0) >> 4 & 1023].get(key)
+        if entry is None or 0 < entry[1] <= log_time_ms:
+            values.append(None)
+        else:
+            # A key of another type counts as missing here, as in Redis.
+            values.append(entry[0] if entry[0].__class__ is bytes else None)
     return values
 
 
 def mset(keyspace: Keyspace, command: Command) -> object:
     """(key, value, key, value, ...)"""
     keys = command[1::2]
-    for key in keys:
-        keyspace.find_for_write(key)
+    if keyspace.has_dead():
+        for key in keys:
+            keyspace.find_for_write(key)
     revision = keyspace.revision + 1
     for key, value in zip(keys, command[2::2], strict=True):
         keyspace.put(key, value, 0, revision)

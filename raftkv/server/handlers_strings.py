@@ -72,6 +72,16 @@ def check_value(value: bytes, limits: Limits) -> None:
         raise CommandError(STRING_TOO_LONG)
 
 
+def check_keys(keys: list[bytes], limits: Limits) -> None:
+    """Refuse keys one of which is too long.
+
+    Raises:
+        CommandError: It is.
+    """
+    if keys:
+        check_key(max(keys, key=len), limits)
+
+
 def integer_argument(text: bytes) -> int:
     """Read a 64-bit integer.
 
@@ -216,8 +226,7 @@ def parse_keys(opcode: Opcode) -> Parser:
     number = int(opcode)
 
     def parse(arguments: list[bytes], limits: Limits) -> Command:
-        for key in arguments[1:]:
-            check_key(key, limits)
+        check_keys(arguments[1:], limits)
         return (number, *arguments[1:])
 
     return parse
@@ -229,10 +238,8 @@ def _parse_pairs(opcode: Opcode, name: str) -> Parser:
     def parse(arguments: list[bytes], limits: Limits) -> Command:
         if len(arguments) % 2 == 0:
             raise CommandError(f"ERR wrong number of arguments for '{name}' command")
-        for key in arguments[1::2]:
-            check_key(key, limits)
-        for value in arguments[2::2]:
-            check_value(value, limits)
+        check_keys(arguments[1::2], limits)
+        check_value(max(arguments[2::2], key=len), limits)
         return (number, *arguments[1:])
 
     return parse

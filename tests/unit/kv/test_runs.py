@@ -24,6 +24,8 @@ unusual = st.one_of(
     st.tuples(st.just(14), keys, st.just(7)),
     st.tuples(st.just(50), keys, keys),
     st.tuples(st.just(120), keys, st.just(0), st.just(b"field"), values),
+    st.tuples(st.just(5), keys, values, keys, values),
+    st.tuples(st.just(4), keys, keys),
     st.just((104,)),
     # What only a faulty leader puts into the log.
     st.sampled_from([(1,), (1, b"a"), (1, b"a", 5), (1, None, b"v"), (1, 7, b"v"), (3,), (3, 7)]),
