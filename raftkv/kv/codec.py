@@ -5,13 +5,15 @@ Layout, little endian: version (1 byte, 1), three zero bytes, log time in ms
 command. A batch without commands only moves time.
 
 The leader encodes once; log, WAL and peers carry the bytes unopened; every
-node decodes at apply. Pure. Described in docs/reference/store-formats.md.
+node decodes at apply, but for a leader that still has what it encoded. Pure.
+Described in docs/reference/store-formats.md.
 """
 
 from __future__ import annotations
 
 import struct
 from collections.abc import Sequence
+from itertools import chain
 from typing import Any, Final, NamedTuple
 
 import msgspec
@@ -47,7 +49,7 @@ class Batch(NamedTuple):
     log_time_ms: int
     lease_time_ms: int
     seed: int
-    commands: list[Command]
+    commands: Sequence[Command]
 
 
 def encode_batch(
@@ -66,11 +68,24 @@ def encode_batch(
     return bytes(buffer)
 
 
-def decode_batch(payload: bytes | memoryview) -> Batch:
+def decodes_alike(commands: Sequence[Command]) -> bool:
+    """Whether decoding gives exactly the commands that were encoded.
+
+    So it is for all that parsers make; it would not be for an argument that a reader
+    sees as another type, as the member of an enumeration.
+    """
+    return _ARGUMENT_TYPES.issuperset(map(type, chain.from_iterable(commands)))
+
+
+def decode_batch(payload: bytes | memoryview, commands: Sequence[Command] | None = None) -> Batch:
     """Read what `encode_batch` wrote; nothing returned refers to `payload`.
 
     A command with an argument of a type that no command takes becomes `MALFORMED`,
     which fails when it is executed, on every node alike.
+
+    Args:
+        payload: Of a log entry.
+        commands: What was encoded, from a caller that has it: `decodes_alike`.
 
     Raises:
         ProtocolError: Not a batch, or of a version this program does not know.
@@ -79,6 +94,8 @@ def decode_batch(payload: bytes | memoryview) -> Batch:
         version, log_time_ms, lease_time_ms, seed = _HEADER.unpack_from(payload)
         if version != BATCH_VERSION or payload[1:4] != b"\0\0\0":
             raise ProtocolError(f"batch version {version} is not known")
+        if commands is not None:
+            return Batch(log_time_ms, lease_time_ms, seed, commands)
         body = memoryview(payload)[HEADER_SIZE:]
         try:
             commands = _DECODER.decode(body)

@@ -18,6 +18,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator
 from hashlib import blake2b
+from operator import itemgetter
 from typing import Any, Final
 
 import msgspec
@@ -44,6 +45,8 @@ HASH_SLICE_BYTES: Final = 1024 * 1024
 # So many items of a collection cost as much as a key.
 _ITEMS_LIKE_A_KEY: Final = 2
 
+_STRINGS: Final = frozenset((bytes,))
+_value_of: Final = itemgetter(0)
 _ENCODER: Final = msgspec.msgpack.Encoder()
 
 Section = tuple[int, int, dict[bytes, Any]]
@@ -145,11 +148,14 @@ class Image:
 def _sections_of(number: int, bucket: Bucket) -> Iterator[Measured]:
     """Put a bucket into the order of its types and keys, in sections that fit a piece."""
     strings, collections = bucket, []
-    if any(type(entry[0]) is not bytes for entry in bucket.values()):
+    values = list(map(_value_of, bucket.values()))
+    if not _STRINGS.issuperset(map(type, values)):
         strings = {key: entry for key, entry in bucket.items() if type(entry[0]) is bytes}
         collections = [(bucket[key][0].type_code, key) for key in bucket.keys() - strings.keys()]
-    for part, size in _parts_of(strings):
-        yield (number, TYPE_STRING, part), len(part), size
+        values = list(map(_value_of, strings.values()))
+    size = sum(map(len, strings)) + sum(map(len, values))
+    for part, part_size in _parts_of(strings, size):
+        yield (number, TYPE_STRING, part), len(part), part_size
     for _, key in sorted(collections):
         yield from _collection(number, key, bucket[key])
 
@@ -166,21 +172,20 @@ def _collection(number: int, key: bytes, entry: Entry) -> Iterator[Measured]:
         code = value.type_code + CONTINUED
 
 
-def _size_of(bucket: Bucket) -> int:
-    """Return the bytes of all keys and values."""
-    return sum(map(len, bucket)) + sum(len(entry[0]) for entry in bucket.values())
-
-
-def _parts_of(bucket: Bucket) -> Iterator[tuple[Bucket, int]]:
+def _parts_of(bucket: Bucket, size: int) -> Iterator[tuple[Bucket, int]]:
     """Put a bucket into the order of its keys, in parts that fit a piece; nearly always one.
+
+    Args:
+        bucket: Strings only.
+        size: Bytes of all keys and values.
 
     Yields:
         Each part and its bytes.
     """
-    size = _size_of(bucket)
     if len(bucket) <= PIECE_KEYS_MAX and size <= PIECE_BYTES_MAX:
         if bucket:
-            yield {key: bucket[key] for key in sorted(bucket)}, size
+            # Keys differ, so that no two entries are compared.
+            yield dict(sorted(bucket.items())), size
         return
     part: Bucket = {}
     size = 0

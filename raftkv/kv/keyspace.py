@@ -11,7 +11,7 @@ pair is there; nothing depends on the order of the keys in a dict.
 
 Who calls: the handlers of this package during `KvStore.apply` and reads. Every
 change goes through `put`, `remove`, `flush` or the expiry methods, which note
-how to undo it; only the plain SET writes its bucket itself.
+how to undo it; only a run of plain SETs writes the buckets itself.
 """
 
 from __future__ import annotations
@@ -81,6 +81,10 @@ class View:
                 bucket[key] = before
         self._next_bucket = number + 1
         return bucket
+
+    def frontier(self, buckets: list[Bucket]) -> int:
+        """Return the first bucket of which writes have to be noted; 1024 if of none."""
+        return self._next_bucket if buckets is self._buckets else BUCKET_COUNT
 
     def close(self) -> None:
         """Let go of everything; harmless when repeated."""
@@ -254,9 +258,15 @@ class Keyspace:
                 break
 
     def has_due(self) -> bool:
-        """Whether a key is held whose deadline has come."""
+        """Whether any key that is held is dead; else nothing has to be removed before a `put`."""
         deadlines = self.deadlines
         return bool(deadlines) and deadlines[0][0] <= self.log_time_ms
+
+    def frontier(self) -> int:
+        """Return the first bucket of which an open view has to be told; 1024 if of none."""
+        if not self.views:
+            return BUCKET_COUNT
+        return min(view.frontier(self.buckets) for view in self.views)
 
     def note(self, number: int, key: bytes, before: Entry | None) -> None:
         """Tell the open views what is about to be replaced."""

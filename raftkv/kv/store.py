@@ -26,6 +26,7 @@ from raftkv.kv import scan, transactions
 from raftkv.kv.codec import MALFORMED, decode_batch
 from raftkv.kv.commands import (
     INTERNAL_ERROR,
+    OK,
     SLICED_OPCODES,
     WRITE_OPCODES,
     Command,
@@ -35,7 +36,7 @@ from raftkv.kv.commands import (
 from raftkv.kv.families import HANDLERS
 from raftkv.kv.image import Image, ImageMeta
 from raftkv.kv.keyspace import Keyspace
-from raftkv.kv.strings import Handler
+from raftkv.kv.strings import Handler, get_run, set_run
 
 STATE_HASH_BYTES: Final = 16
 
@@ -55,6 +56,8 @@ _DIGEST_SLICE_BYTES: Final = 2047
 # again), and every node would hash them, also whenever it replays its log.
 HASHED_VALUE_BYTES: Final = 256
 
+_SET: Final = int(Opcode.SET)
+_GET: Final = int(Opcode.GET)
 _HASH_PREFIX: Final = struct.Struct("<QQQQI")
 _SKIP_PREFIX: Final = struct.Struct("<Q4s")
 _RESULTS: Final = msgspec.msgpack.Encoder()
@@ -183,7 +186,12 @@ class KvStore:
 
     # ------------------------------------------------------------ the log
 
-    def apply(self, index: int, payload: bytes | memoryview) -> list[object]:
+    def apply(
+        self,
+        index: int,
+        payload: bytes | memoryview,
+        commands: Sequence[Command] | None = None,
+    ) -> list[object]:
         """Execute one committed batch.
 
         Times advance first and never go back; then a bounded number of due keys
@@ -192,6 +200,8 @@ class KvStore:
         Args:
             index: Must be `applied_index + 1`.
             payload: What `encode_batch` returned.
+            commands: What it was given, where the caller still has it and they are
+                `decodes_alike`; spares the decoding.
 
         Returns:
             One result a command: None, int, float, bytes, str (a simple string), list
@@ -203,7 +213,7 @@ class KvStore:
                 The index has not advanced, and the store takes nothing more.
         """
         self._check_next(index)
-        batch = decode_batch(payload)
+        batch = decode_batch(payload, commands)
         keyspace = self._keyspace
         if batch.log_time_ms > keyspace.log_time_ms:
             keyspace.log_time_ms = batch.log_time_ms
@@ -243,7 +253,16 @@ class KvStore:
         keyspace, handlers, undo = self._keyspace, self._handlers, self._keyspace.undo
         results: list[object] = []
         add_result = results.append
-        for command in commands:
+        position, count = 0, len(commands)
+        while position < count:
+            command = commands[position]
+            if command and command[0] == _SET and position + 1 < count:
+                end = set_run(keyspace, commands, position)
+                if end > position:
+                    results += [OK] * (end - position)
+                    position = end
+                    continue
+            position += 1
             revision = keyspace.revision
             try:
                 add_result(handlers[command[0]](keyspace, command))
@@ -315,7 +334,15 @@ class KvStore:
         keyspace, readers = self._keyspace, self._readers
         keyspace.copied_bytes = 0
         results: list[object] = []
-        for command in commands:
+        position, count = 0, len(commands)
+        while position < count:
+            command = commands[position]
+            if command[0] == _GET and position + 1 < count:
+                end = get_run(keyspace, commands, position, results)
+                if end > position:
+                    position = end
+                    continue
+            position += 1
             try:
                 results.append(readers[command[0]](keyspace, command))
             except CommandError as error:

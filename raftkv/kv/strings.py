@@ -12,7 +12,8 @@ part of the log format. Called by `store` only.
 from __future__ import annotations
 
 from binascii import crc_hqx
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from itertools import islice
 from typing import Final, TypeAlias
 
 from raftkv.errors import CommandError
@@ -42,6 +43,8 @@ TOO_MUCH_COPIED: Final = "ERR pieces of values asked for in one pipeline exceed 
 # piece of any size. Whole values are in the results without a copy.
 COPIED_BYTES_MAX: Final = 64 * 1024 * 1024
 
+_SET: Final = int(Opcode.SET)
+_GET_PLAIN: Final = int(Opcode.GET)
 _NX: Final = int(SetFlag.NX)
 _XX: Final = int(SetFlag.XX)
 _KEEPTTL: Final = int(SetFlag.KEEPTTL)
@@ -76,28 +79,57 @@ def deadline_after(log_time_ms: int, ttl_ms: int, command_name: bytes) -> int:
 
 def set_plain(keyspace: Keyspace, command: Command) -> object:
     """(key, value)"""
-    # This is the hot path of the store: it writes the bucket itself and notes no
-    # undo, because nothing can fail behind its only change.
     _, key, value = command
     if value.__class__ is not bytes:
         raise TypeError("the value of a SET is not bytes")
-    number = crc_hqx(key, 0) >> 4 & 1023
-    bucket = keyspace.buckets[number]
-    old = bucket.get(key)
-    if keyspace.views:
-        keyspace.note(number, key, old)
-    if old is None:
-        keyspace.revision = revision = keyspace.revision + 1
-        bucket[key] = (value, 0, revision, revision, 1)
-        if keyspace.orders:
-            keyspace.orders.pop(number, None)
-    elif old[1] or old[0].__class__ is not bytes:
-        keyspace.find_for_write(key)
-        _put(keyspace, key, value, 0)
-    else:
-        keyspace.revision = revision = keyspace.revision + 1
-        bucket[key] = (value, 0, old[2], revision, old[4] + 1)
+    keyspace.find_for_write(key)
+    _put(keyspace, key, value, 0)
     return OK
+
+
+def set_run(keyspace: Keyspace, commands: Sequence[Command], first: int) -> int:
+    """Carry out plain SETs in a row, as far as nothing about them is out of the ordinary.
+
+    What `set_plain` does to a key that is new or a string without a deadline. Such a
+    command cannot fail, so it notes no undo; any other ends the run before it has
+    changed anything.
+
+    Args:
+        keyspace: Of the store.
+        commands: Of the batch.
+        first: Position in it where to begin.
+
+    Returns:
+        Position of the first command that was not carried out.
+    """
+    # The hot path of the store: it writes the buckets itself.
+    buckets, orders = keyspace.buckets, keyspace.orders
+    frontier = keyspace.frontier()
+    before = revision = keyspace.revision
+    try:
+        for opcode, key, value in islice(commands, first, None):
+            if opcode != _SET or value.__class__ is not bytes:
+                break
+            number = crc_hqx(key, 0) >> 4 & 1023
+            bucket = buckets[number]
+            old = bucket.get(key)
+            if old is None:
+                entry = (value, 0, revision + 1, revision + 1, 1)
+                if orders:
+                    orders.pop(number, None)
+            elif old[1] or old[0].__class__ is not bytes:
+                break
+            else:
+                entry = (value, 0, old[2], revision + 1, old[4] + 1)
+            if number >= frontier:
+                keyspace.note(number, key, old)
+            bucket[key] = entry
+            revision += 1
+    except (TypeError, ValueError):
+        # Not a key, or another number of fields: as yet nothing has changed.
+        pass
+    keyspace.revision = revision
+    return first + revision - before
 
 
 def set_with(keyspace: Keyspace, command: Command) -> object:
@@ -136,21 +168,60 @@ def get(keyspace: Keyspace, command: Command) -> object:
     return value
 
 
+def get_run(
+    keyspace: Keyspace, commands: Sequence[Command], first: int, results: list[object]
+) -> int:
+    """Answer GETs in a row, as far as each finds a string or nothing.
+
+    Args:
+        keyspace: Of the store.
+        commands: Of the batch or run.
+        first: Position in it where to begin.
+        results: Receives what `get` would return for each.
+
+    Returns:
+        Position of the first command that was not answered.
+    """
+    buckets, log_time_ms = keyspace.buckets, keyspace.log_time_ms
+    add_result = results.append
+    before = len(results)
+    try:
+        for opcode, key in islice(commands, first, None):
+            if opcode != _GET_PLAIN:
+                break
+            entry = buckets[crc_hqx(key, 0) >> 4 & 1023].get(key)
+            if entry is None or 0 < entry[1] <= log_time_ms:
+                add_result(None)
+            elif entry[0].__class__ is bytes:
+                add_result(entry[0])
+            else:
+                break
+    except (TypeError, ValueError):
+        # Not a key, or another number of fields.
+        pass
+    return first + len(results) - before
+
+
 def mget(keyspace: Keyspace, command: Command) -> object:
     """(key, ...)"""
+    buckets, log_time_ms = keyspace.buckets, keyspace.log_time_ms
     values: list[bytes | None] = []
     for key in command[1:]:
-        entry = keyspace.find(key)
-        # A key of another type counts as missing here, as in Redis.
-        values.append(entry[0] if entry is not None and type(entry[0]) is bytes else None)
+        entry = buckets[crc_hqx(key, 0) >> 4 & 1023].get(key)
+        if entry is None or 0 < entry[1] <= log_time_ms:
+            values.append(None)
+        else:
+            # A key of another type counts as missing here, as in Redis.
+            values.append(entry[0] if entry[0].__class__ is bytes else None)
     return values
 
 
 def mset(keyspace: Keyspace, command: Command) -> object:
     """(key, value, key, value, ...)"""
     keys = command[1::2]
-    for key in keys:
-        keyspace.find_for_write(key)
+    if keyspace.has_due():
+        for key in keys:
+            keyspace.find_for_write(key)
     revision = keyspace.revision + 1
     for key, value in zip(keys, command[2::2], strict=True):
         keyspace.put(key, value, 0, revision)

@@ -19,7 +19,6 @@ from typing import Any, Final
 
 from raftkv.errors import CommandError, ProtocolError
 from raftkv.kv.commands import (
-    OK,
     SLICED_OPCODES,
     AnswerKind,
     Command,
@@ -181,18 +180,6 @@ def _refusal(opcode: object) -> Exception:
     return ProtocolError(f"opcode {opcode!r} is not known to this version")
 
 
-def _set(keyspace: Keyspace, command: Command) -> object:
-    """As SET alone, noting how to undo it: what follows inside the transaction may fail."""
-    _, key, value = command
-    if value.__class__ is not bytes:
-        raise TypeError("the value of a SET is not bytes")
-    keyspace.find_for_write(key)
-    revision = keyspace.revision + 1
-    keyspace.put(key, value, 0, revision)
-    keyspace.revision = revision
-    return OK
-
-
 def _answer(_keyspace: Keyspace, command: Command) -> object:
     """(AnswerKind, bytes)"""
     _, kind, text = command
@@ -210,10 +197,7 @@ HANDLERS: Final[dict[Opcode, Handler]] = {
 }
 
 _INSIDE: Final[dict[int, Handler]] = {
-    **{
-        int(opcode): handler
-        for opcode, handler in {**FAMILIES, **HANDLERS}.items()
-        if opcode not in _NEVER_INSIDE
-    },
-    int(Opcode.SET): _set,
+    int(opcode): handler
+    for opcode, handler in {**FAMILIES, **HANDLERS}.items()
+    if opcode not in _NEVER_INSIDE
 }

@@ -16,10 +16,12 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Sequence
+from itertools import chain
 from typing import Any
 
 from raftkv.config import Limits
 from raftkv.engine.ready import Proposal
+from raftkv.kv.codec import decodes_alike
 from raftkv.seams import TIMEOUT, Failure, Slot
 
 Command = tuple[Any, ...]
@@ -65,12 +67,28 @@ class _PartedRun:
 
 
 class Batch:
-    """The runs of one proposed entry; travels through the engine as its token."""
+    """The runs of one proposed entry; travels through the engine as its token.
 
-    __slots__ = ("answered", "deadline_ms", "ended", "runs", "size")
+    Attributes:
+        runs: Slots, and the number of commands of each.
+        commands: Of all runs, if they are what decoding the entry gives; else None.
+        size: Bytes of the payload.
+        deadline_ms: Boot time at which the runs are answered whatever happens.
+        answered: The runs have their answers.
+        ended: The fate of the entry is known.
+    """
 
-    def __init__(self, runs: list[tuple[Slot, int]], size: int, deadline_ms: int) -> None:
+    __slots__ = ("answered", "commands", "deadline_ms", "ended", "runs", "size")
+
+    def __init__(
+        self,
+        runs: list[tuple[Slot, int]],
+        commands: list[Command] | None,
+        size: int,
+        deadline_ms: int,
+    ) -> None:
         self.runs = runs
+        self.commands = commands
         self.size = size
         self.deadline_ms = deadline_ms
         self.answered = False
@@ -128,7 +146,7 @@ class Batches:
         if len(group) == 1:
             commands = group[0][1]
         else:
-            commands = [command for _, run in group for command in run]
+            commands = list(chain.from_iterable(run for _, run in group))
         payload = encode(commands)
         limits = self._limits
         if len(commands) > 1 and (
@@ -138,7 +156,8 @@ class Batches:
                 self._encode_group(part, now_ms, encode, proposals)
             return
         runs = [(slot, len(run)) for slot, run in group]
-        batch = Batch(runs, len(payload), now_ms + self._timeout_ms)
+        kept = commands if decodes_alike(commands) else None
+        batch = Batch(runs, kept, len(payload), now_ms + self._timeout_ms)
         self._pending.append(batch)
         self.uncommitted_bytes += batch.size
         proposals.append(Proposal(payload, batch))

@@ -404,9 +404,12 @@ class Replica(ReplicaRequests):
         for entry in ready.committed:
             self._compactor.note_applied(len(entry.payload))
             if entry.kind == KIND_COMMANDS:
-                results = store.apply(entry.index, entry.payload)
-                if entry.token is not None:
-                    batches.resolve(entry.token, results)  # type: ignore[arg-type]
+                batch = entry.token
+                if type(batch) is Batch:
+                    # Its own entry, since index and term are: no need to decode it.
+                    batches.resolve(batch, store.apply(entry.index, entry.payload, batch.commands))
+                else:
+                    store.apply(entry.index, entry.payload)
             else:
                 store.skip(entry.index)
                 if entry.kind == KIND_CONFIGURATION:

@@ -41,11 +41,17 @@ def _scan_for_doubt(arguments_max: int) -> re.Pattern[bytes]:
     """Match array headers which hiredis must not see: huge, empty, or not of bulk strings.
 
     hiredis allocates a list of the declared size at once, and a header with as
-    many digits as the limit might exceed it. The same bytes inside a value match
-    as well; they only cost the slower path.
+    many digits as the limit might exceed it, so these are looked for everywhere: it
+    does not look at the two bytes behind a bulk string. The others are refused by
+    the state machine, and looked for where a line begins, because a value of random
+    bytes has something like them every few kilobytes. The same bytes inside a value
+    match as well; they only cost the slower path.
     """
-    more_digits = len(str(arguments_max)) - 2
-    return re.compile(rb"\*(?![1-9][0-9]{0,%d}\r\n\$)[0-9-]" % max(more_digits, 0))
+    digits = len(str(arguments_max))
+    return re.compile(
+        rb"\*(?:[0-9]{%d}|(?<![^\n]\*)(?![1-9][0-9]{0,%d}\r\n\$)[0-9-])"
+        % (digits, max(digits - 2, 0))
+    )
 
 
 class RequestParser:

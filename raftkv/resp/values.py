@@ -8,7 +8,8 @@ its code word). RESP2 has no word for most of them; they degrade as in Redis (a
 map becomes a flat array, ...).
 
 A large bulk string is appended as it is, between its header and its line end,
-so that it is not copied here. Pure. Callers: server.pipeline, client.protocol.
+so that it is not copied here; small replies of a run become one piece. Pure.
+Callers: server.pipeline, client.protocol.
 """
 
 from __future__ import annotations
@@ -22,6 +23,9 @@ from raftkv.types import Couples, Members, NoList, Pairs
 # which repeats one key as often as it may (MGET) cannot make gigabytes of copies.
 LARGE_BYTES = 2 * 1024
 _ENDLESS = 1 << 62
+
+_LINE_END = b"\r\n"
+_BULK_HEADERS = [b"$%d\r\n" % size for size in range(LARGE_BYTES)]
 
 OK_BYTES = b"+OK\r\n"
 NULL_2 = b"$-1\r\n"
@@ -76,7 +80,11 @@ def encode_results(
     Returns:
         How many results were encoded, and the room that is left.
     """
-    append = parts.append
+    if results and results[0].__class__ is str and results.count("OK") == len(results):
+        parts.append(OK_BYTES * len(results))
+        return len(results), room
+    small: list[bytes] = []  # of replies that are not yet in `parts`
+    append = small.append
     null = NULL_2 if protocol == 2 else NULL_3
     remaining = iter(results)
     for value in remaining:
@@ -84,11 +92,12 @@ def encode_results(
         if value.__class__ is bytes:
             size = len(value)
             if size < LARGE_BYTES:
-                append(b"$%d\r\n%b\r\n" % (size, value))
-            else:
-                append(b"$%d\r\n" % size)
+                append(_BULK_HEADERS[size])
                 append(value)
-                append(b"\r\n")
+                append(_LINE_END)
+            else:
+                _join_into(small, parts)
+                parts += (b"$%d\r\n" % size, value, _LINE_END)
                 room -= size
                 if room <= 0:
                     break
@@ -99,14 +108,23 @@ def encode_results(
         elif value.__class__ is int:
             append(b":%d\r\n" % value)
         else:
+            _join_into(small, parts)
             before = len(parts)
             encode_into(value, protocol, parts)
             room -= sum(map(len, parts[before:]))
             if room <= 0:
                 break
     else:
+        _join_into(small, parts)
         return len(results), room
     return len(results) - length_hint(remaining), room
+
+
+def _join_into(small: list[bytes], parts: list[bytes]) -> None:
+    """Move pieces of replies behind the others as one."""
+    if small:
+        parts.append(b"".join(small))
+        small.clear()
 
 
 def encode_into(value: object, protocol: int, parts: list[bytes]) -> None:

@@ -59,6 +59,6 @@ HANDLERS: dict[str, Handler] = {
 def standard_commands() -> CommandTable:
     """Return a new table of all commands, with counters at zero."""
     kv_parser = handlers_kv.KvParser()
-    table = CommandTable({**PARSERS, b"KV": kv_parser}, HANDLERS)
+    table = CommandTable({**PARSERS, b"KV": kv_parser}, HANDLERS, handlers_strings.RUN_PARSERS)
     kv_parser.table = table
     return table

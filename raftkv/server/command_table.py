@@ -22,6 +22,9 @@ from raftkv.server.command_data import DATA_COMMANDS, OWN_COMMANDS
 from raftkv.server.ports import Command
 
 Parser = Callable[[list[bytes], Limits], Command]
+# Requests, positions of the first and behind the last to look at -> the commands of as
+# many as are like the first and in order; what ends them is for the `Parser`.
+RunParser = Callable[[list[list[bytes]], int, int, Limits], list[Command]]
 # Takes the client's connection and the words of the request.
 Handler = Callable[[Any, list[bytes]], object]
 
@@ -76,6 +79,8 @@ class CommandSpec:
         key_step: Distance between keys.
         key_count_at: Position of the word that says how many keys follow it, or 0.
         parse: For the store's commands: words -> command.
+        parse_run: For the most frequent ones, in their shortest form: the same for many
+            requests in a row.
         handle: For local ones: does it and returns the reply.
         calls, rejected: Counters for INFO commandstats: carried out, and refused
             because of their words.
@@ -98,6 +103,7 @@ class CommandSpec:
         "low",
         "name",
         "parse",
+        "parse_run",
         "rejected",
         "since",
         "subcommands",
@@ -125,6 +131,7 @@ class CommandSpec:
         self.kind = int(_kind_of(self.name, self.flags))
         self.subcommands: dict[bytes, CommandSpec] = {}
         self.calls = self.rejected = 0
+        self.parse_run: RunParser | None = None
 
     def keys(self, arguments: list[bytes]) -> list[bytes]:
         """Return the keys among the words of a request, in order.
@@ -208,13 +215,19 @@ class CommandTable:
         top: Commands that are not subcommands, in the order of the table.
     """
 
-    def __init__(self, parsers: Mapping[bytes, Parser], handlers: Mapping[str, Handler]) -> None:
+    def __init__(
+        self,
+        parsers: Mapping[bytes, Parser],
+        handlers: Mapping[str, Handler],
+        run_parsers: Mapping[bytes, RunParser],
+    ) -> None:
         """Join the rows with what carries them out.
 
         Args:
             parsers: By upper-case name; a container's parser takes all of its
                 subcommands. Rows without a parser are left out.
             handlers: By row name (`client|id`).
+            run_parsers: By upper-case name, for some of `parsers`.
 
         Raises:
             KeyError: An own command has no handler.
@@ -226,6 +239,8 @@ class CommandTable:
             if parser is not None:
                 spec.parse = parser
                 self._add(spec)
+        for word, run_parser in run_parsers.items():
+            self.by_word[word].parse_run = run_parser
         for spec in _containers_first(OWN_COMMANDS):
             if "|" in spec.name or spec.name in handlers:
                 spec.handle = handlers[spec.name]

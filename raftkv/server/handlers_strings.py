@@ -13,6 +13,7 @@ command table; `handlers_generic` shares the argument checks.
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import islice
 from typing import Final, NamedTuple, TypeAlias
 
 from raftkv.config import Limits
@@ -22,6 +23,7 @@ from raftkv.kv.numbers import INT64_MAX, INT64_MIN, parse_integer
 from raftkv.kv.strings import NOT_AN_INTEGER, STRING_TOO_LONG
 
 Parser: TypeAlias = Callable[[list[bytes], Limits], Command]
+RunParser: TypeAlias = Callable[[list[list[bytes]], int, int, Limits], list[Command]]
 
 SYNTAX_ERROR: Final = "ERR syntax error"
 OFFSET_ERROR: Final = "ERR offset is out of range"
@@ -70,6 +72,16 @@ def check_value(value: bytes, limits: Limits) -> None:
     """
     if len(value) > limits.value_bytes_max:
         raise CommandError(STRING_TOO_LONG)
+
+
+def check_keys(keys: list[bytes], limits: Limits) -> None:
+    """Refuse keys one of which is too long.
+
+    Raises:
+        CommandError: It is.
+    """
+    if keys:
+        check_key(max(keys, key=len), limits)
 
 
 def integer_argument(text: bytes) -> int:
@@ -145,6 +157,42 @@ def parse_set(arguments: list[bytes], limits: Limits) -> Command:
     return (_SET_WITH, key, value, flags, *expiry, b"set")
 
 
+def parse_set_run(
+    requests: list[list[bytes]], first: int, end: int, limits: Limits
+) -> list[Command]:
+    """SET key value, as often as it comes in a row with nothing wrong."""
+    key_max, value_max = limits.key_bytes_max, limits.value_bytes_max
+    word = requests[first][0]
+    commands: list[Command] = []
+    append = commands.append
+    try:
+        for name, key, value in islice(requests, first, end):
+            if name != word or len(key) > key_max or len(value) > value_max:
+                break
+            append((_SET, key, value))
+    except ValueError:
+        pass  # Another number of words.
+    return commands
+
+
+def parse_get_run(
+    requests: list[list[bytes]], first: int, end: int, limits: Limits
+) -> list[Command]:
+    """GET key, as often as it comes in a row with nothing wrong."""
+    key_max = limits.key_bytes_max
+    word = requests[first][0]
+    commands: list[Command] = []
+    append = commands.append
+    try:
+        for name, key in islice(requests, first, end):
+            if name != word or len(key) > key_max:
+                break
+            append((_GET, key))
+    except ValueError:
+        pass  # Another number of words.
+    return commands
+
+
 def _takes_expiry(option: bytes, present: bytes, arguments: list[bytes], position: int) -> bool:
     """Whether an option is one of the four times, agrees with a former one and has a value."""
     return option in _EXPIRY_OPTIONS and present in (b"", option) and position + 1 < len(arguments)
@@ -206,8 +254,7 @@ def parse_keys(opcode: Opcode) -> Parser:
     number = int(opcode)
 
     def parse(arguments: list[bytes], limits: Limits) -> Command:
-        for key in arguments[1:]:
-            check_key(key, limits)
+        check_keys(arguments[1:], limits)
         return (number, *arguments[1:])
 
     return parse
@@ -219,10 +266,8 @@ def _parse_pairs(opcode: Opcode, name: str) -> Parser:
     def parse(arguments: list[bytes], limits: Limits) -> Command:
         if len(arguments) % 2 == 0:
             raise CommandError(f"ERR wrong number of arguments for '{name}' command")
-        for key in arguments[1::2]:
-            check_key(key, limits)
-        for value in arguments[2::2]:
-            check_value(value, limits)
+        check_keys(arguments[1::2], limits)
+        check_value(max(arguments[2::2], key=len), limits)
         return (number, *arguments[1:])
 
     return parse
@@ -345,3 +390,5 @@ PARSERS: Final[dict[bytes, Parser]] = {
     b"DECRBY": parse_decrby,
     b"INCRBYFLOAT": parse_incrbyfloat,
 }
+
+RUN_PARSERS: Final[dict[bytes, RunParser]] = {b"SET": parse_set_run, b"GET": parse_get_run}

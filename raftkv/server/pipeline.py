@@ -168,11 +168,13 @@ class CommandPipeline:
         """
         specs = self._specs
         limits = self._limits
-        room = self._pipeline_max - self._unanswered
+        end = min(len(requests), first + self._pipeline_max - self._unanswered)
+        position = first
         logged = self._writes_pending > 0
         commands: list[Command] = []
         append = commands.append
-        for arguments in requests[first:] if first else requests:
+        while position < end:
+            arguments = requests[position]
             spec = specs.get(arguments[0])
             if spec is None or not spec.low <= len(arguments) <= spec.high:
                 spec = self._find_unusual(arguments)
@@ -184,8 +186,15 @@ class CommandPipeline:
                     logged = True
             elif kind != _READ or (self.stale_reads and not commands and not self._fifo):
                 break
-            if len(commands) >= room:
-                break
+            position += 1
+            if position < end and spec.parse_run is not None:
+                run_commands = spec.parse_run(requests, position - 1, end, limits)
+                if run_commands:
+                    count = len(run_commands)
+                    commands += run_commands
+                    spec.calls += count
+                    position += count - 1
+                    continue
             try:
                 append(spec.parse(arguments, limits))
             except CommandError:

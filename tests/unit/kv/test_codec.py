@@ -10,7 +10,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from raftkv.errors import ProtocolError
-from raftkv.kv.codec import HEADER_SIZE, MALFORMED, Batch, decode_batch, encode_batch
+from raftkv.kv.codec import (
+    HEADER_SIZE,
+    MALFORMED,
+    Batch,
+    decode_batch,
+    decodes_alike,
+    encode_batch,
+)
+from raftkv.kv.commands import Opcode, SetFlag
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "kv" / "batch-1.bin"
 GOLDEN_BATCH = Batch(
@@ -79,3 +87,32 @@ def test_a_cut_batch_is_refused(size: int) -> None:
 def test_anything_else_is_refused(payload: bytes) -> None:
     with pytest.raises(ProtocolError):
         decode_batch(payload)
+
+
+any_argument = st.one_of(
+    arguments,
+    st.booleans(),
+    st.floats(allow_nan=False),
+    st.text(max_size=4),
+    st.sampled_from([Opcode.SET, SetFlag.NX]),
+    st.binary(max_size=4).map(bytearray),
+    st.lists(st.integers(0, 5), max_size=2),
+)
+any_commands = st.lists(st.lists(any_argument, min_size=1, max_size=4).map(tuple), max_size=5)
+
+
+@given(any_commands)
+def test_what_is_said_to_decode_alike_does(batch: list[tuple[Any, ...]]) -> None:
+    if not decodes_alike(batch):
+        return
+    decoded = decode_batch(encode_batch(1, 2, 3, batch)).commands
+    assert decoded == batch
+    assert [[type(one) for one in command] for command in decoded] == [
+        [type(one) for one in command] for command in batch
+    ]
+
+
+def test_only_plain_arguments_decode_alike() -> None:
+    assert decodes_alike([(1, b"key", b"value"), (2, None, -(2**63)), (104,)])
+    for wrong in (True, 1.5, "text", bytearray(b"a"), [b"a"], Opcode.SET, SetFlag.NX):
+        assert not decodes_alike([(1, b"key", b"value"), (50, b"a", wrong)])

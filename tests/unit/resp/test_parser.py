@@ -245,3 +245,13 @@ def test_a_declared_value_within_the_limit_takes_only_what_came() -> None:
         tracemalloc.stop()
     assert subject.error is None
     assert peak < 200_000
+
+
+def test_values_of_random_bytes_do_not_look_like_headers() -> None:
+    doubt = parser(arguments_max=1_000_000)._doubt
+    assert doubt(b"*2\r\n$3\r\nGET\r\n$7\r\na*1*0*-\r\n") is None
+    for header in (b"*0\r\n", b"*-1\r\n", b"*1\r\n+PING\r\n", b"*1\r\n*1\r\n$1\r\na\r\n"):
+        assert doubt(header) is not None
+        assert doubt(GET + header) is not None
+    # Behind a bulk string without its line end, hiredis would read on.
+    assert doubt(b"*1\r\n$4\r\nPING??*1048576\r\n") is not None

@@ -104,6 +104,18 @@ def test_hiredis_reads_back_what_was_written(results: list[object], protocol: in
     assert [reader.gets() for _ in results] == results
 
 
+@given(
+    results=st.lists(st.sampled_from(["OK", "QUEUED", b"v", b"x" * 3000, 7, None]), max_size=6),
+    protocol=st.sampled_from([2, 3]),
+)
+def test_replies_of_a_run_are_those_of_single_commands(
+    results: list[object], protocol: int
+) -> None:
+    parts: list[bytes] = []
+    assert encode_results(results, protocol, parts)[0] == len(results)
+    assert b"".join(parts) == b"".join(encode(result, protocol) for result in results)
+
+
 def test_large_results_are_encoded_as_far_as_there_is_room() -> None:
     large, results = b"x" * 5000, [b"small", 7, b"x" * 5000, None, [b"y" * 3000, b"z"], "OK", b"e"]
     parts: list[bytes] = []

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from raftkv.config import Limits
 from raftkv.errors import CommandError
 from raftkv.kv.codec import decode_batch, encode_batch
 from raftkv.kv.commands import Command, Opcode
-from raftkv.server.handlers_strings import PARSERS
+from raftkv.server.handlers_strings import PARSERS, RUN_PARSERS
 from tests.unit.kv.driver import words
 
 LIMITS = Limits(key_bytes_max=10, value_bytes_max=20)
@@ -115,3 +117,29 @@ def test_what_is_refused(line: str, message: str) -> None:
 
 def test_limits_are_inclusive() -> None:
     assert parse(f"set {'k' * 10} {'v' * 20}") == (Opcode.SET, b"k" * 10, b"v" * 20)
+
+
+sizes = st.integers(0, 22).map(bytes)
+requests = st.one_of(
+    st.builds(lambda *words: list(words), st.sampled_from([b"SET", b"set"]), sizes, sizes),
+    st.builds(lambda *words: list(words), st.sampled_from([b"GET", b"get"]), sizes),
+    st.just([b"SET", b"k", b"v", b"NX"]),
+    st.just([b"GET"]),
+)
+
+
+@given(st.sampled_from([b"SET", b"GET"]), st.lists(requests, max_size=10), st.integers(0, 12))
+def test_a_run_is_parsed_as_its_requests_one_by_one(
+    word: bytes, chunk: list[list[bytes]], end: int
+) -> None:
+    chunk.insert(0, [word, b"k", b"v"][: 3 if word == b"SET" else 2])
+    expected = []
+    length = len(chunk[0])
+    for arguments in chunk[:end]:
+        if len(arguments) != length or arguments[0] != word:
+            break
+        try:
+            expected.append(PARSERS[word](arguments, LIMITS))
+        except CommandError:
+            break
+    assert RUN_PARSERS[word](chunk, 0, end, LIMITS) == expected

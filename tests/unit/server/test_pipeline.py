@@ -44,6 +44,36 @@ class TestRuns:
         assert client.replies() == [b"OK", b"OK", 2, 1]
         assert client.transport.writes == 1
 
+    def test_a_run_of_plain_sets_ends_where_one_is_wrong_and_goes_on_behind_it(self) -> None:
+        node = Node(limits=Limits(key_bytes_max=5))
+        client = node.client()
+        client.send(
+            pipeline("SET a 1", "SET b 2", "set c 3", "SET longer 4", "SET d 5 EX 9", "SET e 6")
+        )
+        for _ in range(2):
+            node.replica.turn()
+        assert client.replies() == [
+            b"OK",
+            b"OK",
+            b"OK",
+            "ERR key exceeds limits.key_bytes_max (5 bytes)",
+            b"OK",
+            b"OK",
+        ]
+        spec = node.service.table.by_word[b"SET"]
+        assert (spec.calls, spec.rejected) == (5, 1)
+        assert node.shared.store.key_count == 5
+
+    def test_a_run_of_plain_commands_is_no_longer_than_a_pipeline_may_be(self) -> None:
+        node = Node(limits=Limits(pipeline_commands_max=3))
+        client = node.client()
+        client.send(pipeline(*["SET a 1"] * 4, *["GET a"] * 4))
+        assert kinds(node) == [("propose", 3)]
+        replies = []
+        while answered := (node.replica.turn(), client.replies())[1]:
+            replies += answered
+        assert replies == [b"OK"] * 4 + [b"1"] * 4
+
     def test_consecutive_reads_are_one_run(self) -> None:
         node = Node()
         client = node.client()
