@@ -33,6 +33,7 @@ from raftkv.errors import (
     StorageError,
 )
 from raftkv.observe.logs import LogObserver, configure_logging
+from raftkv.replica.collector import CollectorTimer
 from raftkv.replica.ports import Stopped
 from raftkv.replica.recovery import recover
 from raftkv.replica.replica import Replica
@@ -63,9 +64,6 @@ EXIT_REFUSED = 7
 _HAND_OVER_S = 1.0
 _DRAIN_S = 2.0
 _SETTLE_S = 1.0
-# New objects between two passes of the garbage collector over the youngest
-# generation: batches come and go by reference counting, so passes find nothing.
-_GC_THRESHOLD = 50_000
 
 
 def run(config: Config) -> int:
@@ -183,6 +181,7 @@ class Node:
         recovered = recover(config, self._disk, clock=self._clock, observer=observer, random=source)
         loop = asyncio.get_running_loop()
         self._scheduler = TurnScheduler(loop, self._clock)
+        self._collector = CollectorTimer(loop)
         self._background = ThreadWorker(loop, "raftkv-background")
         self._syncer = SyncWorker(loop, "raftkv-sync", others_busy=lambda: self._background.busy)
         self.mesh = PeerMesh(
@@ -338,10 +337,7 @@ class Node:
         admin = await self._make_admin()
         await _open("listen.admin", listen.admin, admin.start)
         self.admin = admin
-        # What was loaded stays: the collector need not walk it again.
-        gc.freeze()
-        gc.enable()
-        gc.set_threshold(_GC_THRESHOLD, 50, 50)
+        self._collector.start()
         self._observer.event(
             "started",
             version=__version__,
@@ -362,6 +358,7 @@ class Node:
         self.replica.mark()
         await self._until_settled()
         self._scheduler.stop()
+        self._collector.stop()
         await self.mesh.stop()
         if self.admin is not None:
             await self.admin.stop()
@@ -391,6 +388,7 @@ class Node:
     async def _abandon(self) -> None:
         """Close everything without another word to anybody."""
         self._scheduler.stop()
+        self._collector.stop()
         await self.listener.stop()
         await self.mesh.stop()
         if self.admin is not None:

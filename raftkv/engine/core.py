@@ -403,6 +403,10 @@ class RaftCore:
         engine = self._engine
         return engine.apply_backlog or (engine.is_leader and engine.has_backlog())
 
+    def pace_applying(self, *, slowly: bool) -> None:
+        """Say whether each entry takes long to apply: then a step hands out one."""
+        self._engine.applies_slowly = slowly
+
     def next_deadline_ms(self) -> int:
         """Return when a step is due even if nothing arrives."""
         engine = self._engine

@@ -27,6 +27,8 @@ from raftkv.engine.syncobj_changes import ChangeMends
 from raftkv.engine.syncobj_state import SafetyViolationError
 from raftkv.types import Index, Term
 
+# What an entry counts for besides its command: a short one is not applied for nothing.
+APPLY_OVERHEAD_BYTES = 2048
 _COMMANDS_PREFIX = bytes((KIND_COMMANDS,))
 
 
@@ -46,11 +48,12 @@ class ApplyMends(ChangeMends):
         self._SyncObj__commandsWaitingCommit[index].append((self.term, proposal.token))
 
     def _SyncObj__applyLogEntries(self) -> bool:  # noqa: N802
-        """Hand out what is committed, within the bytes of one step."""
+        """Hand out what is committed, as much of it as one step may apply."""
         size = 0
+        size_max = 0 if self.applies_slowly else self.settings.apply_bytes_max
         waiting = self._SyncObj__commandsWaitingCommit
         while self.applied_index < self.commit_index:
-            if size > self.settings.apply_bytes_max:
+            if size > size_max:
                 break
             index = Index(self.applied_index + 1)
             entry = self.log.entry_at(index)
@@ -60,7 +63,7 @@ class ApplyMends(ChangeMends):
             if command[0] not in KINDS:
                 raise SafetyViolationError(f"entry {index} is of unknown kind {command[0]}")
             self._SyncObj__raftLastApplied = index
-            size += len(command)
+            size += len(command) + APPLY_OVERHEAD_BYTES
             token = None
             for proposed_term, proposed in waiting.pop(index, ()):
                 if proposed_term == term:

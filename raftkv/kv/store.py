@@ -180,6 +180,12 @@ class KvStore:
         return deadlines[0][0] if deadlines else None
 
     @property
+    def is_expiring(self) -> bool:
+        """Whether dead keys are held, so that each batch removes many of them."""
+        deadlines = self._keyspace.deadlines
+        return bool(deadlines) and deadlines[0][0] <= self._keyspace.log_time_ms
+
+    @property
     def at_checkpoint(self) -> bool:
         """Whether the last batch asked all nodes to compare their images of this index."""
         return self._keyspace.at_checkpoint

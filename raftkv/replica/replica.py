@@ -420,6 +420,8 @@ class Replica(ReplicaRequests):
             if store.at_checkpoint:
                 now_ms = self._clock.now_ms()
                 self._checkpoints.reached(store, now_ms, self._core.commit_index)
+        if ready.committed:
+            self._core.pace_applying(slowly=store.is_expiring)
         for detail in batches.take_errors():
             self._observer.event("answer_failed", detail=detail)
         if store.alarms:

@@ -14,7 +14,7 @@ Callers: server.pipeline, client.protocol.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from operator import length_hint
 
 from raftkv.types import Couples, Members, NoList, Pairs
@@ -23,6 +23,8 @@ from raftkv.types import Couples, Members, NoList, Pairs
 # which repeats one key as often as it may (MGET) cannot make gigabytes of copies.
 LARGE_BYTES = 2 * 1024
 _ENDLESS = 1 << 62
+# What `encode_slices` encodes at once.
+SLICE_ELEMENTS = 2048
 
 _LINE_END = b"\r\n"
 _BULK_HEADERS = [b"$%d\r\n" % size for size in range(LARGE_BYTES)]
@@ -145,6 +147,23 @@ def encode_into(value: object, protocol: int, parts: list[bytes]) -> None:
         _encode_elements(b"*%d\r\n" % len(value), value, protocol, parts)
     else:
         _encode_rare_into(value, protocol, parts)
+
+
+def encode_slices(elements: list[object], protocol: int) -> Iterator[bytes]:
+    """Yield an array in pieces, of about a millisecond's work each.
+
+    Takes the list apart on the way: letting go of a million elements at once would
+    take as long as ten pieces.
+    """
+    yield b"*%d\r\n" % len(elements)
+    elements.reverse()
+    while elements:
+        piece = elements[: -SLICE_ELEMENTS - 1 : -1]
+        del elements[-SLICE_ELEMENTS:]
+        parts: list[bytes] = []
+        for element in piece:
+            encode_into(element, protocol, parts)
+        yield b"".join(parts)
 
 
 def encode(value: object, protocol: int) -> bytes:

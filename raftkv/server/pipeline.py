@@ -27,7 +27,7 @@ from raftkv.resp.values import encode, encode_error, encode_results
 from raftkv.seams import NO_LEADER, NOT_LEADER, Failure
 from raftkv.server.command_table import WRONG, CommandSpec, Kind
 from raftkv.server.ports import Command
-from raftkv.server.runs import Later, Run
+from raftkv.server.runs import Later, Run, SlicedRun
 
 if TYPE_CHECKING:
     from raftkv.server.service import Service
@@ -247,10 +247,11 @@ class CommandPipeline:
         if stale and spec.kind in (_READ, _ALONE):
             self._reply_stale(spec, command)
             return True
-        run = self._run_of(spec, requests, position, position + 1)
         if spec.kind == _SLICED:
-            self._submit_sliced(run, command, linearizable=not stale)
+            sliced = SlicedRun(self, requests, position, position + 1)
+            self._submit_sliced(sliced, command, linearizable=not stale)
         else:
+            run = self._run_of(spec, requests, position, position + 1)
             self._begin_exclusive(run)
             self._replica.read([command], run)
         self._block(requests, position + 1)
@@ -457,6 +458,13 @@ class CommandPipeline:
                         self._unanswered -= done
                         break
                 elif head.replies is not None:
+                    piece = None if head.slices is None else next(head.slices, None)
+                    if piece is not None:
+                        output.append(piece)
+                        self._flush_later()
+                        # That flush writes the next one: there is nothing more for this one.
+                        room = 1
+                        break
                     output += head.replies
                     room -= sum(map(len, head.replies))
                 elif head.failure is None or not self._answer_failure(head, head.failure):

@@ -17,7 +17,7 @@ from raftkv.resp.values import encode_error
 from raftkv.server.command_table import CommandSpec, Kind
 from raftkv.server.pipeline import NO_LEADER_REPLY, CommandPipeline
 from raftkv.server.ports import Command
-from raftkv.server.runs import Run
+from raftkv.server.runs import Run, SlicedRun
 from raftkv.server.service import Service
 from raftkv.types import Member
 
@@ -148,7 +148,7 @@ class RoutedPipeline(CommandPipeline):
         if spec.kind in _STALE_AT_ONCE:
             self._reply_stale(spec, command)
             return 1
-        run = Run(self, requests, position, position + 1)
+        run = SlicedRun(self, requests, position, position + 1)
         self._submit_sliced(run, command, linearizable=False)
         self._block(requests, position + 1)
         return 0

@@ -7,9 +7,10 @@ owns the state. Used by server.pipeline and server.forwarding.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
+from raftkv.resp.values import SLICE_ELEMENTS, encode_slices
 from raftkv.seams import Failure, Slot
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ class Run:
         forwarded_ms: Clock time at which it left for another node, or 0.
         results: One for each request, once there are any.
         replies: Encoded replies of another node, instead of results.
+        slices: What has to come in front of `replies`, made one piece a pass.
         failure: Why there are none.
     """
 
@@ -37,6 +39,7 @@ class Run:
     forwarded_ms = 0
     results: Sequence[object] | None = None
     replies: list[bytes] | None = None
+    slices: Iterator[bytes] | None = None
     failure: Failure | None = None
 
     def __init__(
@@ -68,6 +71,19 @@ class Run:
         """Take the reason why the whole run has no result."""
         self.failure = failure
         self.pipeline.run_finished(self)
+
+
+class SlicedRun(Run):
+    """The run of one read of the whole store, whose answer is encoded in slices."""
+
+    def resolve(self, results: Sequence[object]) -> None:
+        """Take the one result; a long list is encoded as the answer is written."""
+        (result,) = results
+        if type(result) is list and len(result) > SLICE_ELEMENTS:
+            self.slices = encode_slices(result, self.protocol)
+            self.relay([])
+        else:
+            super().resolve(results)
 
 
 class Later:

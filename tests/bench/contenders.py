@@ -119,12 +119,16 @@ class RaftKv(Contender):
         assert self._cluster is not None
         return self._cluster
 
+    def prepare(self, cluster: Cluster) -> None:
+        """Change what shall be different about a cluster before it starts."""
+
     def start(self, directory: Path, ports: Ports) -> None:
         for attempt in range(START_ATTEMPTS):
             self._cluster = Cluster(
                 directory / str(attempt), size=self.size, overrides=self._overrides,
                 base_port=ports.take_rows(self.size),
             )  # fmt: skip
+            self.prepare(self._cluster)
             try:
                 self._cluster.start()
                 return

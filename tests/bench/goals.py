@@ -17,6 +17,7 @@ or cannot be measured. About four minutes a round, of which the open loops take 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import dataclasses
 import re
 import subprocess
@@ -45,7 +46,8 @@ from tests.bench.ports import Ports
 from tests.bench.probes import Probe, probe
 from tests.bench.report import Spread
 from tests.bench.run import measure_rounds
-from tests.integration.cluster import ROOT, Cluster, call
+from tests.integration.cluster import ROOT, Cluster
+from tests.integration.wire import Wire, encode
 
 SET_50 = Workload(name="SET, 50 clients")
 SET_50_DEEP = Workload(name="SET, 50 clients, pipeline 16", pipeline=16)
@@ -54,6 +56,7 @@ GET_50_DEEP = Workload(name="GET, 50 clients, pipeline 16", kind="get", pipeline
 SET_1 = Workload(name="SET, 1 client", clients=1)
 WORKLOADS = (SET_50, SET_50_DEEP, GET_50, GET_50_DEEP)
 SNAPSHOT_AT = 0.35  # of the open loop
+SNAPSHOT_S_MAX = 300.0
 MEGABYTE = 1_000_000
 _GAP = re.compile(r"in flight: (\d+) ms")
 
@@ -171,12 +174,26 @@ def snapshot_indexes(cluster: Cluster) -> list[int]:
 
 
 def take_snapshots(cluster: Cluster) -> None:
-    """Ask every node for a snapshot at the same moment, which is the worst case."""
-    for node in cluster.nodes:
-        try:
-            call(node.client, "RAFT", "SNAPSHOT")
-        except OSError as error:
-            print(f"no snapshot of {node.id}: {error}", file=sys.stderr)
+    """Let every node take a snapshot at the same moment, which is the worst case.
+
+    Returns when each has answered, which it does when its snapshot is durable.
+    """
+    with contextlib.ExitStack() as stack:
+        asked = []
+        for node in cluster.nodes:
+            try:
+                wire = stack.enter_context(Wire(node.client, timeout_s=SNAPSHOT_S_MAX))
+                wire.send(encode("RAFT", "SNAPSHOT"))
+                asked.append((node, wire))
+            except OSError as error:
+                print(f"no snapshot of {node.id}: {error}", file=sys.stderr)
+        for node, wire in asked:
+            try:
+                reply = wire.read()
+            except OSError as error:
+                reply = error
+            if not isinstance(reply, int):
+                print(f"no snapshot of {node.id}: {reply}", file=sys.stderr)
 
 
 def open_loop_turn(

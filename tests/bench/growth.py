@@ -23,7 +23,7 @@ from tests.bench.contenders import RaftKv, running
 from tests.bench.goals import snapshot_indexes, take_snapshots
 from tests.bench.loads import ATTEMPTS_MAX, KEYS, Loader, Measurement, Workload, fill
 from tests.bench.ports import Ports
-from tests.bench.startup import time_restart
+from tests.bench.startup import keep_bytecode, time_restart
 
 KEY_COUNTS = (1_000, 10_000, 100_000, 1_000_000)
 VALUE_SIZES = (10, 100, 1_000, 10_000, 100_000, 1_000_000)
@@ -254,6 +254,7 @@ def run(options: argparse.Namespace) -> None:
     with tempfile.TemporaryDirectory(prefix="data-", dir=options.out) as name:
         facts: dict[str, Any] = {"machine": report.machine(Path(name))}
         ports = Ports()
+        keep_bytecode(Path(name))
         for part in options.only:
             print(f"== {part}", file=sys.stderr, flush=True)
             count = 2 if options.quick else None

@@ -290,3 +290,42 @@ def plot_goals(shares: Sequence[tuple[str, float, bool]], path: Path) -> None:
     axes.set_title("Part of the goal that is reached")
     figure.tight_layout()
     _save(plt, figure, path)
+
+
+def plot_tail(
+    latencies: dict[str, list[tuple[float, float]]], slices: dict[str, list[float]], path: Path
+) -> None:
+    """Draw what long-running works do to a client, and their longest slices.
+
+    Args:
+        latencies: By work, p99.9 in ms of each round: in the control run, and beside the work.
+        slices: By work, the longest slice of each round in ms.
+    """
+    if (plt := pyplot()) is None:
+        return
+    works = list(reversed(latencies))
+    figure, (left, right) = plt.subplots(
+        1, 2, figsize=(12, 0.9 + 0.5 * len(works)), sharey=True, width_ratios=(3, 2)
+    )
+    for place, work in enumerate(works):
+        for lift, colour, values in (
+            (0.18, _GREY, [control for control, _ in latencies[work]]),
+            (-0.18, "#1f5fd0", [beside for _, beside in latencies[work]]),
+        ):
+            _median_bar(left, place + lift, values, colour)
+        _median_bar(right, place, slices[work], "#1f5fd0")
+    left.set_yticks(range(len(works)), works, fontsize=8.5)
+    left.set_title("p99.9 of a client's latency: control grey, beside the work blue")
+    right.set_title("Longest slice of a loop, processor time")
+    right.axvline(5, color="#c8553d", linewidth=0.8, linestyle="--")
+    for panel in (left, right):
+        panel.set_xlabel("ms", fontsize=8.5)
+        panel.grid(axis="y", visible=False)
+    figure.tight_layout()
+    _save(plt, figure, path)
+
+
+def _median_bar(axes: Any, place: float, values: Sequence[float], colour: str) -> None:
+    spread = Spread.of(values)
+    axes.barh(place, spread.median, color=colour, height=0.34)
+    axes.plot([spread.least, spread.most], [place, place], color="#333333", linewidth=1)

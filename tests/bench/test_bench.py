@@ -119,3 +119,11 @@ def test_a_short_growth(tmp_path: Path) -> None:
 def test_a_load_program_that_fails_is_told() -> None:
     with pytest.raises(RuntimeError, match="what is wrong"):
         loads.run_program([sys.executable, "-c", "raise SystemExit('what is wrong')"])
+
+
+@pytest.mark.slow
+def test_a_short_long_tail(tmp_path: Path) -> None:
+    facts = run_bench("tail", tmp_path)
+    assert len(facts["turns"]) == 8
+    assert all(one["busy"]["slice_ms"] > 0 for one in facts["turns"])
+    assert all(one["busy"]["latency_p50_ms"] > 0 for one in facts["turns"])

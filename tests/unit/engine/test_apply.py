@@ -140,3 +140,25 @@ def test_one_step_hands_out_a_bounded_number_of_bytes() -> None:
     assert cluster["A"].core.has_backlog()
     cluster.settle()
     assert [token for token, _ in answers(cluster, "A")] == list(range(10))
+
+
+def handed_out(*, slowly: bool, count: int = 300) -> int:
+    """Let a node of one commit so many short entries at once; return how many it hands out."""
+    cluster = Cluster("A")
+    cluster.step("A")
+    cluster.elect("A")
+    cluster.settle()
+    cluster["A"].auto_sync = False
+    for number in range(count):
+        cluster.propose("A", b"%d" % number, number)
+    cluster["A"].core.pace_applying(slowly=slowly)
+    cluster.sync("A")
+    return len(cluster.step("A").committed)
+
+
+def test_short_entries_are_not_handed_out_for_nothing() -> None:
+    assert 1 < handed_out(slowly=False) < 300
+
+
+def test_entries_that_take_long_are_handed_out_one_by_one() -> None:
+    assert handed_out(slowly=True) == 1

@@ -85,6 +85,7 @@ def test_a_key_dies_exactly_at_its_deadline() -> None:
     store = KvStore()
     apply(store, [set_until(b"k", b"v", 1000)], at_ms=500)
     assert store.next_deadline_ms == 1000
+    assert not store.is_expiring
     apply(store, [], at_ms=999)
     assert store.execute((GET, b"k")) == b"v"
     apply(store, [], at_ms=1000)
@@ -108,6 +109,7 @@ def test_due_keys_are_removed_in_slices_in_the_order_of_their_deadlines() -> Non
     assert held == {b"%06d" % n for n in range(100)}
     assert store.next_deadline_ms is not None
     assert store.next_deadline_ms <= store.log_time_ms
+    assert store.is_expiring
     apply(store, [], at_ms=10_000)
     assert store._keyspace.entry_count() == 0
     assert store.revision == revision + 2

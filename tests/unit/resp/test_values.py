@@ -14,12 +14,14 @@ from raftkv.kv.commands import ErrorReply
 from raftkv.resp.values import (
     LARGE_BYTES,
     NULL_ARRAY,
+    SLICE_ELEMENTS,
     Push,
     Verbatim,
     encode,
     encode_bulk,
     encode_error,
     encode_results,
+    encode_slices,
 )
 from raftkv.types import Couples, Members, NoList, Pairs
 
@@ -132,6 +134,16 @@ def test_large_results_are_encoded_as_far_as_there_is_room() -> None:
     parts = []
     assert encode_results(results[4:], 2, parts, 3000) == (1, parts and 3000 - sum(map(len, parts)))
     assert encode_results([], 2, parts, 1) == (0, 1)
+
+
+@pytest.mark.parametrize("count", [0, 1, SLICE_ELEMENTS, 3 * SLICE_ELEMENTS + 7])
+def test_slices_of_an_array_are_the_array(count: int) -> None:
+    elements: list[object] = [b"%d" % number if number % 3 else None for number in range(count)]
+    whole = encode(list(elements), 3)
+    pieces = list(encode_slices(elements, 3))
+    assert b"".join(pieces) == whole
+    assert len(pieces) == 1 + -(-count // SLICE_ELEMENTS)
+    assert not elements
 
 
 def test_a_value_repeated_as_often_as_a_request_may_is_not_copied_into_gigabytes() -> None:

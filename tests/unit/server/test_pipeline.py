@@ -6,6 +6,7 @@ import pytest
 
 from raftkv.config import Limits
 from raftkv.kv.commands import Opcode
+from raftkv.resp.values import SLICE_ELEMENTS
 from raftkv.seams import (
     DISCARDED,
     DISK_FULL,
@@ -637,6 +638,45 @@ def test_a_client_that_takes_nothing_gets_no_more_stale_values() -> None:
     while not client.transport.reading:
         node.wait(50)
     assert len(client.transport.written) > 1000 << 16
+
+
+@pytest.mark.parametrize("level", ["linearizable", "stale"])
+def test_a_long_answer_is_encoded_a_slice_a_pass(level: str) -> None:
+    """A million keys take half a second, in which nobody else was served."""
+    count = 4 * SLICE_ELEMENTS + 1
+    node = Node("n1" if level == "linearizable" else "n2", level=level)
+    node.shared.apply([(int(Opcode.SET), b"%d" % number, b"v") for number in range(count)])
+    client, other = node.client(), node.client()
+    client.send(pipeline("KEYS *", "PING"))
+    node.replica.turn()
+    other.send("PING")
+    assert other.replies() == [b"PONG"]
+    passes = 0
+    while b"+PONG" not in client.transport.written:
+        before = len(client.transport.written)
+        node.service.turn_ended()
+        passes += 1
+        assert len(client.transport.written) - before < 20 * SLICE_ELEMENTS
+    assert passes >= 4
+    keys, pong = client.replies()
+    assert (set(keys), pong) == ({b"%d" % number for number in range(count)}, b"PONG")
+    assert len(keys) == count
+
+
+def test_a_long_answer_waits_for_a_client_that_takes_nothing() -> None:
+    node = Node()
+    node.shared.apply([(int(Opcode.SET), b"%d" % number, b"v") for number in range(20_000)])
+    client = node.client()
+    client.send("KEYS *")
+    client.connection.pause_writing()
+    node.replica.turn()
+    for _ in range(10):
+        node.wait(50)
+    assert not client.transport.written
+    client.connection.resume_writing()
+    for _ in range(20):
+        node.service.turn_ended()
+    assert len(client.replies()[0]) == 20_000
 
 
 def test_many_cheap_requests_are_answered_in_passes() -> None:

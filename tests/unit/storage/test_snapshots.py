@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from raftkv.errors import DamagedDataError, DiskFailedError, DiskFullError, ProtocolError
-from raftkv.storage.snapshots import SnapshotStore, snapshot_name
+from raftkv.storage.snapshots import UNSYNCED_BYTES_MAX, SnapshotStore, snapshot_name
 from raftkv.types import Configuration, Index, Member, NodeId, SnapshotMeta, Term
 from tests.sim.disk import SimDisk
 from tests.sim.world import World
@@ -178,6 +178,22 @@ def test_a_disk_that_fails_its_syncs_stops_the_node() -> None:
     with pytest.raises(DiskFailedError):
         writer.finish(dataclasses.replace(meta_at(4), image_hash=b"i" * 16))
     assert store.names() == []
+
+
+def test_a_large_file_is_synced_while_it_grows() -> None:
+    disk = CrashingDisk()
+    sender = SnapshotStore(disk)
+    chance = random.Random(1)
+    writer = sender.writer(meta_at(4))
+    for _ in range(40):
+        writer.write(chance.randbytes(UNSYNCED_BYTES_MAX // 16))
+    assert len(disk.seen["snapshots/writing"].durable) >= UNSYNCED_BYTES_MAX
+    meta = writer.finish(dataclasses.replace(meta_at(4), image_hash=b"i" * 16))
+    raw = sender.open_raw(meta)
+    other = CrashingDisk()
+    receiver = SnapshotStore(other).receiver(raw.content_id, raw.size)
+    receiver.write(0, raw.read(0, raw.size - 1))
+    assert other.seen[f"snapshots/{raw.content_id}.part"].durable
 
 
 def test_bytes_that_changed_while_writing_are_noticed_before_the_name_is_given() -> None:
