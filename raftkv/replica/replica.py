@@ -8,7 +8,8 @@ one message a peer.
 
 Order of effects in a turn: persist (one write), send what may leave, apply what
 is committed, answer, sync (on a worker where the disk is slow; reports through
-`_report_synced`). Nothing leaves before what it speaks for is durable: see `replica.outbox`.
+`_report_synced`). A follower syncs before it applies. Nothing leaves before what
+it speaks for is durable: see `replica.outbox`.
 
 A failed write or fsync, damaged data and a broken invariant stop the node at
 once, with no further message or reply; nothing is retried.
@@ -292,6 +293,11 @@ class Replica(ReplicaRequests):
         self._outbox.post(ready.messages)
         # At once: the others work on it while this node applies and answers.
         self._network.flush()
+        if not self._core.is_leader:
+            # Before it applies: the leader waits for this sync, and nobody here for a result.
+            self._durability.start_sync()
+            if self.stopped is not None:
+                return
         self._note_changes(ready)
         self._apply(ready)
         self._answer(ready, now_ms)
@@ -299,7 +305,8 @@ class Replica(ReplicaRequests):
         self._network.flush()
         if self.listener is not None:
             self._tell_listener(ready)
-        # Last: everything else has left, so that a fast sync may be waited for here.
+        # Last on a leader: what its clients and followers wait for has left, so that a
+        # fast sync may be waited for here.
         self._durability.start_sync()
         if self._core.has_backlog() or self._slices.pending:
             self._wake()
