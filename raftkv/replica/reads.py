@@ -49,6 +49,16 @@ class Reads:
         """Whether reads arrived since the last step."""
         return bool(self._new)
 
+    @property
+    def new_count(self) -> int:
+        """How many reads arrived since the last step."""
+        return len(self._new)
+
+    @property
+    def waits_for_round(self) -> bool:
+        """Whether a round is on its way for reads."""
+        return bool(self._rounds)
+
     def add(self, read: Read) -> None:
         """Take reads into the next step."""
         self._new.append(read)
