@@ -7,6 +7,9 @@ make the next one small: they are gathered until its fate is known. With few cli
 there is little to gain, and nobody waits. A slow disk or link costs a newcomer no
 more than `GATHER_MS`.
 
+Those who were just answered often ask again at once. So while every pass of the loop
+brings somebody, the next batch waits for those as well, for `RETURN_MS` at most.
+
 Changes only when a command enters a step, never what becomes of it. Pure. Owner:
 replica.replica. Tests: tests/unit/replica/test_gathering.py.
 """
@@ -19,6 +22,8 @@ GATHER_CLIENTS_MIN = 8
 # Longest wait of a newcomer: about a commit on fast disks. Where a commit takes far
 # longer, the delay is small beside it.
 GATHER_MS = 2
+# Longest wait for those who were answered.
+RETURN_MS = 1
 
 
 class Gathering:
@@ -31,6 +36,8 @@ class Gathering:
     def __init__(self) -> None:
         self.active = False
         self._until_ms = 0
+        self._return_until_ms = 0
+        self._seen = 0
 
     @property
     def until_ms(self) -> int | None:
@@ -55,4 +62,21 @@ class Gathering:
 
     def ends(self, now_ms: int, *, under_way: bool) -> bool:
         """Look anew, and return whether newcomers waited and do so no longer."""
-        return self.active and not self.goes_on(now_ms, under_way=under_way)
+        if not self.active or self.goes_on(now_ms, under_way=under_way):
+            return False
+        self._return_until_ms = now_ms + RETURN_MS
+        self._seen = 0
+        return True
+
+    def grows(self, now_ms: int, count: int) -> bool:
+        """Say behind an end whether more have come since the last call.
+
+        Args:
+            now_ms: Monotonic time.
+            count: How many newcomers there are.
+        """
+        if count > self._seen and now_ms < self._return_until_ms:
+            self._seen = count
+            return True
+        self._return_until_ms = 0
+        return False

@@ -268,6 +268,18 @@ class Replica(ReplicaRequests):
 
     # -------------------------------------------------------------------- turn
 
+    def awaits_more(self) -> bool:
+        """Whether a turn should wait for another pass of the loop, which may bring more.
+
+        Never for long, and never while a member has said something.
+        """
+        if self._inbox:
+            return False
+        now_ms = self._clock.now_ms()
+        return self._batch_gathering.grows(
+            now_ms, self._batches.new_count
+        ) or self._read_gathering.grows(now_ms, self._reads.new_count)
+
     def turn(self) -> None:
         """Carry out one step and its effects. Must not be called from a slot."""
         if self.stopped is not None:

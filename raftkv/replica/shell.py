@@ -219,6 +219,9 @@ class TurnScheduler:
         replica = self._replica
         if replica is None:
             return
+        if replica.awaits_more():
+            self.wake()
+            return
         replica.turn()
         if replica.stopped is None and not self._scheduled:
             self._arm(replica.next_deadline_ms())

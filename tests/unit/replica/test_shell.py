@@ -22,6 +22,11 @@ class FakeReplica:
         self.due_ms = clock.now_ms() + due_in_ms
         self.turns: list[int] = []
         self.turned = asyncio.Event()
+        self.passes_to_wait = 0
+
+    def awaits_more(self) -> bool:
+        self.passes_to_wait -= 1
+        return self.passes_to_wait >= 0
 
     def turn(self) -> None:
         self.turns.append(self._clock.now_ms())
@@ -51,6 +56,17 @@ async def test_many_wakes_of_a_pass_are_one_turn() -> None:
         one.wake()
     await until_turn(replica)
     await asyncio.sleep(0)
+    assert len(replica.turns) == 1
+    one.stop()
+
+
+@pytest.mark.asyncio
+async def test_a_turn_waits_for_passes_that_bring_more() -> None:
+    one, replica = scheduler()
+    replica.passes_to_wait = 3
+    one.start(replica)  # type: ignore[arg-type]
+    await until_turn(replica)
+    assert replica.passes_to_wait == -1
     assert len(replica.turns) == 1
     one.stop()
 
