@@ -97,9 +97,10 @@ class Reads:
 
     def next_deadline_ms(self) -> int | None:
         """Return when `expire` has something to do."""
-        rounds = [queue[0] for queue in (self._rounds,) if queue]
-        rounds += [self._confirmed[0][1]] if self._confirmed else []
-        return min((round_.deadline_ms for round_ in rounds), default=None)
+        # What is confirmed began before what is not, and all have the same time.
+        if self._confirmed:
+            return self._confirmed[0][1].deadline_ms
+        return self._rounds[0].deadline_ms if self._rounds else None
 
     @staticmethod
     def _fail(round_: _Round) -> None:

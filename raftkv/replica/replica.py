@@ -539,19 +539,21 @@ class Replica(ReplicaRequests):
 
     def next_deadline_ms(self) -> int:
         """Return when a turn is due even if nothing arrives."""
-        deadlines = [
-            self._core.next_deadline_ms(),
+        leads = self._core.is_leader
+        deadline = self._core.next_deadline_ms()
+        for other in (
             self._batches.next_deadline_ms(),
             self._reads.next_deadline_ms(),
             self._membership.next_deadline_ms(),
             self._space.retry_ms(),
-            self._checkpoints.next_ms(leads=self._core.is_leader),
+            self._checkpoints.next_ms(leads=leads),
             self._batch_gathering.until_ms,
             self._read_gathering.until_ms,
-        ]
-        if self._core.is_leader:
-            deadlines.append(self._batch_clock.next_tick_ms(self.store))
-        return min(deadline for deadline in deadlines if deadline is not None)
+            self._batch_clock.next_tick_ms(self.store) if leads else None,
+        ):
+            if other is not None and other < deadline:
+                deadline = other
+        return deadline
 
     def mark(self) -> None:
         """Write a sync mark if everything is durable, and start to sync it."""
