@@ -142,7 +142,7 @@ class ElectionMends(ReplicationMends):
         A leader that crashed with the entry that removes or demotes it may be the
         only one to have that entry, and then nobody else can win.
         """
-        if self.may_vote:
+        if self.counting().own:
             return True
         history = self.configurations
         if not self.admitted or history.last_index <= self.commit_index:
@@ -208,7 +208,7 @@ class ElectionMends(ReplicationMends):
         if self.is_leader:
             if not self._hears_quorum() or self._disk_stalled():
                 self.step_down()
-        elif self.may_campaign and self.now_ms / 1000 > self._SyncObj__raftElectionDeadline:
+        elif self.now_ms / 1000 > self._SyncObj__raftElectionDeadline and self.may_campaign:
             self._ask_for_prevotes()
 
     def step_down_if_stalled(self) -> None:

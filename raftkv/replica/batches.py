@@ -112,6 +112,11 @@ class Batches:
         return bool(self._runs)
 
     @property
+    def new_count(self) -> int:
+        """How many runs wait for the next turn."""
+        return len(self._runs)
+
+    @property
     def pending(self) -> bool:
         """Whether a batch waits for its fate."""
         return bool(self._pending)

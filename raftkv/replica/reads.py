@@ -49,6 +49,16 @@ class Reads:
         """Whether reads arrived since the last step."""
         return bool(self._new)
 
+    @property
+    def new_count(self) -> int:
+        """How many reads arrived since the last step."""
+        return len(self._new)
+
+    @property
+    def waits_for_round(self) -> bool:
+        """Whether a round is on its way for reads."""
+        return bool(self._rounds)
+
     def add(self, read: Read) -> None:
         """Take reads into the next step."""
         self._new.append(read)
@@ -87,9 +97,10 @@ class Reads:
 
     def next_deadline_ms(self) -> int | None:
         """Return when `expire` has something to do."""
-        rounds = [queue[0] for queue in (self._rounds,) if queue]
-        rounds += [self._confirmed[0][1]] if self._confirmed else []
-        return min((round_.deadline_ms for round_ in rounds), default=None)
+        # What is confirmed began before what is not, and all have the same time.
+        if self._confirmed:
+            return self._confirmed[0][1].deadline_ms
+        return self._rounds[0].deadline_ms if self._rounds else None
 
     @staticmethod
     def _fail(round_: _Round) -> None:

@@ -8,7 +8,8 @@ one message a peer.
 
 Order of effects in a turn: persist (one write), send what may leave, apply what
 is committed, answer, sync (on a worker where the disk is slow; reports through
-`_report_synced`). Nothing leaves before what it speaks for is durable: see `replica.outbox`.
+`_report_synced`). A follower syncs before it applies. Nothing leaves before what
+it speaks for is durable: see `replica.outbox`.
 
 A failed write or fsync, damaged data and a broken invariant stop the node at
 once, with no further message or reply; nothing is retried.
@@ -19,6 +20,7 @@ Who calls: the one owning thread. Tests: tests/unit/replica, tests/sim.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import cast
 
 from raftkv.config import Config
 from raftkv.engine import messages
@@ -50,6 +52,7 @@ from raftkv.replica.clockwork import BatchClock
 from raftkv.replica.compaction import Compactor
 from raftkv.replica.disk_space import DiskSpaceGuard, needed_bytes
 from raftkv.replica.durability import Durability
+from raftkv.replica.gathering import Gathering
 from raftkv.replica.handover import Handover
 from raftkv.replica.log_reader import LogReader
 from raftkv.replica.membership import Membership, PendingChange
@@ -135,6 +138,8 @@ class Replica(ReplicaRequests):
         timeout = config.timing.request_timeout_ms
         self._batches = Batches(limits, timeout)
         self._reads = Reads(timeout)
+        self._batch_gathering = Gathering()
+        self._read_gathering = Gathering()
         self._slices = Slices()
         self._handover = Handover(recovered.core, timeout)
         self._membership = Membership(recovered.core, observer, timeout)
@@ -263,6 +268,18 @@ class Replica(ReplicaRequests):
 
     # -------------------------------------------------------------------- turn
 
+    def awaits_more(self) -> bool:
+        """Whether a turn should wait for another pass of the loop, which may bring more.
+
+        Never for long, and never while a member has said something.
+        """
+        if self._inbox:
+            return False
+        now_ms = self._clock.now_ms()
+        return self._batch_gathering.grows(
+            now_ms, self._batches.new_count
+        ) or self._read_gathering.grows(now_ms, self._reads.new_count)
+
     def turn(self) -> None:
         """Carry out one step and its effects. Must not be called from a slot."""
         if self.stopped is not None:
@@ -277,7 +294,7 @@ class Replica(ReplicaRequests):
     def _turn(self, now_ms: int) -> None:
         proposals = self._take_proposals(now_ms)
         inbox = self._take_inbox(proposals)
-        has_reads = self._reads.has_new
+        has_reads = self._takes_reads(now_ms, proposals)
         ready = self._core.step(
             now_ms,
             inbox,
@@ -287,19 +304,27 @@ class Replica(ReplicaRequests):
             wall_ms=self._clock.wall_ms(),
         )
         if has_reads and ready.read_ticket:
+            self._read_gathering.begin(now_ms, self._reads.new_count)
             self._reads.begin(ready.read_ticket, now_ms)
         self._persist(ready)
         self._outbox.post(ready.messages)
         # At once: the others work on it while this node applies and answers.
         self._network.flush()
+        if not self._core.is_leader:
+            # Before it applies: the leader waits for this sync, and nobody here for a result.
+            self._durability.start_sync()
+            if self.stopped is not None:
+                return
         self._note_changes(ready)
         self._apply(ready)
         self._answer(ready, now_ms)
+        self._end_gathering(now_ms)
         self._housekeeping(ready, now_ms)
         self._network.flush()
         if self.listener is not None:
             self._tell_listener(ready)
-        # Last: everything else has left, so that a fast sync may be waited for here.
+        # Last on a leader: what its clients and followers wait for has left, so that a
+        # fast sync may be waited for here.
         self._durability.start_sync()
         if self.stopped is not None:
             return
@@ -324,7 +349,27 @@ class Replica(ReplicaRequests):
         if not self._core.is_leader:
             self._batches.fail_new(NOT_LEADER)
             return []
-        return self._batches.take(now_ms, self._stamped)
+        if self._batch_gathering.goes_on(now_ms, under_way=self._batches.pending):
+            return []
+        proposals = self._batches.take(now_ms, self._stamped)
+        clients = sum(len(cast(Batch, proposal.token).runs) for proposal in proposals)
+        self._batch_gathering.begin(now_ms, clients)
+        return proposals
+
+    def _takes_reads(self, now_ms: int, proposals: list[Proposal]) -> bool:
+        """Whether this step begins a round; one that proposes begins it at no cost."""
+        if not self._reads.has_new:
+            return False
+        gathers = self._read_gathering.goes_on(now_ms, under_way=self._reads.waits_for_round)
+        return bool(proposals) or not gathers
+
+    def _end_gathering(self, now_ms: int) -> None:
+        """Take another turn for those who waited for what has been answered."""
+        batches, reads = self._batches, self._reads
+        if self._batch_gathering.ends(now_ms, under_way=batches.pending) and batches.has_new:
+            self._wake()
+        if self._read_gathering.ends(now_ms, under_way=reads.waits_for_round) and reads.has_new:
+            self._wake()
 
     def _stamped(self, commands: Sequence[Command]) -> bytes:
         log_time_ms, lease_time_ms = self._batch_clock.stamp(self.store)
@@ -501,17 +546,21 @@ class Replica(ReplicaRequests):
 
     def next_deadline_ms(self) -> int:
         """Return when a turn is due even if nothing arrives."""
-        deadlines = [
-            self._core.next_deadline_ms(),
+        leads = self._core.is_leader
+        deadline = self._core.next_deadline_ms()
+        for other in (
             self._batches.next_deadline_ms(),
             self._reads.next_deadline_ms(),
             self._membership.next_deadline_ms(),
             self._space.retry_ms(),
-            self._checkpoints.next_ms(leads=self._core.is_leader),
-        ]
-        if self._core.is_leader:
-            deadlines.append(self._batch_clock.next_tick_ms(self.store))
-        return min(deadline for deadline in deadlines if deadline is not None)
+            self._checkpoints.next_ms(leads=leads),
+            self._batch_gathering.until_ms,
+            self._read_gathering.until_ms,
+            self._batch_clock.next_tick_ms(self.store) if leads else None,
+        ):
+            if other is not None and other < deadline:
+                deadline = other
+        return deadline
 
     def mark(self) -> None:
         """Write a sync mark if everything is durable, and start to sync it."""

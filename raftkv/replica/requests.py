@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from raftkv.replica.batches import Batches
+from raftkv.replica.gathering import Gathering
 from raftkv.replica.handover import Handover
 from raftkv.replica.membership import Membership
 from raftkv.replica.ports import Stopped
@@ -29,6 +30,8 @@ class ReplicaRequests(ReplicaViews):
 
     _batches: Batches
     _reads: Reads
+    _batch_gathering: Gathering
+    _read_gathering: Gathering
     _handover: Handover
     _membership: Membership
     _slices: Slices
@@ -51,7 +54,8 @@ class ReplicaRequests(ReplicaViews):
             slot.fail(OVERLOADED)
         else:
             self._batches.add(list(commands), slot)
-            self._wake()
+            if not self._batch_gathering.active:
+                self._wake()
 
     def read(self, commands: Sequence[Command], slot: Slot) -> None:
         """Evaluate reads linearizably; this node must lead."""
@@ -104,7 +108,8 @@ class ReplicaRequests(ReplicaViews):
             read.slot.fail(SHUTTING_DOWN)
         else:
             self._reads.add(read)
-            self._wake()
+            if not self._read_gathering.active:
+                self._wake()
 
     def _execute(self, read: Read) -> None:
         if read.sliced:

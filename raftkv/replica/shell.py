@@ -11,6 +11,7 @@ Who calls: node. Tests: tests/unit/replica/test_shell.py.
 from __future__ import annotations
 
 import asyncio
+import math
 import queue
 import threading
 import time
@@ -27,11 +28,11 @@ _SLEEP_MS_MAX = 1000
 # Longest wait for a job that is under way when the node stops.
 _JOIN_S = 0.5
 # A sync runs on the loop while the average of the last ones is below this, ...
-SYNC_FAST_S = 0.001
+SYNC_FAST_S = 0.002
 _SYNC_SAMPLES = 16
 # ... and none of the last ones took longer than other clients should wait.
 SYNC_SLOW_S = 0.004
-_SYNC_PENALTY = 64
+_SYNC_PENALTY = 32
 
 
 class SystemClock:
@@ -108,6 +109,10 @@ class SyncWorker(ThreadWorker):
     interpreter's owner, which is more than a fast disk takes. So a job runs at once,
     on the loop, while the last ones were fast; a slow one sends those after it to the
     thread for a while, and so does other work on the disk.
+
+    What a sync takes on the thread says little: until the thread has the interpreter
+    again, the loop may have had it for milliseconds. So the fastest of those on the
+    thread tells whether the next one may be tried on the loop.
     """
 
     def __init__(
@@ -135,12 +140,11 @@ class SyncWorker(ThreadWorker):
         self._under_way = False
         self._average_s = 0.0
         self._slow_left = 0
+        self._fastest_s = math.inf
 
     def submit(self, job: Callable[[], T], done: Callable[[T | BaseException], None]) -> None:
         """Run `job` at once or on the thread, then `done` on the loop."""
         if self._under_way or self._slow_left > 0 or self._others_busy():
-            if self._slow_left > 0:
-                self._slow_left -= 1
             self._under_way = True
             super().submit(partial(_timed, job), partial(self._finished, done))
             return
@@ -151,13 +155,23 @@ class SyncWorker(ThreadWorker):
     def _finished(self, done: Callable[[T | BaseException], None], result: Any) -> None:
         self._under_way = False
         outcome, seconds = result
-        self._learn(seconds)
+        if self._slow_left > 0:
+            self._fastest_s = min(self._fastest_s, seconds)
+            self._slow_left -= 1
+            if self._slow_left == 0 and self._fastest_s > self._fast_s:
+                self._leave_loop()
         done(outcome)
 
     def _learn(self, seconds: float) -> None:
         self._average_s += (seconds - self._average_s) / _SYNC_SAMPLES
         if seconds > self._slow_s or self._average_s > self._fast_s:
-            self._slow_left = _SYNC_PENALTY
+            self._leave_loop()
+
+    def _leave_loop(self) -> None:
+        """Run the next syncs on the thread, and forget what is known of earlier ones."""
+        self._slow_left = _SYNC_PENALTY
+        self._average_s = 0.0
+        self._fastest_s = math.inf
 
 
 def _timed(job: Callable[[], T]) -> tuple[T | BaseException, float]:
@@ -205,6 +219,9 @@ class TurnScheduler:
         replica = self._replica
         if replica is None:
             return
+        if replica.awaits_more():
+            self.wake()
+            return
         replica.turn()
         if replica.stopped is None and not self._scheduled:
             self._arm(replica.next_deadline_ms())
@@ -222,4 +239,12 @@ class TurnScheduler:
 
     def _expired(self) -> None:
         self._timer = None
-        self.wake()
+        replica = self._replica
+        if replica is None:
+            return
+        # The deadline that it was set for may have moved since.
+        deadline_ms = replica.next_deadline_ms()
+        if deadline_ms <= self._clock.now_ms():
+            self.wake()
+        elif not self._scheduled:
+            self._arm(deadline_ms)

@@ -19,15 +19,22 @@ class FakeReplica:
         self._clock = clock
         self.due_in_ms = due_in_ms
         self.stopped: object = None
+        self.due_ms = clock.now_ms() + due_in_ms
         self.turns: list[int] = []
         self.turned = asyncio.Event()
+        self.passes_to_wait = 0
+
+    def awaits_more(self) -> bool:
+        self.passes_to_wait -= 1
+        return self.passes_to_wait >= 0
 
     def turn(self) -> None:
         self.turns.append(self._clock.now_ms())
+        self.due_ms = self._clock.now_ms() + self.due_in_ms
         self.turned.set()
 
     def next_deadline_ms(self) -> int:
-        return self._clock.now_ms() + self.due_in_ms
+        return self.due_ms
 
 
 async def until_turn(replica: FakeReplica) -> None:
@@ -54,12 +61,35 @@ async def test_many_wakes_of_a_pass_are_one_turn() -> None:
 
 
 @pytest.mark.asyncio
+async def test_a_turn_waits_for_passes_that_bring_more() -> None:
+    one, replica = scheduler()
+    replica.passes_to_wait = 3
+    one.start(replica)  # type: ignore[arg-type]
+    await until_turn(replica)
+    assert replica.passes_to_wait == -1
+    assert len(replica.turns) == 1
+    one.stop()
+
+
+@pytest.mark.asyncio
 async def test_a_deadline_brings_a_turn_without_a_wake() -> None:
     one, replica = scheduler(due_in_ms=5)
     one.start(replica)  # type: ignore[arg-type]
     await until_turn(replica)
     await until_turn(replica)
     assert replica.turns[1] - replica.turns[0] >= 4
+    one.stop()
+
+
+@pytest.mark.asyncio
+async def test_a_deadline_that_moved_away_brings_no_turn() -> None:
+    one, replica = scheduler(due_in_ms=5)
+    one.start(replica)  # type: ignore[arg-type]
+    await until_turn(replica)
+    begin_ms = replica.turns[0]
+    replica.due_ms = begin_ms + 200
+    await until_turn(replica)
+    assert replica.turns[1] - begin_ms >= 200
     one.stop()
 
 
@@ -159,9 +189,20 @@ async def test_after_a_slow_sync_the_next_ones_go_to_the_thread_for_a_while() ->
     loop = asyncio.get_running_loop()
     worker = SyncWorker(loop, "test-sync", others_busy=lambda: False, fast_s=1.0, slow_s=0.0)
     syncs = Syncs(worker)
-    for _ in range(66):
+    for _ in range(34):
         await syncs.run()
-    assert syncs.on_the_loop == [True] + [False] * 65
+    assert syncs.on_the_loop == [True] + [False] * 32 + [True]
+    worker.stop()
+
+
+@pytest.mark.asyncio
+async def test_while_the_fastest_sync_of_the_thread_is_slow_none_is_tried_on_the_loop() -> None:
+    loop = asyncio.get_running_loop()
+    worker = SyncWorker(loop, "test-sync", others_busy=lambda: False, fast_s=0.0, slow_s=0.0)
+    syncs = Syncs(worker)
+    for _ in range(100):
+        await syncs.run()
+    assert syncs.on_the_loop == [True] + [False] * 99
     worker.stop()
 
 
