@@ -52,6 +52,13 @@ def test_a_module_says_what_it_is(module: str) -> None:
     assert ast.get_docstring(parsed(modules()[module]))
 
 
+@pytest.mark.parametrize("module", sorted(modules()))
+def test_the_tests_that_a_module_names_are_there(module: str) -> None:
+    text = ast.get_docstring(parsed(modules()[module])) or ""
+    for name in re.findall(r"tests/[\w/]+\.py", text):
+        assert (ROOT / name).is_file(), name
+
+
 def test_the_types_are_shipped() -> None:
     assert (PACKAGE / "py.typed").is_file()
 

@@ -64,9 +64,19 @@ class Store:
                     self.values, self.deadlines_us = kept
                     return None
                 results.append(1)
+            elif kind == "smove":
+                results.append(self._move_member(str(key), *map(str, arguments)))
             else:
                 results.append(self._one(str(kind), str(key), arguments, now_us))
         return tuple(results)
+
+    def _move_member(self, source: str, target: str, member: str) -> int:
+        before = self.values.get(source, set())
+        if member not in before:
+            return 0
+        self.values[source] = before - {member}
+        self.values[target] = self.values.get(target, set()) | {member}
+        return 1
 
     def _expire(self, key: str, now_us: int) -> None:
         if self.deadlines_us.get(key, _NEVER_US) <= now_us:

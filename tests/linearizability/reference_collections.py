@@ -13,7 +13,19 @@ from tests.linearizability.history import Value
 
 KINDS = frozenset(
     {"hset", "hdel", "hincrby", "hgetall", "push", "pop", "lrange", "sadd", "srem", "spop"}
-    | {"smembers", "scard", "zadd", "zrem", "zpop", "zall", "setbit", "getbit"}
+    | {
+        "smembers",
+        "scard",
+        "sismember",
+        "srandmember",
+        "zrank",
+        "zadd",
+        "zrem",
+        "zpop",
+        "zall",
+        "setbit",
+        "getbit",
+    }
 )
 
 
@@ -24,7 +36,7 @@ def run(kind: str, old: Any, arguments: list[Any], told: Value) -> tuple[Any, Va
         kind: One of `KINDS`.
         old: What the key holds; None where there is no key.
         arguments: As of the operation.
-        told: Which member SPOP is to take, if it can.
+        told: What chance is to decide, if it can.
 
     Returns:
         What the key holds then, None if nothing, and the result.
@@ -116,6 +128,12 @@ def _on_set(kind: str, members: set[str], arguments: list[Any], told: Value) -> 
             return members - {taken}, taken
         case "scard":
             return members, size
+        case "sismember":
+            return members, int(arguments[0] in members)
+        case "srandmember":
+            assert arguments == [None]
+            allowed = [(member,) for member in sorted(members)] or [()]
+            return members, told if told in allowed else allowed[0]
     return members, tuple(sorted(members))
 
 
@@ -131,6 +149,11 @@ def _on_sorted_set(kind: str, scores: dict[str, int], arguments: list[Any]) -> t
             return {one: scores[one] for one in scores if one not in arguments}, sum(
                 one in arguments for one in scores
             )
+        case "zrank":
+            member, reverse = arguments
+            if member not in order:
+                return scores, None
+            return scores, order[::-1].index(member) if reverse else order.index(member)
         case "zpop":
             end, count = arguments
             taken = order[:count] if end == "lowest" else order[::-1][:count]

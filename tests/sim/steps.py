@@ -8,6 +8,7 @@ beside this one; `tests.sim.commands` puts them together.
 from __future__ import annotations
 
 import random
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
@@ -41,20 +42,20 @@ Maker = Callable[[str], Step]
 Mix = list[tuple[Maker, int]]
 
 
-class Steps:
+class Steps(ABC):
     """Makes up commands on the families of keys that it knows."""
 
     def __init__(self, dice: random.Random) -> None:
         self._dice = dice
         self._made = 0
 
+    @abstractmethod
     def families(self) -> dict[str, Mix]:
         """Return by family what may be asked, and how often."""
-        raise NotImplementedError
 
+    @abstractmethod
     def last_reads(self, family: str, key: str) -> list[Step]:
         """Return the reads that show all that a key, or a group, holds."""
-        raise NotImplementedError
 
     def _value(self) -> str:
         """Return a value that nobody else writes."""
