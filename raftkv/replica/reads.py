@@ -49,6 +49,11 @@ class Reads:
         """Whether reads arrived since the last step."""
         return bool(self._new)
 
+    @property
+    def pending(self) -> bool:
+        """Whether any read is not answered yet."""
+        return bool(self._new or self._rounds or self._confirmed)
+
     def add(self, read: Read) -> None:
         """Take reads into the next step."""
         self._new.append(read)

@@ -27,6 +27,7 @@ from raftkv.types import Index, NodeId, WriteSequence
 from tests.sim.disk import SimDisk
 from tests.sim.invariants import Violation
 from tests.sim.network import NodeNetwork
+from tests.sim.timeouts import with_other_timeouts
 from tests.sim.world import SimClock
 
 if TYPE_CHECKING:
@@ -210,6 +211,7 @@ class SimNode:
         if self.disk.is_blank:
             # The operator lists the members of today for a node that starts afresh.
             self.config = replace(self.config, members=self.cluster.members_with(self.name))
+        self.config = with_other_timeouts(self.config, self.world.seed, self.life)
         self.disk.effect = self.effect
         self.syncer = SimWorker(self, (0.2, 4.0))
         observer = SimObserver(self)
