@@ -89,6 +89,8 @@ class ReadMends(MembershipMends):
         self._heard_highest = 0
         self._proofs: deque[_Proof] = deque(maxlen=_PROOFS_KEPT)
         self._proof_begun: _ProofBegun | None = None
+        # Beside the heartbeat's: rounds of reads put that off.
+        self.proof_due_ms = 0
         # Above those of earlier processes, whose answers may still come.
         self._first_ticket: int = arguments["now_ms"] << _TICKET_BITS
         self._asked: int = self._first_ticket
@@ -216,6 +218,7 @@ class ReadMends(MembershipMends):
 
     def prove_freshness(self) -> None:
         """Tell everybody what the last proof shows once it is confirmed, and begin another."""
+        self.proof_due_ms = self.now_ms + self.settings.heartbeat_ms
         begun = self._proof_begun
         if begun is not None and begun.term == self.term:
             if self.confirmed_round() < begun.round:

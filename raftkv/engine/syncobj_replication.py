@@ -258,12 +258,11 @@ class ReplicationMends(ReadMends):
         due = (
             self.now_ms >= self.heartbeat_due_ms or self.round_requested or self.broadcast_requested
         )
-        is_heartbeat = self.now_ms >= self.heartbeat_due_ms
         self.round += 1
         self.note_round_begun()
-        if is_heartbeat:
-            self.prove_freshness()
         if due:
+            if self.now_ms >= self.proof_due_ms:
+                self.prove_freshness()
             self.heartbeat_due_ms = self.now_ms + self.settings.heartbeat_ms
         for node_id, state in self.peers.items():
             if state.connected and state.reached:

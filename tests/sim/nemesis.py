@@ -19,7 +19,7 @@ from tests.sim import mix as mixes
 from tests.sim import schemes
 from tests.sim.cluster import Cluster, SimNode, SimSlot, Violation
 from tests.sim.network import Direction
-from tests.sim.read_levels import read_leased
+from tests.sim.read_levels import read_at_every_level
 
 if TYPE_CHECKING:
     from tests.sim.mix import Mix
@@ -185,10 +185,10 @@ class Nemesis:
         command = (Opcode.GET, b"burst0")
         node.guarded(lambda: node.replica.read([command], SimSlot(answered)))
 
-    def probe_lease(self, node: SimNode) -> None:
-        """Read at the level `lease`, and see that nothing acknowledged is missing."""
+    def probe_levels(self, node: SimNode) -> None:
+        """Read at every level, and see that each keeps its promise."""
         if node.alive and self.running:
-            read_leased(self.cluster, node)
+            read_at_every_level(self.cluster, node)
 
     def ask_transfer(self, leader: SimNode, target: str | None) -> None:
         """Ask a leader to hand leadership over."""

@@ -64,10 +64,30 @@ def _judged(
     return SimSlot(answered)
 
 
-def read_leased(cluster: Cluster, node: SimNode) -> None:
-    """Read from a node that may lead."""
+def _judge_age(cluster: Cluster, node: SimNode, age_ms: int, invariant: str) -> None:
+    """See that nothing is missing that was shown longer ago."""
+    since_ms = cluster.world.now_ms - age_ms * (1 + DRIFT) - _ROUNDING_MS
+    floor, applied = cluster.floors.at(since_ms), node.replica.store.applied_index
+    if applied < floor:
+        raise Violation(
+            f"{node.name} answers from entry {applied} and says that nothing older than "
+            f"{age_ms} ms is missing; entry {floor} had been shown before",
+            invariant=invariant,
+        )
+
+
+def read_at_every_level(cluster: Cluster, node: SimNode) -> None:
+    """Read from a node in all the ways there are."""
+
+    def read() -> None:
+        node.replica.read_leased([_READ], _judged(cluster, node, "lease"))
+        node.replica.read_by_index([_READ], _judged(cluster, node, "index"))
+        staleness_ms = node.replica.staleness_ms()
+        if staleness_ms is not None:
+            _judge_age(cluster, node, staleness_ms, "staleness_is_not_understated")
+
     if not node.is_frozen:
-        node.guarded(lambda: node.replica.read_leased([_READ], _judged(cluster, node, "lease")))
+        node.guarded(read)
 
 
 class Readers:
@@ -144,23 +164,13 @@ class Readers:
             self.note("bounded_refused")
         else:
             self.note("bounded_served")
-            self._judge_age(node, bound_ms, "bounded_reads_keep_their_bound")
+            _judge_age(self._cluster, node, bound_ms, "bounded_reads_keep_their_bound")
 
     def _stated(self, node: SimNode) -> None:
         staleness_ms = node.replica.staleness_ms()
         if staleness_ms is not None:
             self.note("staleness_stated")
-            self._judge_age(node, staleness_ms, "staleness_is_not_understated")
-
-    def _judge_age(self, node: SimNode, age_ms: int, invariant: str) -> None:
-        since_ms = self._world.now_ms - age_ms * (1 + DRIFT) - _ROUNDING_MS
-        floor, applied = self._cluster.floors.at(since_ms), node.replica.store.applied_index
-        if applied < floor:
-            raise Violation(
-                f"{node.name} answers from entry {applied} and says that nothing older than "
-                f"{age_ms} ms is missing; entry {floor} had been shown before",
-                invariant=invariant,
-            )
+            _judge_age(self._cluster, node, staleness_ms, "staleness_is_not_understated")
 
 
 class _TokenClient:
@@ -182,7 +192,8 @@ class _TokenClient:
             return
         self.rest()
         leader = self._cluster.leader()
-        if leader is not None and self._dice.random() < 0.4:
+        quiet = self._cluster.world.now_ms < self._cluster.quiet_until_ms
+        if leader is not None and not quiet and self._dice.random() < 0.4:
             self._write(leader)
         else:
             node = self._cluster.nodes[self._dice.choice(sorted(self._cluster.nodes))]

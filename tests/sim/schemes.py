@@ -561,6 +561,8 @@ def restart_in_lease(nemesis: Nemesis) -> Scheme:
         return
     others = others_of(nemesis, leader)
     rival = cluster.nodes[others[0]]
+    # The rival's log has to stay as good as theirs.
+    cluster.quiet_until_ms = world.now_ms + 1800
     holds = [nemesis.hold(between({leader.name}, {rival.name}))]
     holds.append(nemesis.hold(between({rival.name}, {leader.name})))
     try:
@@ -579,7 +581,7 @@ def restart_in_lease(nemesis: Nemesis) -> Scheme:
         for moment in range(60):
             if rival.alive and rival.replica.is_leader and moment % 4 == 0:
                 nemesis.burst(rival, 2, 1)
-            nemesis.probe_lease(leader)
+            nemesis.probe_levels(leader)
             yield 5.0
     finally:
         for hold in holds:
@@ -610,14 +612,14 @@ def unheard_successor(nemesis: Nemesis) -> Scheme:
             now = cluster.leader()
             if now is not None and now is not leader and moment % 4 == 0:
                 nemesis.burst(now, 2, 1)
-            nemesis.probe_lease(leader)
+            nemesis.probe_levels(leader)
             yield 5.0
     finally:
         hold.release(breaks=world.chance(0.5))
 
 
 def answers_after_the_end(nemesis: Nemesis) -> Scheme:
-    """A leader gets the answers to its last rounds when another one leads already."""
+    """A leader gets the answers to its last rounds when another one is about to lead."""
     world, cluster = nemesis.world, nemesis.cluster
     leader = cluster.leader()
     if leader is None:
@@ -627,22 +629,42 @@ def answers_after_the_end(nemesis: Nemesis) -> Scheme:
     late = nemesis.hold(between(others, {leader.name}))
     hold = None
     try:
-        yield world.random.uniform(20, 110)
+        yield world.random.uniform(60, 140)
         hold = nemesis.hold(around(cluster, {leader.name}))
-        yield from until(nemesis, successor(nemesis, leader, term), 700, patience=1.0)
-        now = cluster.leader()
-        if now is None or now is leader:
-            return
-        nemesis.burst(now, 4, 1)
-        yield world.random.uniform(10, 40)
+        yield world.random.uniform(180, 290)
         cluster.network.let_through(sorted(late.ways))
-        for _ in range(30):
-            nemesis.probe_lease(leader)
+        has_come = successor(nemesis, leader, term)
+        for moment in range(90):
+            now = cluster.leader()
+            if has_come() and now is not None and moment % 4 == 0:
+                nemesis.burst(now, 2, 1)
+            nemesis.probe_levels(leader)
             yield 4.0
     finally:
         late.release(breaks=world.chance(0.5))
         if hold is not None:
             hold.release(breaks=world.chance(0.5))
+
+
+def reads_in_a_minority(nemesis: Nemesis) -> Scheme:
+    """A leader and too few who follow it read on while the rest elects another one."""
+    world, cluster = nemesis.world, nemesis.cluster
+    leader = cluster.leader()
+    if leader is None or len(cluster.nodes) < 5:
+        return
+    has_come = successor(nemesis, leader, leader.replica.status().term)
+    friend = cluster.nodes[others_of(nemesis, leader)[0]]
+    hold = nemesis.hold(around(cluster, {leader.name, friend.name}))
+    try:
+        for moment in range(150):
+            now = cluster.leader()
+            if has_come() and now is not None and moment % 4 == 0:
+                nemesis.burst(now, 2, 1)
+            nemesis.probe_levels(leader)
+            nemesis.probe_levels(friend)
+            yield 5.0
+    finally:
+        hold.release(breaks=world.chance(0.5))
 
 
 SCHEMES: tuple[Callable[[Nemesis], Scheme], ...] = (
@@ -662,4 +684,5 @@ SCHEMES: tuple[Callable[[Nemesis], Scheme], ...] = (
     restart_in_lease,
     unheard_successor,
     answers_after_the_end,
+    reads_in_a_minority,
 )

@@ -214,6 +214,17 @@ def test_a_follower_counts_its_age_from_a_round_before_the_confirmed_one() -> No
     assert core.staleness_ms(cluster.now_ms + 700, index) == staleness_ms + 700
 
 
+def test_rounds_of_reads_do_not_put_the_proofs_off() -> None:
+    cluster = led()
+    cluster.beat(n=4)
+    before = cluster["B"].engine._proofs[-1]
+    for _ in range(40):
+        cluster.advance(SETTINGS.heartbeat_ms // 5)
+        cluster.step("A", reads=True)
+        cluster.settle()
+    assert cluster["B"].engine._proofs[-1].since_ms >= before.since_ms + 6 * SETTINGS.heartbeat_ms
+
+
 def test_nothing_is_proven_while_no_quorum_confirms() -> None:
     cluster = led()
     cluster.beat(n=4)
