@@ -118,15 +118,10 @@ class NumberPair:
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """One of some words.
-
-    Attributes:
-        unavailable: Words that are understood, and refused in this version.
-    """
+    """One of some words."""
 
     values: tuple[str, ...]
     meaning: str
-    unavailable: tuple[str, ...] = ()
     unit: str = ""
 
     @property
@@ -231,12 +226,17 @@ class ReadsConfig:
     level: Annotated[
         str,
         Choice(
-            ("linearizable", "stale"),
-            "`linearizable`: sees every write acknowledged before the read began. `stale`: "
-            "what the asked node has applied. A connection may choose with `RAFT READS`.",
-            unavailable=("lease", "bounded"),
+            ("linearizable", "lease", "bounded", "stale"),
+            "`linearizable`: sees every write acknowledged before the read began. `lease`: the "
+            "same, at once on the leader, as long as clocks run at rates that differ by less "
+            "than a tenth. `bounded`: what the asked node has applied, if nothing older than "
+            "`staleness_ms_max` can be missing. `stale`: what the asked node has applied. A "
+            "connection may choose with `RAFT READS`.",
         ),
     ] = "linearizable"
+    staleness_ms_max: Annotated[
+        int, Number(1, 3_600_000, "ms", "How old what a read at the level `bounded` sees may be.")
+    ] = 1000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

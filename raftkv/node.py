@@ -274,6 +274,7 @@ class Node:
             last_index=hello.last_index,
             founding=hello.founding,
             admitted=hello.admitted,
+            refusal_ms=hello.refusal_ms,
         )
 
     def _is_news(self, hello: PeerHello) -> bool:

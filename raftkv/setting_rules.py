@@ -73,8 +73,6 @@ def _judge_number(low: int, high: int, value: object) -> str:
 def _judge_choice(kind: Choice, value: str) -> str:
     if value in kind.values:
         return ""
-    if value in kind.unavailable:
-        return f"{value!r} is not available in this version"
     return f"{value!r} is not one of them{did_you_mean(value, list(kind.values))}"
 
 

@@ -273,7 +273,30 @@ class RaftCore:
             last_index=engine.log.last_index,
             founding=engine.is_blank,
             admitted=engine.admitted,
+            refusal_ms=engine.refusal_ms,
         )
+
+    def lease_holds(self, now_ms: int) -> bool:
+        """Whether nobody else can have been elected before `now_ms`, a time not yet past.
+
+        Then this node's store, with everything applied that it knows to be committed,
+        holds whatever was acknowledged to anybody.
+
+        Args:
+            now_ms: Of the clock of the steps, read after what is to be judged.
+        """
+        return self.has_own_noop and now_ms < self._engine.lease_end_ms()
+
+    @property
+    def can_ask(self) -> bool:
+        """Whether a leader is linked that answers with its read index."""
+        return self._engine.leader_to_ask() is not None
+
+    def staleness_ms(self, now_ms: int, applied_index: Index) -> int | None:
+        """Return how old a store with so much applied is at most; None if unknown."""
+        if applied_index >= self.commit_index and self.lease_holds(now_ms):
+            return 0
+        return self._engine.staleness_ms(now_ms, applied_index)
 
     def peer_statuses(self) -> tuple[PeerStatus, ...]:
         """What this node knows of the others."""
@@ -351,6 +374,7 @@ class RaftCore:
         *,
         changes: Sequence[ChangeRequest] = (),
         reads: bool = False,
+        asks: bool = False,
         wall_ms: int = 0,
     ) -> Ready:
         """Advance once.
@@ -363,6 +387,8 @@ class RaftCore:
             changes: Of the membership; more than one at a time are refused.
             reads: Whether linearizable reads have arrived since the last step;
                 they share `Ready.read_ticket`.
+            asks: Whether reads wait for the read index of the leader, another node;
+                they share `Ready.asked`.
             wall_ms: Wall clock, passed on to candidates with a vote.
 
         Returns:
@@ -387,6 +413,8 @@ class RaftCore:
             engine.propose_change(change)
         ready = Ready(sequence=engine.log.last_sequence)
         self._register_reads(ready, reads=reads)
+        if asks and not engine.is_leader:
+            ready.asked = engine.ask_read_index()
         self._lead_or_follow(ready)
         self._finish(ready, led_term)
         ready.violators = violators
@@ -414,7 +442,7 @@ class RaftCore:
             return engine.heartbeat_due_ms
         if not engine.may_campaign:
             return engine.now_ms + engine.settings.heartbeat_ms
-        return int(engine._SyncObj__raftElectionDeadline * 1000) + 1
+        return engine.election_due_ms()
 
     # ---------------------------------------------------------------- internal
 
@@ -480,6 +508,9 @@ class RaftCore:
         if state is None:
             return
         state.connected = False
+        if node_id == engine.leader_id:
+            # What was asked, or answered, may be lost with the link.
+            engine.asks_failed = True
         state.wants_snapshot = False
         state.forget_inflight()
         if not state.reached:
@@ -506,17 +537,25 @@ class RaftCore:
             engine.on_vote_reply(node_id, message)
         elif type(message) is messages.TimeoutNow:
             engine.on_timeout_now(node_id, message)
+        elif type(message) is messages.ReadIndexRequest:
+            engine.on_read_index_request(node_id, message)
+        elif type(message) is messages.ReadIndexReply:
+            engine.on_read_index_reply(node_id, message)
+        elif type(message) is messages.Freshness:
+            engine.on_freshness(node_id, message)
 
     def _register_reads(self, ready: Ready, *, reads: bool) -> None:
         engine = self._engine
-        if not reads:
+        if not reads and not engine.index_requests:
             return
         if not engine.is_leader:
-            ready.reads_failed = True
+            ready.reads_failed = reads
             return
         ready.read_ticket = engine.round + 1
         engine.round_requested = True
-        self._reads.register(ready.read_ticket, Index(max(engine.commit_index, engine.noop_index)))
+        index = Index(max(engine.commit_index, engine.noop_index))
+        self._reads.register(ready.read_ticket, index)
+        engine.begin_index_round(ready.read_ticket, index)
 
     def _lead_or_follow(self, ready: Ready) -> None:
         engine = self._engine
@@ -536,7 +575,9 @@ class RaftCore:
         if engine.is_leader:
             engine.broadcast()
             if self._reads.pending:
-                ready.reads = self._reads.confirm(engine.confirmed_round())
+                confirmed = engine.confirmed_round()
+                ready.reads = self._reads.confirm(confirmed)
+                engine.answer_index_requests(confirmed)
             engine.leave_office()
 
     def _finish(self, ready: Ready, led_term: Term | None) -> None:
@@ -544,6 +585,7 @@ class RaftCore:
         if led_term is not None and not (engine.is_leader and engine.term == led_term):
             engine.answer_lost_proposals()
             self._reads.clear()
+            engine.drop_index_requests()
             ready.reads_failed = True
             ready.reads = None
         ready.records = engine.log.take_records()
@@ -562,6 +604,9 @@ class RaftCore:
             last, bytes_max = engine.log.evicted_index, engine.settings.append_bytes_max
             ready.wanted = tuple(Wanted(first, last, bytes_max) for first in engine.wanted)
             engine.wanted = []
+        if engine.index_answers:
+            ready.index_answers, engine.index_answers = engine.index_answers, []
+        ready.asks_failed, engine.asks_failed = engine.asks_failed, False
         if engine.regresses:
             ready.regresses, engine.regresses = tuple(engine.regresses), []
         if engine.is_leader:

@@ -106,7 +106,51 @@ class TimeoutNow(msgspec.Struct, tag=7, array_like=True, frozen=True, gc=False):
     term: int
 
 
-Message = Append | Heartbeat | AppendReply | RoundReply | VoteRequest | VoteReply | TimeoutNow
+class ReadIndexRequest(msgspec.Struct, tag=8, array_like=True, frozen=True, gc=False):
+    """A follower asks what must be applied for reads that it has taken (Raft thesis, 6.4)."""
+
+    term: int
+    ticket: int
+
+
+class ReadIndexReply(msgspec.Struct, tag=9, array_like=True, frozen=True, gc=False):
+    """Answer to a ReadIndexRequest, once a round begun after it is confirmed.
+
+    Attributes:
+        index: What must be applied; 0 where the sender does not lead `term`.
+    """
+
+    term: int
+    ticket: int
+    index: int
+
+
+class Freshness(msgspec.Struct, tag=10, array_like=True, frozen=True, gc=False):
+    """What a confirmed round shows about the receiver's store.
+
+    Attributes:
+        round: The newest round whose answer by the receiver had been heard when
+            the confirmed one began.
+        index: What was committed when it began.
+    """
+
+    term: int
+    round: int
+    index: int
+
+
+Message = (
+    Append
+    | Heartbeat
+    | AppendReply
+    | RoundReply
+    | VoteRequest
+    | VoteReply
+    | TimeoutNow
+    | ReadIndexRequest
+    | ReadIndexReply
+    | Freshness
+)
 
 _ENCODER = msgspec.msgpack.Encoder()
 _DECODER: msgspec.msgpack.Decoder[Message] = msgspec.msgpack.Decoder(Message)

@@ -133,6 +133,9 @@ class PeerHello(NamedTuple):
         founding: Its log holds nothing beyond the first configuration.
         admitted: It counts as a member with this disk (false while it is new
             or wiped and waits to be let in).
+        refusal_ms: How long it votes for nobody else after it has heard a leader,
+            and after its start; 0 where it does not know the messages for reads
+            (version 1 of the peer protocol).
     """
 
     disk_id: str
@@ -140,6 +143,7 @@ class PeerHello(NamedTuple):
     last_index: int
     founding: bool
     admitted: bool
+    refusal_ms: int = 0
 
 
 class PeerUp(NamedTuple):
@@ -325,6 +329,11 @@ class Ready:
     read_ticket: int = 0
     reads: ReadsReady | None = None
     reads_failed: bool = False
+    # Of reads that wait for the leader's read index: their ticket, or 0 where there is
+    # nobody to ask; the leader's answers; whether none will come any more.
+    asked: int = 0
+    index_answers: list[ReadsReady] = field(default_factory=list)
+    asks_failed: bool = False
     wanted: tuple[Wanted, ...] = ()
     snapshot_peers: tuple[NodeId, ...] = ()
     configuration: Configuration | None = None

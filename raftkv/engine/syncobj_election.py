@@ -37,7 +37,7 @@ class ElectionMends(ReplicationMends):
         timeout = self.settings.election_timeout_min_ms
         return (
             self.now_ms - self.leader_contact_ms < timeout
-            or self.now_ms - self.started_ms < timeout
+            or self.now_ms - self.started_ms < self.start_refusal_ms
         )
 
     def on_vote_request(self, node_id: NodeId, message: VoteRequest) -> None:
@@ -208,7 +208,7 @@ class ElectionMends(ReplicationMends):
         if self.is_leader:
             if not self._hears_quorum() or self._disk_stalled():
                 self.step_down()
-        elif self.now_ms / 1000 > self._SyncObj__raftElectionDeadline and self.may_campaign:
+        elif self.now_ms >= self.election_due_ms() and self.may_campaign:
             self._ask_for_prevotes()
 
     def step_down_if_stalled(self) -> None:

@@ -22,12 +22,12 @@ from raftkv.engine.configuration import decode_configuration
 from raftkv.engine.messages import Append, AppendReply, Heartbeat, RoundReply
 from raftkv.engine.ready import KIND_COMMANDS, KIND_CONFIGURATION, EntriesRead, LogEntry
 from raftkv.engine.syncobj_library import FOLLOWER, SyncObj
-from raftkv.engine.syncobj_membership import MembershipMends
+from raftkv.engine.syncobj_reads import ReadMends
 from raftkv.engine.syncobj_state import PeerState, SafetyViolationError
 from raftkv.types import Index, NodeId, WriteSequence
 
 
-class ReplicationMends(MembershipMends):
+class ReplicationMends(ReadMends):
     """Both ends of AppendEntries, and the commit rule."""
 
     # ---------------------------------------------------------------- follower
@@ -38,6 +38,7 @@ class ReplicationMends(MembershipMends):
             self._refuse_stale_leader(node_id, message.round)
             return
         self._follow(node_id, message.term)
+        self.note_heard(message.round)
         self.send(node_id, RoundReply(term=self.term, round=message.round))
 
     def on_append(self, node_id: NodeId, message: Append) -> None:
@@ -50,6 +51,7 @@ class ReplicationMends(MembershipMends):
             if command[0] == KIND_CONFIGURATION:
                 decode_configuration(memoryview(command)[1:])
         self._follow(node_id, message.term)
+        self.note_heard(message.round)
         verified = message.prev_index + len(entries)
         if verified <= self.log.base_index:
             # The snapshot under the log covers all of it, hence it is committed.
@@ -257,7 +259,10 @@ class ReplicationMends(MembershipMends):
             self.now_ms >= self.heartbeat_due_ms or self.round_requested or self.broadcast_requested
         )
         self.round += 1
+        self.note_round_begun()
         if due:
+            if self.now_ms >= self.proof_due_ms:
+                self.prove_freshness()
             self.heartbeat_due_ms = self.now_ms + self.settings.heartbeat_ms
         for node_id, state in self.peers.items():
             if state.connected and state.reached:

@@ -21,7 +21,6 @@ from raftkv.types import NodeId
 class TransferMends(ElectionMends):
     """The leader's and the target's side of a transfer."""
 
-    transfer_target: NodeId | None = None
     _transfer_deadline_ms = 0
 
     def transfer_refusal(self, target: NodeId | None) -> str:
@@ -59,6 +58,7 @@ class TransferMends(ElectionMends):
         if not self.is_leader or state is None or not state.connected or late:
             self.transfer_target = None
         elif self.match_indexes[state.node] == self.log.last_index:
+            self.transfer_told_term = self.term
             self.send(target, TimeoutNow(term=self.term))
 
     def on_timeout_now(self, node_id: NodeId, message: TimeoutNow) -> None:

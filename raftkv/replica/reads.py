@@ -59,6 +59,11 @@ class Reads:
         """Whether a round is on its way for reads."""
         return bool(self._rounds)
 
+    @property
+    def pending(self) -> bool:
+        """Whether any read is not answered yet."""
+        return bool(self._new or self._rounds or self._confirmed)
+
     def add(self, read: Read) -> None:
         """Take reads into the next step."""
         self._new.append(read)

@@ -52,15 +52,17 @@ from raftkv.replica.clockwork import BatchClock
 from raftkv.replica.compaction import Compactor
 from raftkv.replica.disk_space import DiskSpaceGuard, needed_bytes
 from raftkv.replica.durability import Durability
+from raftkv.replica.follower_reads import FollowerReads
 from raftkv.replica.gathering import Gathering
 from raftkv.replica.handover import Handover
 from raftkv.replica.log_reader import LogReader
 from raftkv.replica.membership import Membership, PendingChange
 from raftkv.replica.outbox import Outbox
 from raftkv.replica.ports import Listener, RandomSource, Stopped, stopped_by
+from raftkv.replica.read_levels import ReadLevels
 from raftkv.replica.reads import Reads
 from raftkv.replica.recovery import Recovered
-from raftkv.replica.requests import Command, ReplicaRequests
+from raftkv.replica.requests import Command
 from raftkv.replica.slices import Slices
 from raftkv.replica.standing import Standing
 from raftkv.seams import (
@@ -85,7 +87,7 @@ from raftkv.types import (
 )
 
 
-class Replica(ReplicaRequests):
+class Replica(ReadLevels):
     """One node's share of the cluster, without sockets, threads or clocks of its own."""
 
     def __init__(
@@ -140,6 +142,7 @@ class Replica(ReplicaRequests):
         self._reads = Reads(timeout)
         self._batch_gathering = Gathering()
         self._read_gathering = Gathering()
+        self._follower_reads = FollowerReads(timeout)
         self._slices = Slices()
         self._handover = Handover(recovered.core, timeout)
         self._membership = Membership(recovered.core, observer, timeout)
@@ -301,6 +304,7 @@ class Replica(ReplicaRequests):
             proposals,
             changes=self._membership.take(now_ms),
             reads=has_reads,
+            asks=self._follower_reads.has_new,
             wall_ms=self._clock.wall_ms(),
         )
         if has_reads and ready.read_ticket:
@@ -487,7 +491,10 @@ class Replica(ReplicaRequests):
             self._reads.fail_all()
         if ready.reads is not None:
             self._reads.confirm(ready.reads)
-        self._reads.serve(Index(self.store.applied_index), self._execute)
+        applied_index = Index(self.store.applied_index)
+        self._reads.serve(applied_index, self._execute)
+        if self._follower_reads.active:
+            self._follower_reads.turn(ready, applied_index, now_ms, self._execute)
         self._batches.expire(now_ms)
         self._reads.expire(now_ms)
         self._membership.expire(now_ms)
@@ -551,6 +558,7 @@ class Replica(ReplicaRequests):
         for other in (
             self._batches.next_deadline_ms(),
             self._reads.next_deadline_ms(),
+            self._follower_reads.next_deadline_ms(),
             self._membership.next_deadline_ms(),
             self._space.retry_ms(),
             self._checkpoints.next_ms(leads=leads),
@@ -583,6 +591,7 @@ class Replica(ReplicaRequests):
         self._slices.close(SHUTTING_DOWN)
         self._handover.close(SHUTTING_DOWN)
         self._membership.close(SHUTTING_DOWN)
+        self._follower_reads.close(SHUTTING_DOWN)
         self._sender.stop()
         self._wal.close()
 

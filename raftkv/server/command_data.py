@@ -244,6 +244,12 @@ raft/routing|-2|loading stale fast|0 0 0|raft|0.1.0|O(1)|
     Return or choose what this connection does on a follower: redirect or proxy
 raft/reads|-2|loading stale fast|0 0 0|raft|0.1.0|O(1)|
     Return or choose the read level of this connection
+raft/staleness|2|loading stale fast|0 0 0|raft|0.1.0|O(1)|
+    Return how old this node's store is at most, in milliseconds
+raft/token|2|loading stale fast|0 0 0|raft|0.1.0|O(1)|
+    Return a token of what this connection has seen
+raft/after|3|loading stale|0 0 0|raft|0.1.0|O(1)|
+    Wait until this node has applied what a token names, and read nothing older here
 raft/snapshot|2|admin loading stale|0 0 0|raft|0.1.0|O(N)|
     Write a snapshot of this node and return its index
 raft/member|-4|admin loading stale|0 0 0|raft|0.1.0|O(N)|

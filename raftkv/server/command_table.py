@@ -60,6 +60,10 @@ ANSWERED_INSIDE = frozenset(("ping", "echo", "select", "unwatch"))
 # Transactions, none of which is inside another.
 _TRANSACTIONS = frozenset(("kv|exec", "kv|txn"))
 
+# Commands of the server's own which say something about those before them on their
+# connection, and so wait until these are answered.
+ORDERED_COMMANDS = frozenset(("raft|token",))
+
 # Help texts that the store's own families answer, as reads.
 _HELP_OF_DATA = ("object|help", "memory|help")
 
@@ -74,6 +78,7 @@ class CommandSpec:
         high: Greatest number of words; 0 in a container, so that the range
             check of the hot path fails and `CommandTable.resolve` decides.
         kind: How it is carried out; plain int for speed.
+        ordered: A local one that waits for the answers to those before it.
         first_key: Position of the first key, 0 without keys.
         last_key: Position of the last key; -1 is the last word.
         key_step: Distance between keys.
@@ -102,6 +107,7 @@ class CommandSpec:
         "last_key",
         "low",
         "name",
+        "ordered",
         "parse",
         "parse_run",
         "rejected",
@@ -129,6 +135,7 @@ class CommandSpec:
         self.key_flags = tuple(key_flags.split())
         self.summary = summary
         self.kind = int(_kind_of(self.name, self.flags))
+        self.ordered = self.name in ORDERED_COMMANDS
         self.subcommands: dict[bytes, CommandSpec] = {}
         self.calls = self.rejected = 0
         self.parse_run: RunParser | None = None

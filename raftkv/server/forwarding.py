@@ -234,7 +234,7 @@ class ForwardedStream(CommandPipeline):
         super().__init__(forwarder.service)
         self.protocol = protocol
         # The client's read level was settled by the node that it is connected to.
-        self.stale_reads = False
+        self.set_read_level("linearizable")
         self._forwarder = forwarder
         self._node = node
         self._number = number

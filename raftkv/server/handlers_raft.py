@@ -3,8 +3,6 @@
 `RAFT STATUS` and the `raft` section of INFO are the same facts under the same
 names. Changes of the membership and a transfer of leadership are the leader's;
 another node answers MOVED, also in proxy routing, since they are for operators.
-The levels `lease` and `bounded` are refused: they are not available in this
-version.
 """
 
 from __future__ import annotations
@@ -16,7 +14,9 @@ from raftkv.errors import CommandError
 from raftkv.seams import Slot
 from raftkv.server.connection import ClientConnection
 from raftkv.server.runs import Later
-from raftkv.types import ChangeKind, MembershipChange, NodeId, Status
+from raftkv.types import ChangeKind, Index, MembershipChange, NodeId, Status, Term
+
+READ_LEVELS = (b"linearizable", b"lease", b"bounded", b"stale")
 
 HELP = """RAFT <subcommand> [<arg>]. Subcommands are:
 STATUS
@@ -25,8 +25,14 @@ MEMBERS
     Return the members of the cluster.
 ROUTING [REDIRECT|PROXY]
     Return or choose what a follower does with requests of this connection.
-READS [LINEARIZABLE|STALE]
+READS [LINEARIZABLE|LEASE|BOUNDED <ms>|STALE]
     Return or choose the read level of this connection.
+STALENESS
+    Return how old this node's store is at most, in milliseconds.
+TOKEN
+    Return a token of what this connection has seen.
+AFTER <token>
+    Wait until this node has applied what a token names; read nothing older here.
 MEMBER ADD <id> <client address> <peer address>
     Add a node as a learner; it gets the log and does not vote.
 MEMBER PROMOTE|DEMOTE|REMOVE <id>
@@ -118,16 +124,55 @@ def handle_routing(connection: ClientConnection, arguments: list[bytes]) -> obje
 
 
 def handle_reads(connection: ClientConnection, arguments: list[bytes]) -> object:
-    """RAFT READS [linearizable | stale]"""
-    choice = _choice(arguments)
-    if choice is None:
-        return b"stale" if connection.stale_reads else b"linearizable"
-    if choice in (b"lease", b"bounded"):
-        raise CommandError(f"ERR read level {choice.decode()} is not available in this version")
-    if choice not in (b"linearizable", b"stale"):
-        raise CommandError("ERR read level is one of linearizable, stale")
-    connection.stale_reads = choice == b"stale"
+    """RAFT READS [linearizable | lease | bounded ms | stale]"""
+    words = [word.lower() for word in arguments[2:]]
+    if not words:
+        return _level(connection)
+    if len(words) > (2 if words[0] == b"bounded" else 1):
+        raise CommandError("ERR wrong number of arguments for 'raft|reads' command")
+    if words[0] not in READ_LEVELS:
+        raise CommandError(f"ERR read level is one of {', '.join(map(bytes.decode, READ_LEVELS))}")
+    bound_ms = connection.service.config.reads.staleness_ms_max
+    if len(words) == 2:
+        bound_ms = _bound_ms(words[1])
+    connection.set_read_level(words[0].decode(), bound_ms)
     return "OK"
+
+
+def _level(connection: ClientConnection) -> bytes:
+    if connection.bound_ms is not None:
+        return b"bounded %d" % connection.bound_ms
+    if connection.stale_reads:
+        return b"stale"
+    return b"lease" if connection.lease_reads else b"linearizable"
+
+
+def _bound_ms(word: bytes) -> int:
+    if not word.isdigit() or len(word) > 9 or int(word) == 0:
+        raise CommandError("ERR the bound is a number of milliseconds above 0")
+    return int(word)
+
+
+def handle_staleness(connection: ClientConnection, arguments: list[bytes]) -> object:
+    """RAFT STALENESS"""
+    return connection.service.replica.staleness_ms()
+
+
+def handle_token(connection: ClientConnection, arguments: list[bytes]) -> object:
+    """RAFT TOKEN"""
+    replica, ask = connection.service.replica, connection.was_forwarded
+    return Later(lambda slot: replica.take_token(slot, ask=ask))
+
+
+def handle_after(connection: ClientConnection, arguments: list[bytes]) -> object:
+    """RAFT AFTER token"""
+    term, slash, index = arguments[2].partition(b"/")
+    if not slash or not term.isdigit() or not index.isdigit() or len(arguments[2]) > 40:
+        raise CommandError("ERR a token is what RAFT TOKEN returns")
+    position = Index(int(index))
+    connection.floor_index = max(connection.floor_index, position)
+    replica = connection.service.replica
+    return Later(lambda slot: replica.await_token(Term(int(term)), position, slot))
 
 
 def handle_snapshot(connection: ClientConnection, arguments: list[bytes]) -> object:
@@ -205,6 +250,9 @@ HANDLERS = {
     "raft|members": handle_members,
     "raft|routing": handle_routing,
     "raft|reads": handle_reads,
+    "raft|staleness": handle_staleness,
+    "raft|token": handle_token,
+    "raft|after": handle_after,
     "raft|snapshot": handle_snapshot,
     "raft|member": handle_member,
     "raft|transfer": handle_transfer,

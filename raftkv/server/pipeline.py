@@ -28,6 +28,7 @@ from raftkv.seams import NO_LEADER, NOT_LEADER, Failure
 from raftkv.server.command_table import WRONG, CommandSpec, Kind
 from raftkv.server.ports import Command
 from raftkv.server.runs import Later, Run, SlicedRun
+from raftkv.types import Index
 
 if TYPE_CHECKING:
     from raftkv.server.service import Service
@@ -63,7 +64,10 @@ class CommandPipeline:
         service: What all streams of this node share.
         protocol: RESP version of new replies, 2 or 3.
         readonly: READONLY was sent: stale reads on a node that does not lead.
-        stale_reads: The read level is `stale`.
+        stale_reads: The read level is `stale` or `bounded`: this node's store answers.
+        lease_reads: The read level is `lease`.
+        bound_ms: How old what a read sees may be, at the level `bounded`.
+        floor_index: What must be applied for this node's store to answer.
         proxied: The routing is `proxy`, not `redirect`.
         ending: No more input is read; ends when all that was read is answered.
         quitting: Requests not yet carried out are dropped; ends when the others
@@ -89,10 +93,13 @@ class CommandPipeline:
         "_waiting_bytes",
         "_writable",
         "_writes_pending",
+        "bound_ms",
         "dirty",
         "ending",
         "farewell",
+        "floor_index",
         "held",
+        "lease_reads",
         "protocol",
         "proxied",
         "quitting",
@@ -106,7 +113,9 @@ class CommandPipeline:
         self.service = service
         self.protocol = 2
         self.readonly = False
-        self.stale_reads = service.config.reads.level == "stale"
+        reads = service.config.reads
+        self.set_read_level(reads.level, reads.staleness_ms_max)
+        self.floor_index = Index(0)
         self.proxied = service.config.writes.on_follower == "proxy"
         self.ending = False
         self.quitting = False
@@ -132,6 +141,12 @@ class CommandPipeline:
         self._writes_pending = 0  # unanswered runs that go through the log
         self._exclusive = False  # a run that holds up everything behind it
         self._poisoned = False  # an outcome of this stream is unknown
+
+    def set_read_level(self, level: str, bound_ms: int | None = None) -> None:
+        """Let reads from now on be of that level; `bound_ms` is for `bounded` only."""
+        self.stale_reads = level in ("stale", "bounded")
+        self.lease_reads = level == "lease"
+        self.bound_ms = bound_ms if level == "bounded" else None
 
     # ------------------------------------------------------------ requests in
 
@@ -210,6 +225,10 @@ class CommandPipeline:
             run.logged = True
             self._writes_pending += 1
             self._replica.propose(commands, run)
+        elif self.lease_reads and not self._reads_pending:
+            # One that waits for its round must not be overtaken.
+            self._reads_pending += 1
+            self._replica.read_leased(commands, run)
         else:
             self._reads_pending += 1
             self._replica.read(commands, run)
@@ -233,13 +252,13 @@ class CommandPipeline:
         except CommandError as error:
             self._reply_refused(error, arguments)
             return True
-        if command is None:
+        if command is None and not (spec.ordered and self._fifo):
             spec.calls += 1
             if self._do_locally(spec, arguments):
                 return True
             self._block(requests, position + 1)
             return False
-        if self._fifo:
+        if self._fifo or command is None:
             self._block(requests, position)
             return False
         spec.calls += 1
@@ -248,6 +267,8 @@ class CommandPipeline:
             self._reply_stale(spec, command)
             return True
         if spec.kind == _SLICED:
+            if stale and self._is_too_old():
+                return True
             sliced = SlicedRun(self, requests, position, position + 1)
             self._submit_sliced(sliced, command, linearizable=not stale)
         else:
@@ -257,8 +278,21 @@ class CommandPipeline:
         self._block(requests, position + 1)
         return False
 
+    def _is_too_old(self) -> bool:
+        """Answer a read of this node's whole store, if the store is too old for it."""
+        if self.bound_ms is None and not self.floor_index:
+            return False
+        refusal = self._replica.local_refusal(self.bound_ms, self.floor_index)
+        if refusal is not None:
+            self._reply(encode(refusal, self.protocol))
+        return refusal is not None
+
     def _reply_stale(self, spec: CommandSpec, command: Command) -> None:
-        self._reply(encode(self._replica.read_stale(command), self.protocol))
+        if self.bound_ms is None and not self.floor_index:
+            value = self._replica.read_stale(command)
+        else:
+            value = self._replica.read_local(command, self.bound_ms, self.floor_index)
+        self._reply(encode(value, self.protocol))
         if spec.kind == _ALONE:
             # Enough for one pass.
             self._output_bytes += _OUTPUT_BYTES_MAX

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from typing import Any, Protocol
 
 from raftkv.seams import Slot
-from raftkv.types import Configuration, Member, MembershipChange, NodeId, Status
+from raftkv.types import Configuration, Index, Member, MembershipChange, NodeId, Status, Term
 
 # A command of the store, as kv.commands defines it: (opcode, *arguments).
 Command = tuple[Any, ...]
@@ -79,6 +79,39 @@ class Replica(Protocol):
 
     def read_stale(self, command: Command) -> object:
         """Evaluate one read on this node's store, at once."""
+        ...
+
+    def read_leased(self, commands: Sequence[Command], slot: Slot) -> None:
+        """Evaluate reads on the leader, linearizably, at once where a lease allows it."""
+        ...
+
+    @property
+    def can_read_by_index(self) -> bool:
+        """Whether `read_by_index` is worth trying."""
+        ...
+
+    def read_by_index(self, commands: Sequence[Command], slot: Slot) -> None:
+        """Evaluate reads linearizably on a node that does not lead."""
+        ...
+
+    def read_local(self, command: Command, bound_ms: int | None, floor_index: Index) -> object:
+        """Evaluate one read on this node's store, or return an `ErrorReply`."""
+        ...
+
+    def local_refusal(self, bound_ms: int | None, floor_index: Index) -> object:
+        """Return the error of a store too old for a read, or None."""
+        ...
+
+    def staleness_ms(self) -> int | None:
+        """Return how old this node's store is at most; None if unknown."""
+        ...
+
+    def take_token(self, slot: Slot, *, ask: bool) -> None:
+        """Resolve with a token of everything answered so far."""
+        ...
+
+    def await_token(self, term: Term, index: Index, slot: Slot) -> None:
+        """Resolve once what a token names is applied."""
         ...
 
     def read_sliced(self, command: Command, slot: Slot, *, linearizable: bool) -> None:

@@ -23,6 +23,7 @@ from raftkv.types import Member
 
 _STALE_AT_ONCE = (int(Kind.READ), int(Kind.ALONE))
 _NEVER_STALE = (int(Kind.WRITE), int(Kind.WATCH))
+_READ = int(Kind.READ)
 
 # Limit: one forward carries at most this much, so that the peer link, which the
 # log needs too, is never held up by one client.
@@ -42,15 +43,17 @@ class RoutedPipeline(CommandPipeline):
     """A stream of a client of this node.
 
     Attributes:
+        was_forwarded: Another node has answered something of this stream.
         held_until_ms: Clock time at which held requests are refused; 0 when
             nothing is held.
     """
 
-    __slots__ = ("_expired", "_parting_ms", "_redirected_ms", "held_until_ms")
+    __slots__ = ("_expired", "_parting_ms", "_redirected_ms", "held_until_ms", "was_forwarded")
 
     def __init__(self, service: Service) -> None:
         """Start with nothing held."""
         super().__init__(service)
+        self.was_forwarded = False
         self.held_until_ms = 0
         self._expired = False
         self._parting_ms = self._redirected_ms = 0
@@ -77,6 +80,9 @@ class RoutedPipeline(CommandPipeline):
             self._reply_refused(error, arguments)
             return 1
         if command is None:
+            if spec.ordered and self._fifo:
+                self._block(requests, position)
+                return 0
             spec.calls += 1
             if self._do_locally(spec, arguments):
                 return 1
@@ -93,6 +99,8 @@ class RoutedPipeline(CommandPipeline):
         if not self.proxied:
             self._redirect(spec, arguments, leader)
             return 1
+        if spec.kind == _READ and self._replica.can_read_by_index:
+            return self._read_by_index(requests, position)
         return self._forward(requests, position, spec, leader)
 
     @property
@@ -148,10 +156,40 @@ class RoutedPipeline(CommandPipeline):
         if spec.kind in _STALE_AT_ONCE:
             self._reply_stale(spec, command)
             return 1
+        if self._is_too_old():
+            return 1
         run = SlicedRun(self, requests, position, position + 1)
         self._submit_sliced(run, command, linearizable=False)
         self._block(requests, position + 1)
         return 0
+
+    # ------------------------------------------------------------ reads by index
+
+    def _read_by_index(self, requests: list[list[bytes]], position: int) -> int:
+        """Let this node's store answer a stretch of reads once the leader says how far.
+
+        One at a time, as forwards are: what was sent before has taken effect.
+        """
+        if self._fifo:
+            self._block(requests, position)
+            return 0
+        commands: list[Command] = []
+        for arguments in requests[position : position + FORWARD_COMMANDS_MAX]:
+            try:
+                spec, command = self._understand(arguments)
+            except CommandError:
+                break
+            if command is None or spec.kind != _READ:
+                break
+            spec.calls += 1
+            commands.append(command)
+        run = Run(self, requests, position, position + len(commands))
+        run.forwarded_ms = max(self.service.clock.now_ms(), 1)
+        self._fifo.append(run)
+        self._unanswered += len(commands)
+        self._reads_pending += 1
+        self._replica.read_by_index(commands, run)
+        return len(commands)
 
     # ------------------------------------------------------------ forwards
 
@@ -170,6 +208,7 @@ class RoutedPipeline(CommandPipeline):
         self._unanswered += count
         self._reads_pending += 1
         if self.service.forwarder.forward(run, leader.id):
+            self.was_forwarded = True
             if watches:
                 # What it finds decides what becomes of an EXEC behind it.
                 run.exclusive = self._exclusive = True

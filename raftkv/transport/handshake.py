@@ -38,18 +38,20 @@ KIND_HELLO = 241
 KIND_REFUSED = 242
 
 PROTOCOL_VERSION_MIN = 1
-PROTOCOL_VERSION_MAX = 1
+PROTOCOL_VERSION_MAX = 2
 
 NONCE_SIZE = 32
 INCARNATION_SIZE = 16
 PROOF_SIZE = 32
-# Limit: the longest hello has 1092 bytes: 36, four names of 256 with their
-# lengths, and the proof. The rest is room for a later version.
+# Limit: the longest hello has 1096 bytes: 36, four names of 256 with their
+# lengths, what version 2 adds, and the proof. The rest is room for a later version.
 HANDSHAKE_BODY_BYTES_MAX = 2048
 
 _PROTOCOL = b"raftkv-peer\0"
 _CHALLENGE = struct.Struct("<12sHH32s")
 _HELLO = struct.Struct("<HBxQQ16s")
+# What a hello of version 2 adds behind the names.
+_HELLO_2 = struct.Struct("<I")
 _REFUSED = struct.Struct("<B3x32s")
 _FLAG_FOUNDING = 1
 _FLAG_ADMITTED = 2
@@ -113,6 +115,7 @@ class LocalHello:
     last_index: int
     founding: bool
     admitted: bool
+    refusal_ms: int = 0
 
 
 class PeerIdentity(NamedTuple):
@@ -174,13 +177,21 @@ class Handshake:
         refusal: Set when `state` is REFUSED.
     """
 
-    def __init__(self, local: LocalIdentity, nonce: bytes, *, target: NodeId | None) -> None:
+    def __init__(
+        self,
+        local: LocalIdentity,
+        nonce: bytes,
+        *,
+        target: NodeId | None,
+        version_max: int = PROTOCOL_VERSION_MAX,
+    ) -> None:
         """Prepare one side.
 
         Args:
             local: Who this node is.
             nonce: 32 bytes nobody can predict, never used before.
             target: The node to reach, for a dialer; None makes an acceptor.
+            version_max: Highest version to speak, at most that of this module.
         """
         self.state = HandshakeState.EXPECT_CHALLENGE
         self.side = Side.ACCEPTOR if target is None else Side.DIALER
@@ -189,9 +200,8 @@ class Handshake:
         self.refusal: Refusal | None = None
         self._local = local
         self._target = target
-        self._challenge = _CHALLENGE.pack(
-            _PROTOCOL, PROTOCOL_VERSION_MIN, PROTOCOL_VERSION_MAX, nonce
-        )
+        self._challenge = _CHALLENGE.pack(_PROTOCOL, PROTOCOL_VERSION_MIN, version_max, nonce)
+        self._version_max = version_max
         self._version = 0
         # Invariant: always made of whole SHA-256 digests, so that no two
         # different conversations have the same transcript.
@@ -235,7 +245,7 @@ class Handshake:
         protocol, version_min, version_max, _nonce = _CHALLENGE.unpack(body)
         if protocol != _PROTOCOL:
             return self.refuse(RefusalReason.MALFORMED)
-        version = min(version_max, PROTOCOL_VERSION_MAX)
+        version = min(version_max, self._version_max)
         if version < max(version_min, PROTOCOL_VERSION_MIN):
             return self.refuse(RefusalReason.VERSION)
         self._version = version
@@ -349,6 +359,8 @@ def _encode_hello(
     for name in (node_id, target, local.cluster_id, local.disk_id):
         encoded = name.encode()
         parts.append(bytes((len(encoded),)) + encoded)
+    if version >= 2:
+        parts.append(_HELLO_2.pack(local.refusal_ms))
     return b"".join(parts)
 
 
@@ -378,6 +390,12 @@ def _decode_hello(said: bytes) -> _Hello | None:
         names.append(name)
         position = end
     node_id, target, cluster_id, disk_id = names
+    refusal_ms = 0
+    if version >= 2:
+        if len(said) - position != _HELLO_2.size:
+            return None
+        (refusal_ms,) = _HELLO_2.unpack_from(said, position)
+        position = len(said)
     if position != len(said) or not node_id:
         return None
     hello = PeerHello(
@@ -386,6 +404,7 @@ def _decode_hello(said: bytes) -> _Hello | None:
         last_index=last_index,
         founding=bool(flags & _FLAG_FOUNDING),
         admitted=bool(flags & _FLAG_ADMITTED),
+        refusal_ms=refusal_ms,
     )
     identity = PeerIdentity(NodeId(node_id), cluster_id, incarnation, hello)
     return _Hello(version, NodeId(target), identity)

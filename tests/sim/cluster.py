@@ -22,6 +22,7 @@ from tests.sim.invariants import Invariants, Violation
 from tests.sim.log_time import LogTimeWatch
 from tests.sim.network import SimNetwork
 from tests.sim.node import SimNode, SimSlot
+from tests.sim.read_floors import Floors
 from tests.sim.world import World
 
 __all__ = ["Cluster", "SimNode", "SimSlot", "Violation"]
@@ -47,6 +48,7 @@ class Cluster:
         self.verbose = verbose
         self.invariants = Invariants(check_hashes=check_hashes)
         self.log_time = LogTimeWatch()
+        self.floors = Floors(self.world)
         self.crash_listeners: list[Callable[[SimNode], None]] = []
         self.events: dict[str, int] = {}
         self.noted: Counter[str] = Counter()

@@ -19,6 +19,7 @@ from tests.sim import mix as mixes
 from tests.sim import schemes
 from tests.sim.cluster import Cluster, SimNode, SimSlot, Violation
 from tests.sim.network import Direction
+from tests.sim.read_levels import read_at_every_level
 
 if TYPE_CHECKING:
     from tests.sim.mix import Mix
@@ -155,6 +156,7 @@ class Nemesis:
             if results is not None:
                 applied = int(node.replica.store.applied_index)
                 self._acknowledged_index = max(self._acknowledged_index, applied)
+                self.cluster.floors.note(applied)
                 if raising:
                     raise ConnectionResetError(UNDELIVERABLE)
 
@@ -182,6 +184,11 @@ class Nemesis:
 
         command = (Opcode.GET, b"burst0")
         node.guarded(lambda: node.replica.read([command], SimSlot(answered)))
+
+    def probe_levels(self, node: SimNode) -> None:
+        """Read at every level, and see that each keeps its promise."""
+        if node.alive and self.running:
+            read_at_every_level(self.cluster, node)
 
     def ask_transfer(self, leader: SimNode, target: str | None) -> None:
         """Ask a leader to hand leadership over."""

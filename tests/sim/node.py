@@ -27,6 +27,7 @@ from raftkv.types import Index, NodeId, WriteSequence
 from tests.sim.disk import SimDisk
 from tests.sim.invariants import Violation
 from tests.sim.network import NodeNetwork
+from tests.sim.timeouts import with_other_timeouts
 from tests.sim.workers import Crash, SimSyncer, SimWorker
 from tests.sim.world import SimClock
 
@@ -159,6 +160,7 @@ class SimNode:
         if self.disk.is_blank:
             # The operator lists the members of today for a node that starts afresh.
             self.config = replace(self.config, members=self.cluster.members_with(self.name))
+        self.config = with_other_timeouts(self.config, self.world.seed, self.life)
         self.disk.effect = self.effect
         background = SimWorker(self, (0.2, 8.0))
         self.syncer = SimSyncer(self, (0.2, 4.0), others_busy=lambda: background.busy)

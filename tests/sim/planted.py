@@ -43,6 +43,7 @@ from raftkv.types import (
     SnapshotMeta,
     WriteSequence,
 )
+from tests.sim import planted_reads
 
 Plant = Callable[[], AbstractContextManager[type[RaftCore]]]
 
@@ -572,3 +573,8 @@ def _commands_uncontained() -> Iterator[type[RaftCore]]:
     with patched(KvStore, _run=_run_uncontained):
         with patched(Replica, _apply=_apply_or_try_again) as core_class:
             yield core_class
+
+
+# ------------------------------------------------------------------- read levels
+
+planted_reads.plant_all(_engine, _core, _mutant, patched)

@@ -19,6 +19,7 @@ from tests.sim.membership import MembershipNemesis
 from tests.sim.mix import draw
 from tests.sim.nemesis import Nemesis
 from tests.sim.node import EFFECTS
+from tests.sim.read_levels import Readers
 from tests.sim.workload import Workload
 
 # Of simulated time under faults; the healing comes on top.
@@ -110,6 +111,7 @@ def _run(cluster: Cluster, seed: int, duration_ms: float) -> Report:
     nemesis = Nemesis(cluster)
     changes = MembershipNemesis(cluster, pause_ms=nemesis.mix.changes_pause_ms)
     machines = HardwareNemesis(cluster)
+    readers = Readers(cluster)
     cluster.run(duration_ms)
     while duration_ms >= DURATION_MS and workload.count() < OPERATIONS_MIN:
         cluster.run(1000)
@@ -117,6 +119,7 @@ def _run(cluster: Cluster, seed: int, duration_ms: float) -> Report:
     for _ in range(2):
         machines.stop()
         nemesis.stop()
+        readers.stop()
         cluster.run(SETTLE_MS)
         # A change that nobody could answer may have been committed meanwhile.
         cluster.join_missing()
@@ -129,7 +132,7 @@ def _run(cluster: Cluster, seed: int, duration_ms: float) -> Report:
     workload.read_everything()
     cluster.run_until(cluster.converged, CONVERGE_MS, invariant="a_healed_cluster_converges")
     result = workload.judge()
-    faults = nemesis.fired + changes.fired + machines.fired + cluster.noted
+    faults = nemesis.fired + changes.fired + machines.fired + cluster.noted + readers.counts
     return Report(
         seed=seed,
         steps=cluster.world.steps,

@@ -547,6 +547,126 @@ def unheard(nemesis: Nemesis) -> Scheme:
         hold.release(breaks=world.chance(0.5))
 
 
+# ------------------------------------------------------------------------ leases
+
+
+def restart_in_lease(nemesis: Nemesis) -> Scheme:
+    """All who promised a leader their vote restart, while one stands that has not.
+
+    The leader hears nothing of it and reads on.
+    """
+    world, cluster = nemesis.world, nemesis.cluster
+    leader = cluster.leader()
+    if leader is None:
+        return
+    others = others_of(nemesis, leader)
+    rival = cluster.nodes[others[0]]
+    # The rival's log has to stay as good as theirs.
+    cluster.quiet_until_ms = world.now_ms + 1800
+    holds = [nemesis.hold(between({leader.name}, {rival.name}))]
+    holds.append(nemesis.hold(between({rival.name}, {leader.name})))
+    try:
+        # Until it has asked in vain, and is about to ask again.
+        yield world.random.uniform(700, 900)
+        ahead_ms = world.random.uniform(60, 160)
+        yield from until(nemesis, lambda: _stands_within(rival, ahead_ms), 700, patience=1.0)
+        if not leader.alive or not leader.replica.is_leader or not rival.alive:
+            return
+        holds.append(nemesis.hold(around(cluster, {leader.name})))
+        for name in others[1:]:
+            node = cluster.nodes.get(name)
+            if node is not None and node.alive:
+                node.crash(power_cut=world.chance(0.5))
+                node.start()
+        for moment in range(60):
+            if rival.alive and rival.replica.is_leader and moment % 4 == 0:
+                nemesis.burst(rival, 2, 1)
+            nemesis.probe_levels(leader)
+            yield 5.0
+    finally:
+        for hold in holds:
+            hold.release(breaks=world.chance(0.5))
+
+
+def _stands_within(node: SimNode, ahead_ms: float) -> bool:
+    """Whether a follower is about to ask for votes."""
+    if not node.alive:
+        return True
+    return node.replica._core.next_deadline_ms() - node.clock.now_ms() < ahead_ms
+
+
+def unheard_successor(nemesis: Nemesis) -> Scheme:
+    """A leader hands over and hears nothing more, least of all that it worked."""
+    world, cluster = nemesis.world, nemesis.cluster
+    leader = cluster.leader()
+    if leader is None:
+        return
+    others = set(others_of(nemesis, leader))
+    term = leader.replica.status().term
+    nemesis.ask_transfer(leader, None)
+    engine = leader.replica._core._engine
+    yield from until(nemesis, lambda: engine.transfer_told_term == term, 200, patience=1.0)
+    hold = nemesis.hold(between(others, {leader.name}))
+    try:
+        for moment in range(80):
+            now = cluster.leader()
+            if now is not None and now is not leader and moment % 4 == 0:
+                nemesis.burst(now, 2, 1)
+            nemesis.probe_levels(leader)
+            yield 5.0
+    finally:
+        hold.release(breaks=world.chance(0.5))
+
+
+def answers_after_the_end(nemesis: Nemesis) -> Scheme:
+    """A leader gets the answers to its last rounds when another one is about to lead."""
+    world, cluster = nemesis.world, nemesis.cluster
+    leader = cluster.leader()
+    if leader is None:
+        return
+    others = set(others_of(nemesis, leader))
+    term = leader.replica.status().term
+    late = nemesis.hold(between(others, {leader.name}))
+    hold = None
+    try:
+        yield world.random.uniform(60, 140)
+        hold = nemesis.hold(around(cluster, {leader.name}))
+        yield world.random.uniform(180, 290)
+        cluster.network.let_through(sorted(late.ways))
+        has_come = successor(nemesis, leader, term)
+        for moment in range(90):
+            now = cluster.leader()
+            if has_come() and now is not None and moment % 4 == 0:
+                nemesis.burst(now, 2, 1)
+            nemesis.probe_levels(leader)
+            yield 4.0
+    finally:
+        late.release(breaks=world.chance(0.5))
+        if hold is not None:
+            hold.release(breaks=world.chance(0.5))
+
+
+def reads_in_a_minority(nemesis: Nemesis) -> Scheme:
+    """A leader and too few who follow it read on while the rest elects another one."""
+    world, cluster = nemesis.world, nemesis.cluster
+    leader = cluster.leader()
+    if leader is None or len(cluster.nodes) < 5:
+        return
+    has_come = successor(nemesis, leader, leader.replica.status().term)
+    friend = cluster.nodes[others_of(nemesis, leader)[0]]
+    hold = nemesis.hold(around(cluster, {leader.name, friend.name}))
+    try:
+        for moment in range(150):
+            now = cluster.leader()
+            if has_come() and now is not None and moment % 4 == 0:
+                nemesis.burst(now, 2, 1)
+            nemesis.probe_levels(leader)
+            nemesis.probe_levels(friend)
+            yield 5.0
+    finally:
+        hold.release(breaks=world.chance(0.5))
+
+
 SCHEMES: tuple[Callable[[Nemesis], Scheme], ...] = (
     deaf_leader,
     minority_leader,
@@ -561,4 +681,8 @@ SCHEMES: tuple[Callable[[Nemesis], Scheme], ...] = (
     interrupted_install,
     snapshot_in_the_middle,
     unheard,
+    restart_in_lease,
+    unheard_successor,
+    answers_after_the_end,
+    reads_in_a_minority,
 )

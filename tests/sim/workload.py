@@ -30,6 +30,7 @@ from tests.linearizability.history import History, Operation, Outcome, Value
 from tests.linearizability.retirement import KeyRetirement
 from tests.sim.cluster import Cluster, SimNode, SimSlot, Violation
 from tests.sim.commands import VALUE_BYTES_MAX, Asker, Step
+from tests.sim.read_levels import read_at_some_level
 
 LIMIT = VALUE_BYTES_MAX
 # By slot: keys of one slot follow each other, see `KeyRetirement`.
@@ -194,12 +195,14 @@ class Workload:
             elif is_sliced(commands[0]):
                 node.replica.read_sliced(commands[0], slot, linearizable=True)
             else:
-                node.replica.read(commands, slot)
+                read_at_some_level(node, commands, slot)
 
         node.guarded(deliver)
 
     def _answer(self, attempt: Attempt, results: list[Any] | None, failure: Failure | None) -> None:
         self._open[attempt.node.name].remove(attempt)
+        if failure is None:
+            self._cluster.floors.note(attempt.node.replica.store.applied_index)
         self._after_travel(lambda: self._receive(attempt, results, failure))
 
     def _receive(

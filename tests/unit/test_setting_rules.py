@@ -13,7 +13,7 @@ from raftkv.types import Member, NodeId
 
 NUMBER = Number(5, 10, "ms", "M.")
 PAIR = NumberPair(5, 10, "ms", "M.")
-CHOICE = Choice(("redirect", "proxy"), "M.", unavailable=("shadow",))
+CHOICE = Choice(("redirect", "proxy"), "M.")
 
 
 @pytest.mark.parametrize(
@@ -36,7 +36,6 @@ CHOICE = Choice(("redirect", "proxy"), "M.", unavailable=("shadow",))
         (CHOICE, "proxy", ""),
         (CHOICE, "redirct", "'redirct' is not one of them; did you mean redirect?"),
         (CHOICE, "zzz", "'zzz' is not one of them"),
-        (CHOICE, "shadow", "'shadow' is not available in this version"),
         (CHOICE, 1, "1 is a whole number, not text"),
         (Address("M."), "localhost:7001", ""),
         (Address("M."), "localhost", "'localhost' has no port"),

@@ -125,8 +125,9 @@ port = 1
         ("log = 5", "log: is a whole number, not a table"),
         ("[[log]]\nlevel = 'info'", "log: is an array, not a table"),
         (
-            "[reads]\nlevel = 'lease'",
-            "reads.level: 'lease' is not available in this version; allowed: linearizable | stale",
+            "[reads]\nlevel = 'leased'",
+            "reads.level: 'leased' is not one of them; did you mean lease?; allowed: "
+            "linearizable | lease | bounded | stale",
         ),
         (
             "[timing]\nrequest_timeout_ms = 5000",

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 
 from raftkv.config import Config, ListenConfig, NodeConfig
 from raftkv.kv.codec import encode_batch
+from raftkv.kv.commands import ErrorReply
 from raftkv.kv.store import KvStore
 from raftkv.seams import Failure, Slot
 from raftkv.server.ports import Command, ReplicaListener
@@ -140,6 +141,11 @@ class FakeReplica:
         self.changes: list[tuple[MembershipChange, Slot]] = []
         self.asked: list[tuple[str, list[Command]]] = []
         self._scheduled = False
+        self.leased = False
+        self.can_read_by_index = False
+        self.indexed: list[tuple[list[Command], Slot]] = []
+        self.awaited: list[tuple[Term, Index, Slot]] = []
+        self.stale_ms: int | None = 0
 
     # ---------------------------------------------------------- what a server calls
 
@@ -155,6 +161,41 @@ class FakeReplica:
 
     def read_stale(self, command: Command) -> object:
         return self.shared.store.execute(command)
+
+    def read_leased(self, commands: Sequence[Command], slot: Slot) -> None:
+        if not self.leased:
+            self.read(commands, slot)
+            return
+        self.asked.append(("leased", list(commands)))
+        slot.resolve([self.shared.store.execute(command) for command in commands])
+
+    def read_by_index(self, commands: Sequence[Command], slot: Slot) -> None:
+        self.asked.append(("indexed", list(commands)))
+        self.indexed.append((list(commands), slot))
+
+    def read_local(self, command: Command, bound_ms: int | None, floor_index: Index) -> object:
+        refusal = self.local_refusal(bound_ms, floor_index)
+        return self.shared.store.execute(command) if refusal is None else refusal
+
+    def local_refusal(self, bound_ms: int | None, floor_index: Index) -> ErrorReply | None:
+        if self.shared.store.applied_index < floor_index:
+            return ErrorReply("NOTAPPLIED behind the token")
+        if bound_ms is not None and (self.stale_ms is None or self.stale_ms > bound_ms):
+            return ErrorReply(f"NOTAPPLIED stale {self.stale_ms}")
+        return None
+
+    def staleness_ms(self) -> int | None:
+        return self.stale_ms
+
+    def take_token(self, slot: Slot, *, ask: bool) -> None:
+        self.asked.append(("token, asked" if ask else "token", []))
+        slot.resolve([b"1/%d" % self.shared.store.applied_index])
+
+    def await_token(self, term: Term, index: Index, slot: Slot) -> None:
+        if self.shared.store.applied_index >= index:
+            slot.resolve(["OK"])
+        else:
+            self.awaited.append((term, index, slot))
 
     def read_sliced(self, command: Command, slot: Slot, *, linearizable: bool) -> None:
         self.asked.append(("sliced", [command]))

@@ -27,7 +27,8 @@ in any case. Keys and values are any bytes. A command that is not listed here is
 the command out:
 
 * `log`: the leader, through the replicated log. Elsewhere it is redirected or proxied.
-* `read`: the leader, linearizably; any node after `READONLY` or `RAFT READS stale`. Behind
+* `read`: the leader, linearizably, or a follower
+  in proxy routing by asking it; any node after `READONLY`, `RAFT READS stale` or `bounded`. Behind
   unanswered writes of the same connection it goes through the log with them.
 * `slices`: as `read`; looks at every key, in slices that leave room for other work. Requests
   behind it on the same connection wait for it.

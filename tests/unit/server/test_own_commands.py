@@ -382,11 +382,6 @@ class TestRaft:
         }
         assert second[b"connected"] == 1
 
-    def test_what_is_not_available_says_so(self) -> None:
-        client = Node().client()
-        for line in ("RAFT READS lease", "RAFT READS bounded"):
-            assert "is not available in this version" in client.ask(line)
-
     def test_transfer_is_handed_to_the_replica(self) -> None:
         node = Node()
         client = node.client()
@@ -442,9 +437,6 @@ class TestRaft:
         assert client.ask("RAFT READS") == b"linearizable"
         assert client.ask("RAFT READS STALE") == b"OK"
         assert client.ask("RAFT READS") == b"stale"
-        assert client.ask("RAFT READS x") == "ERR read level is one of linearizable, stale"
-        expected = "ERR wrong number of arguments for 'raft|reads' command"
-        assert client.ask("RAFT READS a b") == expected
 
     def test_snapshot(self) -> None:
         client = Node().client()

@@ -38,6 +38,7 @@ CLUSTER = "c" * 32
 HELLO = LocalHello(
     cluster_id=CLUSTER, disk_id="d" * 32, term=7, last_index=1 << 40, founding=False, admitted=True
 )
+HELLO_2 = dataclasses.replace(HELLO, refusal_ms=300)
 DIALER_NONCE = b"\x01" * 32
 ACCEPTOR_NONCE = b"\x02" * 32
 
@@ -59,12 +60,21 @@ def identity(
     )
 
 
-def dialer(local: LocalIdentity | None = None, *, target: str = "n1") -> Handshake:
-    return Handshake(local or identity("n2"), DIALER_NONCE, target=NodeId(target))
+def dialer(
+    local: LocalIdentity | None = None, *, target: str = "n1", version: int = PROTOCOL_VERSION_MAX
+) -> Handshake:
+    return Handshake(
+        local or identity("n2"), DIALER_NONCE, target=NodeId(target), version_max=version
+    )
 
 
-def acceptor(local: LocalIdentity | None = None, *, nonce: bytes = ACCEPTOR_NONCE) -> Handshake:
-    return Handshake(local or identity("n1"), nonce, target=None)
+def acceptor(
+    local: LocalIdentity | None = None,
+    *,
+    nonce: bytes = ACCEPTOR_NONCE,
+    version: int = PROTOCOL_VERSION_MAX,
+) -> Handshake:
+    return Handshake(local or identity("n1"), nonce, target=None, version_max=version)
 
 
 def split(data: bytes) -> list[tuple[int, bytes]]:
@@ -356,7 +366,15 @@ def test_a_refusal_with_another_reason_is_not_believed() -> None:
 
 @pytest.mark.parametrize(
     ("version_min", "version_max", "accepted"),
-    [(1, 1, True), (1, 9, True), (0, 1, True), (2, 9, False), (0, 0, False), (9, 1, False)],
+    [
+        (1, 1, True),
+        (1, 2, True),
+        (2, 9, True),
+        (0, 1, True),
+        (3, 9, False),
+        (0, 0, False),
+        (9, 1, False),
+    ],
 )
 def test_versions(version_min: int, version_max: int, accepted: bool) -> None:
     accepting = acceptor()
@@ -399,7 +417,7 @@ def test_a_hello_made_from_the_documentation_passes() -> None:
     proven_hello(accepting, FIXED + names(b"n2", b"n1", CLUSTER.encode(), b"d"))
     assert accepting.state is HandshakeState.PROVEN
     assert accepting.peer is not None
-    assert accepting.peer.hello == ("d", 7, 9, False, True)
+    assert accepting.peer.hello == ("d", 7, 9, False, True, 0)
 
 
 @pytest.mark.parametrize(
@@ -487,16 +505,36 @@ def test_the_page_gives_the_limits_and_versions_in_force() -> None:
     assert f"highest version spoken: {PROTOCOL_VERSION_MAX}" in PAGE
 
 
-def test_the_bytes_of_version_1_never_change() -> None:
-    """What nodes of version 1 say to each other, for a known secret and known nonces."""
-    golden = (ROOT / "tests" / "golden" / "peer-handshake-v1.txt").read_text(encoding="ascii")
-    lines = [line.split(" ") for line in golden.splitlines() if not line.startswith("#")]
-    said = [
+def said_in_version(version: int) -> list[list[str]]:
+    hello, other = HELLO, OTHER_CLUSTER
+    if version >= 2:
+        hello, other = (dataclasses.replace(one, refusal_ms=300) for one in (hello, other))
+    us = identity("n1", hello=hello)
+    return [
         [side.value, encode_frame(kind, body).hex()]
-        for _, dialing, accepting in [
-            ("established", dialer(), acceptor()),
-            ("refused", dialer(identity("n2", hello=OTHER_CLUSTER)), acceptor()),
-        ]
-        for side, kind, body in Conversation(dialing, accepting).frames
+        for them in (hello, other)
+        for side, kind, body in Conversation(
+            dialer(identity("n2", hello=them), version=version), acceptor(us, version=version)
+        ).frames
     ]
-    assert said == lines
+
+
+@pytest.mark.parametrize("version", range(PROTOCOL_VERSION_MIN, PROTOCOL_VERSION_MAX + 1))
+def test_the_bytes_of_a_version_never_change(version: int) -> None:
+    """What two nodes of a version say, for a known secret and known nonces."""
+    path = ROOT / "tests" / "golden" / f"peer-handshake-v{version}.txt"
+    golden = path.read_text(encoding="ascii")
+    lines = [line.split(" ") for line in golden.splitlines() if not line.startswith("#")]
+    assert said_in_version(version) == lines
+
+
+@pytest.mark.parametrize(("dials", "accepts"), [(1, 2), (2, 1), (2, 2)])
+def test_what_a_node_refuses_is_known_from_version_2_on(dials: int, accepts: int) -> None:
+    dialing = dialer(identity("n2", hello=HELLO_2), version=dials)
+    accepting = acceptor(identity("n1", hello=HELLO_2), version=accepts)
+    Conversation(dialing, accepting)
+    known = 300 if dials == accepts == 2 else 0
+    for side in (dialing, accepting):
+        assert side.state is HandshakeState.ESTABLISHED
+        assert side.peer is not None
+        assert side.peer.hello.refusal_ms == known

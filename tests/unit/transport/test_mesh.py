@@ -33,7 +33,7 @@ def test_three_nodes_link_once_each_and_learn_each_others_hello() -> None:
             for node in cluster.nodes:
                 assert sorted(peer for peer, _ in node.ups) == sorted(node.linked())
                 assert all(
-                    hello == (HELLO.disk_id, HELLO.term, HELLO.last_index, False, True)
+                    hello == (HELLO.disk_id, HELLO.term, HELLO.last_index, False, True, 0)
                     for _, hello in node.ups
                 )
                 sides = {
