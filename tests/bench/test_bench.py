@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from tests.bench import loads, report
+from tests.bench import loads, report, turns
 from tests.bench.contenders import RaftKv, RawSyncObj, Redis
 from tests.bench.fsyncs import verdict
 from tests.bench.goals import Goal, ratio_goals
@@ -88,6 +88,13 @@ def run_bench(name: str, directory: Path, *options: str) -> Any:
     (facts,) = directory.glob("*.json")
     assert facts.with_suffix(".md").read_text().startswith("# ")
     return json.loads(facts.read_text())
+
+
+def test_the_turns_of_a_batch_are_measured(tmp_path: Path) -> None:
+    group = turns.Group(tmp_path)
+    leader = group.leader()
+    assert turns.load(group, leader, 2, reads=False) > 0
+    assert turns.load(group, leader, 2, reads=True) > 0
 
 
 @pytest.mark.slow
