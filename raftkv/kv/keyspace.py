@@ -157,10 +157,6 @@ class Keyspace:
             return None
         return entry
 
-    def has_dead(self) -> bool:
-        """Whether any key that is held is dead; else nothing has to be removed before a `put`."""
-        return bool(self.deadlines) and self.deadlines[0][0] <= self.log_time_ms
-
     def entry_count(self) -> int:
         """Return the number of keys held, dead ones included."""
         return sum(map(len, self.buckets))
@@ -250,15 +246,20 @@ class Keyspace:
 
     def expire_due(self, keys_max: int) -> None:
         """Remove keys whose deadline has come, earliest first, under one revision."""
-        if not self.has_dead():
+        if not self.has_due():
             return
         deadlines = self.deadlines
         self.revision += 1
         for _ in repeat(None, keys_max):
             self._expire(deadlines[0][1])
-            if not deadlines or deadlines[0][0] > self.log_time_ms:
+            if not self.has_due():
                 break
         self.undo.clear()
+
+    def has_due(self) -> bool:
+        """Whether a key is held whose deadline has come."""
+        deadlines = self.deadlines
+        return bool(deadlines) and deadlines[0][0] <= self.log_time_ms
 
     def frontier(self) -> int:
         """Return the first bucket of which an open view has to be told; 1024 if of none."""

@@ -219,7 +219,7 @@ def mget(keyspace: Keyspace, command: Command) -> object:
 def mset(keyspace: Keyspace, command: Command) -> object:
     """(key, value, key, value, ...)"""
     keys = command[1::2]
-    if keyspace.has_dead():
+    if keyspace.has_due():
         for key in keys:
             keyspace.find_for_write(key)
     revision = keyspace.revision + 1
