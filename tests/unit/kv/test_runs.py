@@ -118,15 +118,15 @@ def test_a_run_takes_away_a_deadline() -> None:
 
 def test_a_run_of_gets_does_not_see_the_dead() -> None:
     store = KvStore()
-    dead = [(2, b"key:%d" % number, b"1", 0, 5, None, b"set") for number in range(700)]
+    dead = [(2, b"key:%d" % number, b"1", 0, 5, None, b"set") for number in range(1500)]
     store.apply(1, encode_batch(5, 5, 0, dead))
-    # More have died than one batch removes.
+    # More have died than two batches remove, the last of all in the order of keys among them.
     store.apply(2, encode_batch(90, 90, 0, []))
     assert store._keyspace.entry_count() > 0
     gets_of_all = [(3, command[1]) for command in dead]
-    assert store.execute_all(gets_of_all) == [None] * 700
-    assert store.apply(3, encode_batch(90, 90, 0, [(5, b"key:699", b"2", b"new", b"3")])) == [OK]
-    assert store._keyspace.find(b"key:699")[4] == 1
+    assert store.execute_all(gets_of_all) == [None] * 1500
+    assert store.apply(3, encode_batch(90, 90, 0, [(5, b"key:999", b"2", b"new", b"3")])) == [OK]
+    assert store._keyspace.find(b"key:999")[4] == 1
 
 
 @pytest.mark.parametrize("read", [0, 1, 5])
