@@ -257,8 +257,188 @@ class Keyspace:
             if not self.has_due():
                 break
 
+    def frontier(self, buckets: list[Bucket]) -> int:
+        """Return the first bucket of which writes have to be noted; 1024 if of none."""
+        return self._next_bucket if buckets is self._buckets else BUCKET_COUNT
+
+    def close(self) -> None:
+        """Let go of everything; harmless when repeated."""
+        self._keyspace.views = [view for view in self._keyspace.views if view is not self]
+        self._next_bucket = BUCKET_COUNT
+        self._buckets = []
+        self._replaced.clear()
+
+
+class Keyspace:
+    """Keys, values, deadlines and revisions of one store.
+
+    Attributes:
+        buckets: The key index.
+        deadlines: (deadline, key) of every key that has one.
+        revision: Number of the last change.
+        log_time_ms: Keys with a deadline at or before it are dead.
+        lease_time_ms: Lease time after the last batch.
+        orders: Hashes and keys of recently scanned buckets, sorted; kept by `scan`.
+        expired: Keys removed by expiry since the batch began.
+        copied_bytes: Bytes of values copied into results since the batch, or the
+            run of reads, began.
+        at_checkpoint: The batch has asked all nodes to compare their images behind it.
+        undo: Changes of the command being executed, oldest first.
+        random_state: What the next choice of a write starts from.
+        garbage: What flushes left behind, freed by `free_slice`.
+        husks: Parts of large values that are gone, freed by `free_slice`.
+        views: The open ones.
+    """
+
+    __slots__ = (
+        "at_checkpoint",
+        "buckets",
+        "copied_bytes",
+        "deadlines",
+        "expired",
+        "garbage",
+        "husks",
+        "lease_time_ms",
+        "log_time_ms",
+        "orders",
+        "random_state",
+        "revision",
+        "undo",
+        "views",
+    )
+
+    def __init__(self) -> None:
+        self.buckets: list[Bucket] = [{} for _ in range(BUCKET_COUNT)]
+        self.deadlines: Deadlines = SortedList()
+        self.revision = 0
+        self.log_time_ms = 0
+        self.lease_time_ms = 0
+        self.orders: dict[int, tuple[list[int], list[bytes]]] = {}
+        self.expired: list[bytes] = []
+        self.copied_bytes = 0
+        self.at_checkpoint = False
+        self.undo: list[_Undo] = []
+        self.random_state = 0
+        self.garbage: list[tuple[list[Bucket], Deadlines]] = []
+        self.husks: list[Any] = []
+        self.views: list[View] = []
+
+    # ------------------------------------------------------------ reading
+
+    def find(self, key: bytes) -> Entry | None:
+        """Return the entry of a live key, without changing anything."""
+        entry = self.buckets[crc_hqx(key, 0) >> SLOT_SHIFT & BUCKET_MASK].get(key)
+        if entry is not None and 0 < entry[1] <= self.log_time_ms:
+            return None
+        return entry
+
+    def entry_count(self) -> int:
+        """Return the number of keys held, dead ones included."""
+        return sum(map(len, self.buckets))
+
+    def key_count(self) -> int:
+        """Return the number of live keys."""
+        dead = self.deadlines.bisect_left((self.log_time_ms + 1, b"")) if self.deadlines else 0
+        return self.entry_count() - dead
+
+    def view(self) -> View:
+        """Freeze all keys as they are; the caller closes the view."""
+        view = View(self)
+        self.views = [*self.views, view]
+        return view
+
+    # ------------------------------------------------------------ changing
+
+    def find_for_write(self, key: bytes) -> Entry | None:
+        """Return the entry of a live key; a dead one is removed under its own revision."""
+        entry = self.buckets[crc_hqx(key, 0) >> SLOT_SHIFT & BUCKET_MASK].get(key)
+        if entry is not None and 0 < entry[1] <= self.log_time_ms:
+            self.revision += 1
+            self._expire(key)
+            return None
+        return entry
+
+    def put(
+        self, key: bytes, value: Value, deadline_ms: int, revision: int, *, shares: bool = False
+    ) -> None:
+        """Create or replace a key.
+
+        Call `find_for_write` before: a dead key is not to be replaced, but removed first.
+
+        Args:
+            key: Any bytes.
+            value: Immutable.
+            deadline_ms: Log time at which the key is dead, or 0 for never.
+            revision: Of the command; the caller stores it as `revision` when done.
+            shares: The new value shares its parts with the old one.
+
+        Raises:
+            TypeError: A faulty leader has put another type into the log.
+        """
+        if value is None or value.__class__ is int or deadline_ms.__class__ is not int:
+            raise TypeError("a value or deadline of a wrong type")
+        number = crc_hqx(key, 0) >> SLOT_SHIFT & BUCKET_MASK
+        bucket = self.buckets[number]
+        old = bucket.get(key)
+        if self.views:
+            self.note(number, key, old)
+        self.undo.append((key, old, False))
+        if old is None:
+            bucket[key] = (value, deadline_ms, revision, revision, 1)
+            if self.orders:
+                self.orders.pop(number, None)
+            if deadline_ms:
+                self.deadlines.add((deadline_ms, key))
+        else:
+            bucket[key] = (value, deadline_ms, old[2], revision, old[4] + 1)
+            if not shares and type(old[0]) is not bytes and old[0] is not value:
+                self._discard(old[0])
+            if old[1] != deadline_ms:
+                if old[1]:
+                    self.deadlines.remove((old[1], key))
+                if deadline_ms:
+                    self.deadlines.add((deadline_ms, key))
+
+    def remove(self, key: bytes, *, keeps_value: bool = False) -> None:
+        """Remove a key that exists; `keeps_value` if its value goes to another key."""
+        self._remove(key, expired=False, keeps_value=keeps_value)
+
+    def flush(self) -> int:
+        """Remove every key at once; what they occupied is freed by `free_slice`.
+
+        Returns:
+            How many entries there were, dead ones included.
+        """
+        count = self.entry_count()
+        if count:
+            self.undo.append((None, (self.buckets, self.deadlines), False))
+            # A copy of the list: open views go on reading the one replaced.
+            self.garbage.append((list(self.buckets), self.deadlines))
+            self.buckets = [{} for _ in range(BUCKET_COUNT)]
+            self.deadlines = SortedList()
+            self.orders.clear()
+        return count
+
+    def expire_due(self, keys_max: int) -> None:
+        """Remove keys whose deadline has come, earliest first, under one revision.
+
+        Can be taken back like the changes of a command, unless the caller clears `undo`.
+        """
+        if not self.has_due():
+            return
+        self.revision += 1
+        for _ in repeat(None, keys_max):
+            self._expire(self.deadlines[0][1])
+            if not self.has_due():
+                break
+
     def has_due(self) -> bool:
         """Whether any key that is held is dead; else nothing has to be removed before a `put`."""
+        deadlines = self.deadlines
+        return bool(deadlines) and deadlines[0][0] <= self.log_time_ms
+
+    def has_due(self) -> bool:
+        """Whether a key is held whose deadline has come."""
         deadlines = self.deadlines
         return bool(deadlines) and deadlines[0][0] <= self.log_time_ms
 

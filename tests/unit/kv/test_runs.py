@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -103,3 +104,39 @@ def test_a_run_goes_on_behind_what_is_not_plain() -> None:
         b"3",
         b"5",
     ]
+
+
+def test_a_run_takes_away_a_deadline() -> None:
+    store = KvStore()
+    store.apply(1, encode_batch(5, 5, 0, [(2, b"b", b"1", 0, 30, None, b"set")]))
+    store.apply(2, encode_batch(6, 6, 0, [(1, b"a", b"1"), (1, b"b", b"2"), (1, b"c", b"3")]))
+    check_invariants(store)
+    assert store.next_deadline_ms is None
+    store.apply(3, encode_batch(90, 90, 0, []))
+    assert store.execute_all([(3, b"b"), (3, b"c")]) == [b"2", b"3"]
+
+
+def test_a_run_of_gets_does_not_see_the_dead() -> None:
+    store = KvStore()
+    dead = [(2, b"key:%d" % number, b"1", 0, 5, None, b"set") for number in range(1500)]
+    store.apply(1, encode_batch(5, 5, 0, dead))
+    # More have died than two batches remove, the last of all in the order of keys among them.
+    store.apply(2, encode_batch(90, 90, 0, []))
+    assert store._keyspace.entry_count() > 0
+    gets_of_all = [(3, command[1]) for command in dead]
+    assert store.execute_all(gets_of_all) == [None] * 1500
+    assert store.apply(3, encode_batch(90, 90, 0, [(5, b"key:999", b"2", b"new", b"3")])) == [OK]
+    assert store._keyspace.find(b"key:999")[4] == 1
+
+
+@pytest.mark.parametrize("read", [0, 1, 5])
+def test_a_run_notes_for_a_view_what_it_has_yet_to_read(read: int) -> None:
+    names = [b"key:%d" % number for number in range(4000)]
+    store = KvStore()
+    store.apply(1, encode_batch(5, 5, 0, [(1, name, b"old") for name in names]))
+    view = store._keyspace.view()
+    before = contents(store)
+    for number in range(read):
+        assert view.take_next() == before[number]
+    store.apply(2, encode_batch(6, 6, 0, [(1, name, b"new") for name in names]))
+    assert [view.take_next() for _ in range(1024 - read)] == before[read:]
