@@ -110,7 +110,7 @@ def prompt_loop(shell: Shell, client: Client[bytes], **session_options: Any) -> 
         prompt = FormattedText([
             ("class:name", "raftkv"),
             ("class:address", f" {client.leader or client.addresses[0]}"),
-            ("", "> "),
+            ("", "(TX)> " if shell.transaction.is_open else "> "),
         ])  # fmt: skip
         try:
             line = session.prompt(prompt).strip()

@@ -19,6 +19,7 @@ import click
 from raftkv.cli import terminal
 from raftkv.cli.options import Target, target_options
 from raftkv.cli.replies import coloured, render, uncoloured
+from raftkv.cli.transactions import ShellTransaction
 from raftkv.client.protocol import decode_text, encode_text
 from raftkv.client.sync_client import Client
 from raftkv.errors import IndefiniteError, RaftKvError
@@ -36,11 +37,12 @@ class Shell:
 
     Attributes:
         exit_code: 0, or 1 after an error, or 5 after an unknown outcome.
+        transaction: What was typed since MULTI.
     """
 
     def __init__(self, client: Client[bytes], target: Target, *, typed: bool) -> None:
         self.exit_code = 0
-        self._client = client
+        self.transaction = ShellTransaction(client)
         self._target = target
         self._typed = typed
         self._paint = coloured if terminal.is_terminal() else uncoloured
@@ -59,7 +61,7 @@ class Shell:
             return
         started_s = time.monotonic()
         try:
-            reply = self._client.execute(*words)
+            reply = self.transaction.execute(words)
         except RaftKvError as error:
             self._show_error(error, decode_text(words[0]))
             return

@@ -74,6 +74,7 @@ def _clients(service: Service) -> Fields:
         "maxclients": service.clients_max,
         "blocked_clients": 0,
         "held_clients": len(service.held),
+        "transaction_queue_bytes": service.queued_bytes,
     }
 
 

@@ -296,7 +296,17 @@ REFUSED_COMMANDS = [
     (("HELLO", "9"), "NOPROTO unsupported protocol version"),
     (("\x00\xff", "\r\n"), None),
     (("",), None),
-    (("MULTI",), None),
+    (("EXEC",), "ERR EXEC without MULTI"),
+    (("DISCARD",), "ERR DISCARD without MULTI"),
+    (("WATCH",), "ERR wrong number of arguments for 'watch' command"),
+    (("SET", "a", "b", "IFEQ"), "ERR syntax error"),
+    (("SET", "a", "b", "IFEQ", "c", "NX"), "ERR syntax error"),
+    (("DELEX", "a", "IFEQ"), "ERR syntax error"),
+    (("KV", "TXN", "0"), "ERR wrong number of arguments for 'kv|txn' command"),
+    (("KV", "TXN", "x", "0", "0"), "ERR syntax error: word 3 has to be a count"),
+    (("KV", "TXN", "0", "2", "3", "SET", "a", "b", "0"), None),
+    (("KV", "EXEC", "0", "1", "1", "INFO"), "ERR Command not allowed inside a transaction"),
+    (("KV", "EXEC", "0", "1", "5", "KV", "EXEC", "0", "0", "0"), None),
 ]
 
 
@@ -349,3 +359,30 @@ def test_too_many_clients_are_refused_with_the_text_of_redis(cluster: Cluster) -
             for other in others:
                 other.close()
             assert wire.call("CONFIG", "SET", "maxclients", before[1]) == b"OK"
+
+
+def test_what_is_queued_in_multi_is_bounded_and_given_back(cluster: Cluster) -> None:
+    node = cluster.wait_for_leader()
+    too_many = [("SET", "queued", "1")] * 5000
+    too_large = [("SET", "queued", b"x" * 3_000_000)] * 4
+    with Wire(node.client) as other:
+        for requests, limit in (
+            (too_many, "limits.batch_commands_max"),
+            (too_large, "limits.request_bytes_max"),
+        ):
+            with Wire(node.client) as wire:
+                replies = wire.pipeline([("MULTI",), *requests])
+                refused = [str(reply) for reply in replies if isinstance(reply, ReplyError)]
+                assert refused
+                assert all(reply.startswith("ERR transaction exceeds") for reply in refused)
+                assert limit in refused[0]
+                assert int(node.info("clients")["transaction_queue_bytes"]) > 0
+                assert other.call("SET", "unhurt", "1") == b"OK"
+                assert str(wire.call("EXEC")).startswith("EXECABORT")
+        with Wire(node.client) as wire:
+            wire.pipeline([("WATCH", "a"), ("MULTI",), ("SET", "queued", "1")])
+        cluster.wait_until(
+            lambda: node.info("clients")["transaction_queue_bytes"] == "0",
+            "nothing is queued any more",
+        )
+        assert other.call("GET", "queued") is None

@@ -12,6 +12,7 @@ import pytest
 import redis
 import redis.asyncio
 
+from raftkv import Client, DefiniteError, IndefiniteError, Transaction
 from raftkv.kv.slots import key_slot
 from tests.integration.cluster import Cluster, ClusterNode
 from tests.integration.wire import ReplyError, Wire, split_address
@@ -269,3 +270,48 @@ def test_moves_between_accounts_through_kills_neither_make_nor_lose_money(
     assert total == 400
     cluster.wait_until_converged()
     cluster.check_hashes()
+
+
+def test_our_client_counts_through_kills_without_losing_or_doubling(cluster: Cluster) -> None:
+    leader = cluster.wait_for_leader()
+    leader.call("DEL", "ours")
+    stop = threading.Event()
+    done: list[tuple[int, int]] = []
+    failures: list[BaseException] = []
+
+    def work() -> None:
+        succeeded = unknown = 0
+        try:
+            with Client(cluster.addresses, deadline_s=20) as client:
+
+                def add(transaction: Transaction) -> None:
+                    transaction.set("ours", int(client.get("ours") or 0) + 1)
+
+                while not stop.is_set():
+                    try:
+                        succeeded += client.transaction(add, "ours") == [True]
+                    except IndefiniteError:
+                        unknown += 1
+                    except DefiniteError:
+                        time.sleep(0.02)
+        except BaseException as error:
+            failures.append(error)
+        done.append((succeeded, unknown))
+
+    threads = [threading.Thread(target=work) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for _ in range(3):
+        victim = cluster.wait_for_leader()
+        victim.kill()
+        cluster.wait_for_leader(other_than=victim)
+        victim.start()
+        cluster.wait_until_settled()
+    stop.set()
+    for thread in threads:
+        thread.join(WORK_LIMIT_S)
+    assert not failures
+    succeeded, unknown = (sum(column) for column in zip(*done, strict=True))
+    value = int(cluster.wait_for_leader().call("GET", "ours"))
+    assert succeeded > 0
+    assert succeeded <= value <= succeeded + unknown

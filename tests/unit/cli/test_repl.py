@@ -51,6 +51,29 @@ def test_one_failure_does_not_stop_the_others(run: Run) -> None:
     assert "SUBSCRIBE is not supported" in result.stderr
 
 
+def test_a_transaction_is_one_request_wherever_the_leader_is(
+    run: Run, cluster: FakeCluster
+) -> None:
+    cluster.leader = cluster.nodes[2]
+    lines = "WATCH a b\nMULTI\nSET a 1\nINCR a\nincr a\nEXEC\nMULTI\nEXEC\nGET a\n"
+    result = run("cli", "--json", stdin=lines)
+    assert result.exit_code == 0
+    replies = [json.loads(line) for line in result.stdout.splitlines()]
+    queued = ["QUEUED"] * 3
+    assert replies == ["OK", "OK", *queued, ["OK", 2, 3], "OK", [], "3"]
+    assert cluster.names() == [b"KV", b"KV", b"KV", b"GET"]
+
+
+def test_a_transaction_that_is_refused_discarded_or_unknown(run: Run, cluster: FakeCluster) -> None:
+    result = run("cli", stdin="EXEC\nDISCARD\nMULTI\nMULTI\nWATCH a\nSET a 1\nDISCARD\nEXEC\n")
+    assert result.exit_code == 1
+    assert cluster.names() == []
+    for text in ("EXEC without MULTI", "DISCARD without MULTI", "nested", "WATCH inside MULTI"):
+        assert text in result.stderr
+    cluster.nodes[0].acts.append("UNKNOWN timeout")
+    assert run("cli", stdin="MULTI\nSET a 1\nEXEC\n").exit_code == 5
+
+
 def test_the_worst_outcome_is_the_exit_code(run: Run, cluster: FakeCluster) -> None:
     cluster.nodes[0].acts.append("UNKNOWN timeout")
     result = run("cli", "--typed", "-e", "INCR a", "-e", "NONSENSE")

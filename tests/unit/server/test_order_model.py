@@ -32,6 +32,13 @@ LINES = st.sampled_from(
         "SET a 1 NOPE",
         "oBJECT encoding a",
         "READWRITE",
+        "MULTI",
+        "MULTI",
+        "EXEC",
+        "EXEC",
+        "DISCARD",
+        "WATCH a b",
+        "UNWATCH",
     ]
 )
 # What happens between two chunks: nothing, or answers to some of what was asked.
@@ -88,6 +95,7 @@ def sorted_keys(replies: list[object]) -> list[object]:
 @given(program=PROGRAMS)
 @example(program=(["SET a 1", "GET a"], [(len(pipeline("SET a 1")), ""), (99, "reads")], 8))
 @example(program=(["GET a", "SET a 1"], [(len(pipeline("GET a")), ""), (99, "writes")], 8))
+@example(program=(["MULTI", *["INCR n"] * 30, "EXEC"], [(40, "turn")] * 9, 2))
 def test_on_the_leader(program: tuple[list[str], list[tuple[int, str]], int]) -> None:
     lines, cuts, pipeline_max = program
     node = Node(limits=Limits(pipeline_commands_max=pipeline_max))
@@ -98,6 +106,8 @@ def test_on_the_leader(program: tuple[list[str], list[tuple[int, str]], int]) ->
     assert client.connection._unanswered == client.connection._waiting_bytes == 0
     assert client.connection._reads_pending == client.connection._writes_pending == 0
     assert client.transport.reading
+    client.lose()
+    assert node.service.queued_bytes == 0
 
 
 @given(program=PROGRAMS)
