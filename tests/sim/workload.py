@@ -32,6 +32,8 @@ from tests.sim.cluster import Cluster, SimNode, SimSlot, Violation
 from tests.sim.commands import VALUE_BYTES_MAX, Asker, Step
 
 LIMIT = VALUE_BYTES_MAX
+# Texts that never change, and what a leader asks of itself.
+NOT_ASKED = frozenset({Opcode.OBJECT_HELP, Opcode.MEMORY_HELP, Opcode.CHECKPOINT})
 # By slot: keys of one slot follow each other, see `KeyRetirement`.
 FAMILIES = (
     "register", "register", "mortal", "counter", "text", "group", "float",
@@ -47,6 +49,11 @@ PATIENCE_MS = (400, 1500, 6000)
 LEADER_WAIT_MS = 2000
 # Log time has milliseconds, and so is rounded.
 _ROUNDING_MS = 2
+
+
+def command_names() -> list[str]:
+    """Return the names of all commands that clients ask."""
+    return [opcode.name for opcode in Opcode if opcode not in NOT_ASKED]
 
 
 @dataclass(slots=True, eq=False)
