@@ -17,8 +17,8 @@ from tests.linearizability.cells import (
     with_elements,
 )
 from tests.linearizability.history import Value
+from tests.linearizability.string_rules import NO_SUCH_KEY
 
-NO_SUCH_KEY = "ERR no such key"
 OUT_OF_RANGE = "ERR index out of range"
 _LIST = "list"
 _MANY = 8

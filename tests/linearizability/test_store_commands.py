@@ -6,7 +6,7 @@ import pytest
 
 from tests.linearizability.checker import Verdict, check
 from tests.linearizability.history import History, HistoryError, Operation, Value
-from tests.linearizability.models import NO_SUCH_KEY
+from tests.linearizability.string_rules import NO_SUCH_KEY
 
 Told = tuple[str, tuple[Value, ...], Value]
 
@@ -39,6 +39,12 @@ GOOD: list[tuple[Told, ...]] = [
     (("setrange", (3, "x"), 4), ("getrange", (2, 9), "\0x"), ("strlen", (), 4)),
     (("append", ("abc",), 3), ("setrange", (1, "X"), 3), ("get", (), "aXc")),
     (("set", ("1",), "OK"), ("flush", (), "OK"), ("exists", (), 0)),
+    (("set", ("1", 5000), "OK"), ("pexpiregt", (9000,), 1), ("ttl", (), 9)),
+    (("set", ("1", 5000), "OK"), ("pexpirelt", (9000,), 0), ("ttl", (), 5)),
+    (("set", ("1",), "OK"), ("pexpiregt", (9000,), 0), ("pexpirelt", (9000,), 1)),
+    (("set", ("1", 5000), "OK"), ("pexpiretime", (), 5000), ("expiretime", (), 5)),
+    (("setat", ("1", 8_000_000), "OK"), ("pexpiretime", (), 8000), ("getexat", (9_000_000,), "1")),
+    (("setat", ("1", 500), "OK"), ("get", (), None)),
 ]
 BAD: list[tuple[Told, ...]] = [
     (("set", ("1",), "OK"), ("setnxget", ("2",), None)),
@@ -48,6 +54,13 @@ BAD: list[tuple[Told, ...]] = [
     (("incrbyfloat", ("0.5",), "0.5"), ("incrbyfloat", ("0.5",), "1.5")),
     (("setrange", (3, "x"), 4), ("getrange", (0, 9), "x")),
     (("set", ("1",), "OK"), ("flush", (), "OK"), ("get", (), "1")),
+    (("set", ("1", 5000), "OK"), ("pexpiregt", (9000,), 0)),
+    (("set", ("1", 5000), "OK"), ("pexpirelt", (9000,), 1)),
+    (("set", ("1",), "OK"), ("pexpiregt", (9000,), 1)),
+    (("set", ("1", 5000), "OK"), ("pexpiretime", (), 7000)),
+    (("set", ("1", 5000), "OK"), ("ttl", (), 7)),
+    (("setat", ("1", 500), "OK"), ("get", (), "1")),
+    (("setat", ("1", 8_000_000), "OK"), ("getexat", (9_000_000,), "1"), ("pexpiretime", (), 8000)),
 ]
 
 

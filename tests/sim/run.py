@@ -8,6 +8,7 @@ import time
 import traceback
 from collections import Counter
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from raftkv.engine.core import RaftCore
 from raftkv.types import ChangeKind
@@ -75,8 +76,16 @@ def run_seed(
     duration_ms: float = DURATION_MS,
     verbose: bool = False,
     core_class: type[RaftCore] = RaftCore,
+    history: Path | None = None,
 ) -> Report:
     """Run one cluster under faults and judge it.
+
+    Args:
+        seed: Decides everything.
+        duration_ms: Of simulated time under faults.
+        verbose: Print every event of every node.
+        core_class: Of the nodes; a mutant, perhaps.
+        history: Where to save what the clients saw, if the run comes to its end.
 
     Raises:
         Violation: A promise was broken; the message names the seed.
@@ -93,7 +102,7 @@ def run_seed(
         heartbeat_ms=50 if seed % 5 == 0 else 90,
     )
     try:
-        return _run(cluster, seed, duration_ms)
+        return _run(cluster, seed, duration_ms, history)
     except Violation as error:
         raise Violation(
             f"{error.detail} (replay: {replay_command(seed, duration_ms)})",
@@ -101,7 +110,7 @@ def run_seed(
         ) from error
 
 
-def _run(cluster: Cluster, seed: int, duration_ms: float) -> Report:
+def _run(cluster: Cluster, seed: int, duration_ms: float, history: Path | None) -> Report:
     started_s = time.process_time()
     cluster.start()
     cluster.run_until(
@@ -131,6 +140,8 @@ def _run(cluster: Cluster, seed: int, duration_ms: float) -> Report:
         )
     workload.read_everything()
     cluster.run_until(cluster.converged, CONVERGE_MS, invariant="a_healed_cluster_converges")
+    if history is not None:
+        workload.history().save(history)
     result = workload.judge()
     faults = nemesis.fired + changes.fired + machines.fired + cluster.noted + readers.counts
     return Report(
@@ -182,7 +193,13 @@ def main() -> int:
     parser.add_argument("--first", type=int, default=0, help="first seed")
     parser.add_argument("--duration-ms", type=float, default=DURATION_MS)
     parser.add_argument("--verbose", action="store_true")
+    parser.add_argument(
+        "--history", type=Path, metavar="FILE.jsonl",
+        help="with --seed: save what the clients saw, for tests.linearizability.check",
+    )  # fmt: skip
     options = parser.parse_args()
+    if options.history and options.seed is None:
+        parser.error("--history needs --seed")
     if options.seed is not None:
         seeds = [options.seed]
     else:
@@ -192,7 +209,12 @@ def main() -> int:
     started = time.monotonic()
     for seed in seeds:
         try:
-            report = run_seed(seed, duration_ms=options.duration_ms, verbose=options.verbose)
+            report = run_seed(
+                seed,
+                duration_ms=options.duration_ms,
+                verbose=options.verbose,
+                history=options.history,
+            )
         except BaseException as error:
             if isinstance(error, KeyboardInterrupt):
                 raise

@@ -5,9 +5,9 @@
 
 Each seed is a run of at least 60 simulated seconds and 300 client operations under
 the default mix of faults. Ends with 0 if no promise was broken and the runs were
-worth something: every kind of fault fired, leaders changed, snapshots and membership
-changes happened and most operations were acknowledged, each at least as often as
-`Goals` says for so many seeds. Else with 1, and the command that replays each
+worth something: every kind of fault fired, every command was asked, leaders changed,
+snapshots and membership changes happened and most operations were acknowledged, each at
+least as often as `Goals` says for so many seeds. Else with 1, and the command that replays each
 violation.
 """
 
@@ -27,6 +27,7 @@ from pathlib import Path
 
 from tests.sim.invariants import Violation
 from tests.sim.run import DURATION_MS, OPERATIONS_MIN, Report, fault_kinds, replay_command, run_seed
+from tests.sim.workload import command_names
 
 SAY_EVERY_S = 20
 # Counts that a sweep of so many seeds has to reach; fewer seeds, proportionally less.
@@ -38,6 +39,7 @@ class Goals:
     """Least counts of a sweep of `FULL_SEEDS`."""
 
     each_fault: int = 100
+    each_command: int = 100
     elections: int = 1000
     snapshots_installed: int = 200
     membership_changes: int = 200
@@ -72,6 +74,7 @@ class Totals:
     parts_checked: int = 0
     checks: Counter[str] = field(default_factory=Counter)
     faults: Counter[str] = field(default_factory=Counter)
+    commands: Counter[str] = field(default_factory=Counter)
     slowest_heal_ms: float = 0.0
     broken: list[Broken] = field(default_factory=list)
 
@@ -92,6 +95,7 @@ class Totals:
         self.parts_checked += report.parts_checked
         self.checks += report.checks
         self.faults += report.faults
+        self.commands += report.commands
         self.slowest_heal_ms = max(self.slowest_heal_ms, report.heal_ms)
 
     @property
@@ -99,8 +103,17 @@ class Totals:
         """Of all operations that clients asked for, refused ones included."""
         return self.acknowledged / self.operations if self.operations else 0.0
 
-    def shortcomings(self, kinds: Iterable[str], goals: Goals, asked: int) -> list[str]:
-        """Say what these runs did too seldom to show anything."""
+    def shortcomings(
+        self, kinds: Iterable[str], goals: Goals, asked: int, commands: Iterable[str] = ()
+    ) -> list[str]:
+        """Say what these runs did too seldom to show anything.
+
+        Args:
+            kinds: Of fault; each has to fire at least once, however few seeds there are.
+            goals: For `FULL_SEEDS`.
+            asked: For how many seeds.
+            commands: Names of those that have to be acknowledged.
+        """
         share = min(1.0, asked / FULL_SEEDS)
 
         def least(count: int) -> int:
@@ -120,6 +133,12 @@ class Totals:
             "expected"
             for kind in sorted(kinds)
             if self.faults[kind] < least(goals.each_fault)
+        ]
+        found += [
+            f"{name}: acknowledged {self.commands[name]} times, at least "
+            f"{math.floor(goals.each_command * share)} expected"
+            for name in sorted(commands)
+            if self.commands[name] < math.floor(goals.each_command * share)
         ]
         if self.acknowledged_share < goals.acknowledged_share:
             found.append(f"only {self.acknowledged_share:.0%} of the operations were acknowledged")
@@ -195,6 +214,7 @@ def rows_of(totals: Totals, kinds: Iterable[str], elapsed_s: float) -> list[tupl
         ("  acknowledged", f"{totals.acknowledged:,} ({totals.acknowledged_share:.1%})"),
         ("  refused", f"{totals.refused:,}"),
         ("  of unknown outcome", f"{totals.unknown:,}"),
+        ("kinds of command acknowledged", f"{len(totals.commands):,}"),
         ("histories judged, in parts", f"{totals.parts_checked:,}"),
         ("elections", f"{totals.elections:,}"),
         ("snapshots taken", f"{totals.snapshots_taken:,}"),
@@ -247,7 +267,7 @@ def main() -> int:
     started_s = time.monotonic()
     totals = sweep(seeds, options.jobs, loud=True)
     rows = rows_of(totals, fault_kinds(), time.monotonic() - started_s)
-    failures = totals.shortcomings(fault_kinds(), Goals(), len(seeds))
+    failures = totals.shortcomings(fault_kinds(), Goals(), len(seeds), command_names())
     print(text_table(rows))
     for failure in failures:
         print(f"NOT ENOUGH: {failure}")

@@ -8,6 +8,7 @@ import pytest
 
 from tests.sim.run import fault_kinds
 from tests.sim.sweep import Goals, Totals, sweep
+from tests.sim.workload import command_names
 
 SEEDS = 200
 # In pieces, so that none takes so long that it looks like one that hangs.
@@ -32,4 +33,4 @@ def test_no_promise_is_broken(first: int, totals: Totals) -> None:
 def test_enough_happened_that_one_could_have_been(totals: Totals) -> None:
     if totals.seeds + len(totals.broken) < SEEDS:
         pytest.skip("not all seeds were run before")
-    assert not totals.shortcomings(fault_kinds(), Goals(), SEEDS)
+    assert not totals.shortcomings(fault_kinds(), Goals(), SEEDS, command_names())

@@ -17,7 +17,7 @@ from raftkv.kv.store import KvStore
 from tests.linearizability.checker import check
 from tests.linearizability.history import History, Operation
 from tests.sim.commands import Asker, Step
-from tests.sim.workload import FAMILIES
+from tests.sim.workload import FAMILIES, NOT_ASKED
 from tests.sim.world import WALL_START_MS, World
 
 KEY = "k:1:0"
@@ -25,11 +25,6 @@ KEY = "k:1:0"
 OF_ALL_KEYS = {
     Opcode.KEYS, Opcode.SCAN, Opcode.RANDOMKEY, Opcode.DBSIZE, Opcode.FLUSH,
     Opcode.COUNTKEYSINSLOT,
-}  # fmt: skip
-# Texts that never change, what the leader asks of itself, and what is only asked inside
-# transactions.
-NOT_ASKED = {
-    Opcode.OBJECT_HELP, Opcode.MEMORY_HELP, Opcode.CHECKPOINT, Opcode.REVISIONS, Opcode.ANSWER,
 }  # fmt: skip
 
 

@@ -35,6 +35,14 @@ def test_a_fault_that_never_fires_is_missed_in_a_short_sweep_too() -> None:
     ]
 
 
+def test_a_command_that_is_seldom_acknowledged_is_named() -> None:
+    few = totals()
+    few.commands = Counter(GET=10, LMOVE=9)
+    assert few.shortcomings([], Goals(), 200, ["GET", "LMOVE"]) == [
+        "LMOVE: acknowledged 9 times, at least 10 expected"
+    ]
+
+
 def test_the_table_is_aligned() -> None:
     broken = totals()
     broken.broken.append(Broken(7, "linearizable", "no order"))

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
 from raftkv.kv.commands import Command, Opcode, is_write
 from raftkv.kv.store import KvStore
-from tests.linearizability.history import Outcome
+from tests.linearizability.checker import check
+from tests.linearizability.history import History, Outcome
 from tests.sim.cluster import Cluster, Violation
+from tests.sim.run import run_seed
 from tests.sim.workload import Workload
 
 # Of the log: one entry in so many goes wrong.
@@ -69,3 +72,11 @@ def test_a_store_that_errs_on_all_nodes_is_noticed(
     with pytest.raises(Violation) as caught:
         run(duration_ms=60_000)
     assert caught.value.invariant == "linearizable"
+
+
+def test_a_saved_history_is_judged_alike(tmp_path: Path) -> None:
+    path = tmp_path / "history.jsonl"
+    report = run_seed(2, duration_ms=6000, history=path)
+    result = check(History.load(path))
+    assert result.is_ok
+    assert len(result.parts) == report.parts_checked

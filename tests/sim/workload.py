@@ -33,6 +33,10 @@ from tests.sim.commands import VALUE_BYTES_MAX, Asker, Step
 from tests.sim.read_levels import read_at_some_level
 
 LIMIT = VALUE_BYTES_MAX
+# Texts that never change, what a leader asks of itself, and what only transactions ask.
+NOT_ASKED = frozenset(
+    {Opcode.OBJECT_HELP, Opcode.MEMORY_HELP, Opcode.CHECKPOINT, Opcode.REVISIONS, Opcode.ANSWER}
+)
 # By slot: keys of one slot follow each other, see `KeyRetirement`.
 FAMILIES = (
     "register", "register", "mortal", "counter", "text", "group", "float",
@@ -48,6 +52,11 @@ PATIENCE_MS = (400, 1500, 6000)
 LEADER_WAIT_MS = 2000
 # Log time has milliseconds, and so is rounded.
 _ROUNDING_MS = 2
+
+
+def command_names() -> list[str]:
+    """Return the names of all commands that clients ask."""
+    return [opcode.name for opcode in Opcode if opcode not in NOT_ASKED]
 
 
 @dataclass(slots=True, eq=False)
