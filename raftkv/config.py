@@ -374,9 +374,10 @@ class Limits:
             4 * KIB,
             256 * MIB,
             "bytes",
-            "Entries in one message to a peer; a larger single entry makes its own.",
+            "Entries in one message to a peer; a larger single entry makes its own. Who gets it "
+            "takes and writes it in one piece, which holds up its clients.",
         ),
-    ] = 1 * MIB
+    ] = 256 * KIB
     peer_frame_bytes_max: Annotated[
         int,
         Number(

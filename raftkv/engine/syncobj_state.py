@@ -60,7 +60,7 @@ class EngineSettings:
     heartbeat_ms: int = 50
     election_timeout_min_ms: int = 300
     election_timeout_max_ms: int = 600
-    append_bytes_max: int = 1 << 20
+    append_bytes_max: int = 256 << 10
     inflight_bytes_max: int = 8 << 20
     apply_bytes_max: int = 128 << 10
     log_memory_bytes_max: int = 8 << 20

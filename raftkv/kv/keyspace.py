@@ -27,8 +27,8 @@ BUCKET_COUNT: Final = 1024
 SLOT_SHIFT: Final = 4
 BUCKET_MASK: Final = BUCKET_COUNT - 1
 
-# Limit: dropping this many entries takes one to two milliseconds.
-FREE_SLICE_KEYS: Final = 4096
+# Limit: dropping this many entries takes about a millisecond.
+FREE_SLICE_KEYS: Final = 2048
 FREE_SLICE_DEADLINES: Final = 1024
 # Limit: a value with more elements than this is freed by `free_slice`.
 _FREED_AT_ONCE: Final = 64

@@ -17,9 +17,9 @@ from __future__ import annotations
 import asyncio
 import gc
 
-# Between two passes. A node that takes 100,000 writes a second makes 5,000 tuples in this
-# time, which take a pass less than a millisecond.
-PASS_S = 0.05
+# Between two passes. A node that takes 200,000 writes a second, or loads as many keys,
+# makes 5,000 tuples in this time, which take a pass about a millisecond.
+PASS_S = 0.025
 # Every so many passes, what survived one is looked at a second time.
 SECOND_LOOK_PASSES = 4
 _YOUNG, _SURVIVORS = 0, 1
