@@ -23,7 +23,7 @@ from typing import Literal
 from raftkv.client import policy
 from raftkv.client.policy import Exchange, Exchanged, Fate, Pause, Request, Route
 from raftkv.client.protocol import encode_request
-from raftkv.errors import RequestError
+from raftkv.errors import NotAppliedError, RequestError
 
 Level = Literal["lease", "bounded", "stale"]
 Conversation = Generator[Exchange | Pause, Exchanged, list[object]]
@@ -31,6 +31,7 @@ Conversation = Generator[Exchange | Pause, Exchanged, list[object]]
 _TOKEN = Request((b"RAFT", b"TOKEN"), reads=True, stateful=False)
 _DEFAULT = (b"RAFT", b"READS", b"DEFAULT")
 _TOKEN_FORM = re.compile(rb"\d{1,19}/(\d{1,19})\Z")
+_TOO_EARLY = NotAppliedError("the command before was not executed")
 # A node that is behind its token is not waited for much longer than the leader takes.
 _TRY_S_MAX = 0.5
 
@@ -167,11 +168,21 @@ def _with_token(session: Session, conversation: Conversation) -> Conversation:
     try:
         effect = next(conversation)
         while True:
+            exchanged = yield effect
             if isinstance(effect, Exchange):
                 asked_last = effect.reply_count
-            effect = conversation.send((yield effect))
+                exchanged = _without_early_token(exchanged)
+            effect = conversation.send(exchanged)
     except StopIteration as stop:
         *replies, token = stop.value
     # Alone it was asked of another connection, perhaps another node, than what it is for.
     session.uncertain = not (asked_last > 1 and session.note(token))
     return replies
+
+
+def _without_early_token(exchanged: Exchanged) -> Exchanged:
+    """Take back a token that came behind a refusal: all of it is to be sent again."""
+    *answers, last = exchanged.replies or (None,)
+    if not any(policy.is_retryable(reply) for reply in answers) or policy.is_retryable(last):
+        return exchanged
+    return exchanged._replace(replies=[*answers, _TOO_EARLY])

@@ -11,7 +11,7 @@ from raftkv.client.calls import request_of
 from raftkv.client.policy import Exchange, Exchanged, Fate, Pause, Route
 from raftkv.client.protocol import encode_request
 from raftkv.client.reading import Reading, Session, converse
-from raftkv.errors import NotAppliedError, OutcomeUnknownError
+from raftkv.errors import NotAppliedError, NotLeaderError, OutcomeUnknownError
 
 NODES = ("n1:1", "n2:2", "n3:3")
 GET = (b"GET", b"k")
@@ -145,6 +145,17 @@ class TestSession:
         assert session.token == b"2/10"
         assert not session.note(b"QUEUED")
         assert not session.note(None)
+
+    def test_a_write_that_was_redirected_brings_the_token_of_the_leader(self) -> None:
+        reading, session = self.reading()
+        moved = NotLeaderError("n2:2")
+        replies, sent = play(
+            reading, led_by(), [SET], [complete(moved, b"1/3"), complete(b"OK", b"1/7")]
+        )
+        assert replies == [b"OK"]
+        assert sent[1] == ("n2:2", ["SET k v", "RAFT TOKEN"])
+        assert session.token == b"1/7"
+        assert not session.uncertain
 
     def test_a_node_that_is_behind_costs_a_detour(self) -> None:
         reading, session = self.reading()
