@@ -24,6 +24,7 @@ from raftkv.client.calls import Call
 from raftkv.client.pipeline import Commands, results_of
 from raftkv.client.policy import Exchange, Exchanged, Fate, Pause, Request, Route
 from raftkv.client.protocol import Argument, parse_addresses, unreachable
+from raftkv.client.reading import Level, Reading, Session, converse
 from raftkv.client.status import NodeStatus, merge_statuses, status_from_reply
 from raftkv.client.sync_connection import SyncConnection
 from raftkv.client.sync_methods import SyncMethods
@@ -133,6 +134,7 @@ class Client(SyncMethods[V]):
         addresses = parse_addresses(nodes)
         self._route = Route(addresses, first=self._random.randrange(len(addresses)))
         self._pool = _Pool(connections_max, keep_state=keep_state)
+        self._reading: Reading | None = None
         self._deadline_s = deadline_s
         self._reach_s_max = reach_s_max
         self.decode = decode
@@ -152,10 +154,17 @@ class Client(SyncMethods[V]):
         """Close all connections; calls afterwards fail."""
         self._pool.close()
 
-    def _view(self, *, route: Route | None = None, deadline_s: float | None = None) -> Client[V]:
+    def _view(
+        self,
+        *,
+        route: Route | None = None,
+        deadline_s: float | None = None,
+        reading: Reading | None = None,
+    ) -> Client[V]:
         view: Client[V] = object.__new__(Client)
         view.__dict__.update(self.__dict__)
         view._route = route or self._route
+        view._reading = reading or self._reading
         view._deadline_s = self._deadline_s if deadline_s is None else deadline_s
         return view
 
@@ -166,6 +175,27 @@ class Client(SyncMethods[V]):
     def node(self, address: str) -> Client[V]:
         """Return this client tied to one node: redirects are raised, nothing is retried."""
         return self._view(route=self._route.pin(parse_addresses([address])[0]))
+
+    def reading(self, level: Level, *, bound_ms: int | None = None) -> Client[V]:
+        """Return this client with reads of another level; it shares the connections.
+
+        Args:
+            level: `lease` is linearizable and answered at once by a leader whose
+                lease holds; `bounded` and `stale` are answered by any node.
+            bound_ms: For `bounded`: how old what a read sees may be.
+
+        Raises:
+            ValueError: The level or the bound is none.
+        """
+        return self._view(reading=Reading(level, bound_ms=bound_ms))
+
+    def session(self) -> Client[V]:
+        """Return this client with reads from any node that see its own writes.
+
+        They never see less than what it has seen before; what other callers do in
+        the meantime may be missing.
+        """
+        return self._view(reading=Reading("stale", session=Session()))
 
     def pipeline(self) -> Pipeline[V]:
         """Return an empty pipeline."""
@@ -271,8 +301,8 @@ class Client(SyncMethods[V]):
         if not self._pool.permits.acquire(timeout=max(0.0, self._deadline_s)):
             raise ConnectFailedError("no connection became free before the deadline")
         try:
-            conversation = policy.converse(
-                self._route, requests,
+            conversation = converse(
+                self._reading, self._route, requests,
                 end_s=end_s, reach_s_max=self._reach_s_max or self._deadline_s,
                 clock=time.monotonic, chance=self._random.random,
             )  # fmt: skip

@@ -25,7 +25,7 @@ MEMBERS
     Return the members of the cluster.
 ROUTING [REDIRECT|PROXY]
     Return or choose what a follower does with requests of this connection.
-READS [LINEARIZABLE|LEASE|BOUNDED <ms>|STALE]
+READS [LINEARIZABLE|LEASE|BOUNDED <ms>|STALE|DEFAULT]
     Return or choose the read level of this connection.
 STALENESS
     Return how old this node's store is at most, in milliseconds.
@@ -124,17 +124,20 @@ def handle_routing(connection: ClientConnection, arguments: list[bytes]) -> obje
 
 
 def handle_reads(connection: ClientConnection, arguments: list[bytes]) -> object:
-    """RAFT READS [linearizable | lease | bounded ms | stale]"""
+    """RAFT READS [linearizable | lease | bounded ms | stale | default]"""
+    reads = connection.service.config.reads
     words = [word.lower() for word in arguments[2:]]
     if not words:
         return _level(connection)
     if len(words) > (2 if words[0] == b"bounded" else 1):
         raise CommandError("ERR wrong number of arguments for 'raft|reads' command")
+    if words[0] == b"default":
+        connection.set_read_level(reads.level, reads.staleness_ms_max)
+        return "OK"
     if words[0] not in READ_LEVELS:
-        raise CommandError(f"ERR read level is one of {', '.join(map(bytes.decode, READ_LEVELS))}")
-    bound_ms = connection.service.config.reads.staleness_ms_max
-    if len(words) == 2:
-        bound_ms = _bound_ms(words[1])
+        known = ", ".join(map(bytes.decode, READ_LEVELS))
+        raise CommandError(f"ERR read level is one of {known}, default")
+    bound_ms = _bound_ms(words[1]) if len(words) == 2 else reads.staleness_ms_max
     connection.set_read_level(words[0].decode(), bound_ms)
     return "OK"
 

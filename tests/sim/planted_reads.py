@@ -116,5 +116,5 @@ def plant_all(
         lambda: patched(ReadLevels, read_local=_read_unguarded)
     )
     mutant("token unawaited", "a read behind a token waits until it is applied")(
-        lambda: patched(ReadLevels, await_token=_resolve_at_once, read_local=_read_unguarded)
+        lambda: patched(ReadLevels, await_token=_resolve_at_once)
     )

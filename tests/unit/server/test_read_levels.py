@@ -28,7 +28,7 @@ class TestLevels:
     @pytest.mark.parametrize(
         ("words", "error"),
         [
-            ("often", "ERR read level is one of linearizable, lease, bounded, stale"),
+            ("often", "ERR read level is one of linearizable, lease, bounded, stale, default"),
             ("lease 5", "ERR wrong number of arguments for 'raft|reads' command"),
             ("bounded 5 5", "ERR wrong number of arguments for 'raft|reads' command"),
             ("bounded 0", "ERR the bound is a number of milliseconds above 0"),
@@ -41,6 +41,12 @@ class TestLevels:
         client = Node().client()
         assert client.ask(f"RAFT READS {words}") == error
         assert client.ask("RAFT READS") == b"linearizable"
+
+    def test_default_is_the_level_of_the_config(self) -> None:
+        client = Node(level="lease").client()
+        client.ask("RAFT READS stale")
+        assert client.ask("RAFT READS default") == b"OK"
+        assert client.ask("RAFT READS") == b"lease"
 
     @pytest.mark.parametrize("level", ["linearizable", "lease", "bounded", "stale"])
     def test_the_config_sets_the_level_of_new_connections(self, level: str) -> None:
