@@ -27,8 +27,9 @@ from raftkv.engine.syncobj_changes import ChangeMends
 from raftkv.engine.syncobj_state import SafetyViolationError
 from raftkv.types import Index, Term
 
-# What an entry counts for besides its command: a short one is not applied for nothing.
-APPLY_OVERHEAD_BYTES = 2048
+# What an entry counts for besides its command: the shortest may remove hundreds of dead
+# keys, which is known only behind the first of them.
+APPLY_OVERHEAD_BYTES = 16 * 1024
 _COMMANDS_PREFIX = bytes((KIND_COMMANDS,))
 
 
