@@ -18,7 +18,10 @@ from tests.unit.server.harness import Node, encode
 TABLE = standard_commands()
 ALL = {spec.name: spec for spec in TABLE.all()}
 # What a redis-server 7.0 outside of Sentinel mode does not have.
-OURS = {name for name in ALL if name.split("|")[0] in ("raft", "sentinel")} | {"client|setinfo"}
+OURS = {name for name in ALL if name.split("|")[0] in ("raft", "sentinel")} | {
+    "client|no-touch",
+    "client|setinfo",
+}
 
 
 @pytest.fixture(scope="module")
