@@ -17,7 +17,6 @@ import importlib.util
 import itertools
 import os
 import re
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -30,7 +29,7 @@ from pathlib import Path
 
 from tests.integration.cluster import ROOT, Cluster, ClusterNode
 from tests.integration.python_clients import PYTHON_CLIENTS, SENTINEL_NAME
-from tests.integration.wire import ReplyError
+from tests.tools import has_node_package, node_path
 
 NODE_PROGRAM = Path(__file__).with_name("node_clients.js")
 NODE_CLIENTS = {
@@ -167,25 +166,14 @@ def program(kind: str) -> list[str]:
 
 
 def environment() -> dict[str, str]:
-    modules = os.environ.get("NODE_MODULES_OF_TESTS")
-    return {
-        **os.environ,
-        **({"NODE_PATH": modules} if modules else {}),
-        "SENTINEL_NAME": SENTINEL_NAME,
-    }
+    return {**os.environ, **node_path(), "SENTINEL_NAME": SENTINEL_NAME}
 
 
 def is_installed(kind: str) -> bool:
     """Whether the library of a client is there."""
     if kind in PYTHON_CLIENTS:
         return importlib.util.find_spec(PYTHON_CLIENTS[kind][0]) is not None
-    if shutil.which("node") is None:
-        return False
-    found = subprocess.run(
-        ["node", "-e", f"require.resolve('{NODE_CLIENTS[kind]}')"],
-        cwd=NODE_PROGRAM.parent, env=environment(), capture_output=True, check=False,
-    )  # fmt: skip
-    return found.returncode == 0
+    return has_node_package(NODE_CLIENTS[kind])
 
 
 # --------------------------------------------------------------------- the run
@@ -216,6 +204,8 @@ class Run:
         clients = [Client(diary, addresses) for diary in self.diaries.values()]
         try:
             self._wait_for_answers(time.monotonic())
+            # Looked for only now: a busy machine may have changed its leader meanwhile.
+            leader = self._leader_other_than(asked)
             self._fault("leader killed", leader.kill)
             self._fault("killed node returns", leader.start)
             self._fault("leadership handed over", self._hand_over)
@@ -240,10 +230,21 @@ class Run:
     def _hand_over(self) -> None:
         for node in self.cluster.nodes:
             self.cluster.wait_until_caught_up(node)
-        leader = self.cluster.wait_for_leader()
-        reply = leader.call("RAFT", "TRANSFER")
-        assert not isinstance(reply, ReplyError), reply
-        self.cluster.wait_for_leader(other_than=leader)
+        self._leader_other_than(self.cluster.wait_for_leader())
+
+    def _leader_other_than(self, node: ClusterNode) -> ClusterNode:
+        """Return the leader, after a transfer where a node leads that is not to."""
+
+        def other() -> ClusterNode | None:
+            leader = self.cluster.wait_for_leader()
+            if leader is not node:
+                return leader
+            node.call("RAFT", "TRANSFER")
+            return None
+
+        found = self.cluster.wait_until(other, f"{node} hands leadership over")
+        assert found is not None
+        return found
 
     def _replace(self, node: ClusterNode) -> None:
         node.kill()

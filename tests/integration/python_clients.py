@@ -171,13 +171,26 @@ def coredis_plain(_stack: AsyncExitStack, addresses: Addresses) -> Any:
 def coredis_cluster(_stack: AsyncExitStack, addresses: Addresses) -> Any:
     import coredis
     from coredis.connection import TCPLocation
+    from coredis.exceptions import ConnectionError as LostError
     from coredis.retry import NoRetryPolicy
+
+    class ReportErrors(NoRetryPolicy):
+        """Repeats nothing. The library itself reports errors only when it repeats, and asks
+        for the leader anew only when they are reported."""
+
+        async def call_with_retries(
+            self, func: Any, before_hook: Any = None, failure_hook: Any = None
+        ) -> Any:
+            try:
+                return await func()
+            except LostError as error:
+                if failure_hook is not None:
+                    await failure_hook(error)
+                raise
 
     return coredis.RedisCluster(
         startup_nodes=[TCPLocation(*address) for address in addresses],
-        stream_timeout=SOCKET_TIMEOUT_S, decode_responses=True, retry_policy=NoRetryPolicy(),
-        # Without repetitions the second error in a row is not counted, and two are the default.
-        reinitialize_steps=1,
+        stream_timeout=SOCKET_TIMEOUT_S, decode_responses=True, retry_policy=ReportErrors(),
     )  # fmt: skip
 
 
