@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
+from pathlib import Path
 from typing import NoReturn
 
 import pytest
@@ -29,3 +31,21 @@ def report_absence(name: str) -> NoReturn:
     if os.environ.get("RAFTKV_REQUIRE_TOOLS") == "1":
         pytest.fail(message)
     pytest.skip(message)
+
+
+def node_path() -> dict[str, str]:
+    """Return the variable that lets Node.js find the packages in `NODE_MODULES_OF_TESTS`."""
+    modules = os.environ.get("NODE_MODULES_OF_TESTS")
+    return {"NODE_PATH": modules} if modules else {}
+
+
+def has_node_package(name: str) -> bool:
+    """Whether Node.js and one of its packages are installed."""
+    node = shutil.which("node")
+    if node is None:
+        return False
+    found = subprocess.run(
+        [node, "-e", f"require.resolve('{name}')"], cwd=Path(__file__).parent,
+        env={**os.environ, **node_path()}, capture_output=True, check=False,
+    )  # fmt: skip
+    return found.returncode == 0

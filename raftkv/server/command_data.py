@@ -178,6 +178,8 @@ client/kill|-3|admin noscript loading stale|0 0 0|connection|2.4.0|O(N)|
     Close connections of this node
 client/no-evict|3|admin noscript loading stale|0 0 0|connection|7.0.0|O(1)|
     Accepted for compatibility: connections are never evicted
+client/no-touch|3|noscript loading stale|0 0 0|connection|7.2.0|O(1)|
+    Accepted for compatibility: reads leave no trace at a key
 client/help|2|loading stale|0 0 0|connection|5.0.0|O(1)|
     List the subcommands
 client|-2||0 0 0|connection|2.4.0|-|

@@ -27,6 +27,8 @@ LIST [TYPE <type> | ID <id> [<id> ...]]
     Return information about client connections.
 NO-EVICT (ON|OFF)
     Accepted for compatibility: connections are never evicted.
+NO-TOUCH (ON|OFF)
+    Accepted for compatibility: reads leave no trace at a key.
 SETINFO (LIB-NAME|LIB-VER) <value>
     Name the library that uses the current connection.
 SETNAME <name>
@@ -138,8 +140,8 @@ def handle_list(connection: ClientConnection, arguments: list[bytes]) -> object:
     return Verbatim(b"".join(map(describe, connections)))
 
 
-def handle_no_evict(connection: ClientConnection, arguments: list[bytes]) -> object:
-    """CLIENT NO-EVICT ON | OFF"""
+def handle_idle_switch(connection: ClientConnection, arguments: list[bytes]) -> object:
+    """CLIENT NO-EVICT | NO-TOUCH ON | OFF; what either would keep from happening never does."""
     if arguments[2].lower() not in (b"on", b"off"):
         raise CommandError("ERR syntax error")
     return "OK"
@@ -203,6 +205,7 @@ HANDLERS = {
     "client|info": handle_info,
     "client|list": handle_list,
     "client|kill": handle_kill,
-    "client|no-evict": handle_no_evict,
+    "client|no-evict": handle_idle_switch,
+    "client|no-touch": handle_idle_switch,
     "client|help": handle_help,
 }

@@ -5,6 +5,7 @@ Only the ports differ. The two command lines that install are run by `.ci/run`.
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import re
 import shutil
@@ -14,6 +15,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from tests.tools import has_node_package, node_path, report_absence
 
 ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -32,7 +35,7 @@ def environment() -> dict[str, str]:
     """A user's environment, with the package of this tree."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("RAFTKV_")}
     nodes = ",".join(f"127.0.0.1:{BASE_PORT + number}" for number in range(3))
-    return kept | {"RAFTKV_NODES": nodes, "PYTHONPATH": str(ROOT)}
+    return kept | node_path() | {"RAFTKV_NODES": nodes, "PYTHONPATH": str(ROOT)}
 
 
 def run(command: list[str], directory: Path) -> str:
@@ -84,13 +87,26 @@ def test_the_commands_answer_as_shown(cluster: Path) -> None:
         assert run(words, cluster) == shown.strip('"'), command
 
 
-def python_examples() -> list[str]:
-    pages = ("README.md", "docs/quickstart.md", "docs/howto/connect-clients.md")
-    texts = [(ROOT / page).read_text(encoding="utf-8") for page in pages]
-    block = re.compile(r"^```python\n(.*?)^```$", re.DOTALL | re.MULTILINE)
+PAGES = ("README.md", "docs/quickstart.md", "docs/howto/connect-clients.md")
+
+
+def examples(language: str) -> list[str]:
+    texts = [(ROOT / page).read_text(encoding="utf-8") for page in PAGES]
+    block = re.compile(rf"^```{language}\n(.*?)^```$", re.DOTALL | re.MULTILINE)
     return [program for text in texts for program in block.findall(text)]
 
 
-@pytest.mark.parametrize("program", python_examples())
+@pytest.mark.parametrize("program", examples("python"))
 def test_the_python_examples_print_the_value(cluster: Path, program: str) -> None:
+    for library in re.findall(r"^(?:from|import) (\w+)", program, re.MULTILINE):
+        if importlib.util.find_spec(library) is None:
+            report_absence(library)
     assert run([sys.executable, "-c", moved(program)], cluster) == "hello"
+
+
+@pytest.mark.parametrize("program", examples("js"))
+def test_the_examples_for_node_print_the_value(cluster: Path, node: str, program: str) -> None:
+    for library in re.findall(r"require\('(\w+)'\)", program):
+        if not has_node_package(library):
+            report_absence(f"the package {library} of Node.js")
+    assert run([node, "-e", moved(program)], cluster) == "hello"

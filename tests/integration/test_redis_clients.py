@@ -1,15 +1,13 @@
-"""Foreign clients against a real cluster, also while its leader dies.
+"""redis-py against a real cluster: what it gets back, and its own retries through a kill.
 
 Retries of the clients are left as they are where a client is to bridge the change of
-the leader by itself, and switched off where a count is compared.
+the leader by itself, and switched off where a count is compared. All clients, redis-py
+among them, live through more in test_foreign_clients.py.
 """
 
 from __future__ import annotations
 
 import asyncio
-import re
-import subprocess
-import threading
 import time
 from collections.abc import Callable, Iterator
 
@@ -22,12 +20,11 @@ from redis.cluster import ClusterNode as StartupNode
 from redis.cluster import RedisCluster
 from redis.retry import Retry
 
-from tests.integration.cluster import Cluster, ClusterNode
+from tests.integration.cluster import Cluster
 from tests.integration.wire import split_address
 
 pytestmark = pytest.mark.slow
 
-TOOL_LIMIT_S = 60
 BRIDGE_LIMIT_S = 20.0
 
 
@@ -41,89 +38,6 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
 def cluster(running: Cluster) -> Cluster:
     running.heal()
     return running
-
-
-def port(node: ClusterNode) -> str:
-    return node.client.rpartition(":")[2]
-
-
-def run_tool(*arguments: str, text: str = "") -> str:
-    result = subprocess.run(
-        arguments, input=text, capture_output=True, text=True, timeout=TOOL_LIMIT_S, check=False
-    )
-    assert result.returncode == 0, f"{arguments}: {result.stdout}{result.stderr}"
-    return result.stdout.strip()
-
-
-# ------------------------------------------------------------------- redis-cli
-
-
-def test_redis_cli_follows_with_c_and_shows_the_redirect_without(
-    cluster: Cluster, redis_cli: str
-) -> None:
-    leader = cluster.wait_for_leader()
-    follower, other = cluster.others(leader)
-    assert run_tool(redis_cli, "-c", "-p", port(follower), "SET", "greeting", "hello") == "OK"
-    assert run_tool(redis_cli, "-c", "-p", port(other), "GET", "greeting") == "hello"
-    shown = run_tool(redis_cli, "-p", port(follower), "SET", "a", "b")
-    assert re.fullmatch(rf"MOVED \d+ {leader.client}", shown)
-    assert run_tool(redis_cli, "-3", "-p", port(leader), "GET", "greeting") == "hello"
-
-
-def test_redis_cli_reads_commands_from_a_pipe_and_scans(cluster: Cluster, redis_cli: str) -> None:
-    leader = cluster.wait_for_leader()
-    commands = "".join(f"SET piped:{number} {number}\n" for number in range(200))
-    answers = run_tool(redis_cli, "-p", port(leader), text=commands).split()
-    assert answers == ["OK"] * 200
-    keys = run_tool(redis_cli, "-p", port(leader), "--scan", "--pattern", "piped:*").split()
-    assert sorted(keys) == sorted(f"piped:{number}" for number in range(200))
-    mass = "".join(f"*3\r\n$3\r\nSET\r\n$4\r\nm{number:03}\r\n$1\r\nx\r\n" for number in range(500))
-    assert "errors: 0, replies: 500" in run_tool(
-        redis_cli, "-p", port(leader), "--pipe", text=mass
-    )  # fmt: skip
-
-
-def test_redis_cli_finds_a_whole_cluster(cluster: Cluster, redis_cli: str) -> None:
-    for node in cluster.nodes:
-        assert "cluster_state:ok" in run_tool(redis_cli, "-p", port(node), "CLUSTER", "INFO")
-    leader = cluster.wait_for_leader()
-    shown = run_tool(redis_cli, "--cluster", "info", leader.client)
-    assert "[OK]" in shown
-    assert "master" in shown
-
-
-# ------------------------------------------------------------- redis-benchmark
-
-
-def requests_a_second(output: str) -> dict[str, float]:
-    rows = [line.replace('"', "").split(",") for line in output.splitlines() if line]
-    return {row[0]: float(row[1]) for row in rows if row[0] in ("SET", "GET")}
-
-
-@pytest.mark.parametrize("depth", ["1", "16"])
-def test_redis_benchmark_runs_to_the_end_against_the_leader(
-    cluster: Cluster, redis_benchmark: str, depth: str
-) -> None:
-    leader = cluster.wait_for_leader()
-    output = run_tool(
-        redis_benchmark, "-p", port(leader), "-t", "set,get", "-c", "50", "-n", "20000",
-        "-P", depth, "-d", "100", "-r", "10000", "--csv",
-    )  # fmt: skip
-    rates = requests_a_second(output)
-    assert set(rates) == {"SET", "GET"}
-    assert min(rates.values()) > 0
-    cluster.wait_until_converged()
-
-
-def test_redis_benchmark_runs_through_a_proxy(cluster: Cluster, redis_benchmark: str) -> None:
-    follower = cluster.followers()[0]
-    follower.stop()
-    follower.start("writes.on_follower=proxy")
-    output = run_tool(
-        redis_benchmark, "-p", port(follower), "-t", "set,get", "-c", "20", "-n", "4000", "--csv"
-    )
-    assert set(requests_a_second(output)) == {"SET", "GET"}
-    follower.stop()
 
 
 # -------------------------------------------------------------------- redis-py
@@ -284,21 +198,3 @@ def test_redis_py_asyncio_cluster_finds_the_next_leader(cluster: Cluster) -> Non
                 assert await client.get("aio:bridged") == b"99"
 
     asyncio.run(work())
-
-
-def test_two_clients_of_different_kinds_see_each_other(cluster: Cluster, redis_cli: str) -> None:
-    leader = cluster.wait_for_leader()
-    client = RedisCluster(startup_nodes=startup_nodes(cluster))
-    seen: list[str] = []
-    reader = threading.Thread(
-        target=lambda: seen.append(
-            run_tool(redis_cli, "-c", "-p", port(cluster.others(leader)[0]), "GET", "shared")
-        )
-    )
-    try:
-        client.set("shared", "by cluster client")
-        reader.start()
-        reader.join()
-    finally:
-        client.close()
-    assert seen == ["by cluster client"]

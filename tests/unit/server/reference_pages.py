@@ -96,7 +96,8 @@ string is `WRONGTYPE`. As in Redis 8.4, whose digests (`IFDEQ`, `IFDNE`) are not
 
 * There is one database: `SELECT` takes 0 only.
 * `DEL` and `UNLINK` are the same, as are `FLUSHDB` and `FLUSHALL`; `TOUCH` counts keys.
-* `CLIENT NO-EVICT`, `ASKING` and passwords for the user `default` are accepted and change nothing.
+* `CLIENT NO-EVICT`, `CLIENT NO-TOUCH`, `ASKING` and passwords for the user `default` are accepted
+  and change nothing. `CLIENT TRACKING` and `CLIENT REPLY` are refused: a client may rely on them.
 * `CONFIG SET` changes `maxclients` and `timeout`, until the node stops.
 * `INFO commandstats` counts calls; commands have no durations of their own, because they are
   carried out in batches.

@@ -19,6 +19,7 @@ TABLE = standard_commands()
 ALL = {spec.name: spec for spec in TABLE.all()}
 # What a redis-server 7.0 outside of Sentinel mode does not have.
 OURS = {name for name in ALL if name.split("|")[0] in ("raft", "sentinel", "kv")} | {
+    "client|no-touch",
     "client|setinfo",
     "delex",
 }

@@ -116,15 +116,22 @@ class TestClient:
         assert client.replies() == [b"OK"]
         assert client.transport.closed
 
-    def test_no_evict_and_help(self) -> None:
+    @pytest.mark.parametrize("name", ["NO-EVICT", "NO-TOUCH"])
+    def test_a_switch_that_changes_nothing_is_accepted(self, name: str) -> None:
         client = Node().client()
-        assert client.ask("CLIENT NO-EVICT on") == b"OK"
+        assert client.ask(f"CLIENT {name} on") == b"OK"
+        assert client.ask(f"CLIENT {name} OFF") == b"OK"
+        assert client.ask(f"CLIENT {name} perhaps") == "ERR syntax error"
+
+    def test_help(self) -> None:
+        client = Node().client()
         for container in ("CLIENT", "COMMAND", "CONFIG", "CLUSTER", "RAFT", "SENTINEL", "OBJECT"):
             assert client.ask(f"{container} HELP")[0].startswith(f"{container} <sub".encode())
 
-    def test_maintenance_notifications_are_refused_not_pretended(self) -> None:
-        reply = Node().client().ask("CLIENT MAINT_NOTIFICATIONS ON")
-        assert reply == "ERR unknown subcommand 'MAINT_NOTIFICATIONS'. Try CLIENT HELP."
+    @pytest.mark.parametrize("words", ["MAINT_NOTIFICATIONS ON", "TRACKING ON", "REPLY OFF"])
+    def test_what_a_client_would_rely_on_is_refused_not_pretended(self, words: str) -> None:
+        reply = Node().client().ask(f"CLIENT {words}")
+        assert reply == f"ERR unknown subcommand '{words.split()[0]}'. Try CLIENT HELP."
 
 
 class TestCommand:
