@@ -33,8 +33,9 @@ class Gathering:
         active: As of the last call: they wait, and nobody has to be woken for them.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, clients_min: int = GATHER_CLIENTS_MIN) -> None:
         self.active = False
+        self._clients_min = clients_min
         self._until_ms = 0
         self._return_until_ms = 0
         self._seen = 0
@@ -46,7 +47,7 @@ class Gathering:
 
     def begin(self, now_ms: int, clients: int) -> None:
         """Something left on behalf of so many clients."""
-        self.active = clients >= GATHER_CLIENTS_MIN
+        self.active = clients >= self._clients_min
         self._until_ms = now_ms + GATHER_MS
 
     def goes_on(self, now_ms: int, *, under_way: bool) -> bool:

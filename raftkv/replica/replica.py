@@ -53,7 +53,7 @@ from raftkv.replica.compaction import Compactor
 from raftkv.replica.disk_space import DiskSpaceGuard, needed_bytes
 from raftkv.replica.durability import Durability
 from raftkv.replica.follower_reads import FollowerReads
-from raftkv.replica.gathering import Gathering
+from raftkv.replica.gathering import GATHER_CLIENTS_MIN, Gathering
 from raftkv.replica.handover import Handover
 from raftkv.replica.log_reader import LogReader
 from raftkv.replica.membership import Membership, PendingChange
@@ -104,6 +104,7 @@ class Replica(ReadLevels):
         wake: Callable[[], None],
         on_stop: Callable[[Stopped], None],
         on_configuration: Callable[[Configuration], None],
+        gather_clients_min: int = GATHER_CLIENTS_MIN,
     ) -> None:
         """Take over what recovery found; `start` begins.
 
@@ -119,6 +120,7 @@ class Replica(ReadLevels):
             wake: Asks for a turn soon.
             on_stop: Hears once that this replica has stopped itself.
             on_configuration: Hears whom to have links with, whenever that changes.
+            gather_clients_min: Clients on their way for whom newcomers wait.
         """
         self._config = config
         self._clock = clock
@@ -140,8 +142,8 @@ class Replica(ReadLevels):
         timeout = config.timing.request_timeout_ms
         self._batches = Batches(limits, timeout)
         self._reads = Reads(timeout)
-        self._batch_gathering = Gathering()
-        self._read_gathering = Gathering()
+        self._batch_gathering = Gathering(gather_clients_min)
+        self._read_gathering = Gathering(gather_clients_min)
         self._follower_reads = FollowerReads(timeout)
         self._slices = Slices()
         self._handover = Handover(recovered.core, timeout)

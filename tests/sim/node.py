@@ -18,6 +18,7 @@ from raftkv.engine.core import RaftCore
 from raftkv.engine.ready import Ready, WalRecord
 from raftkv.errors import DamagedDataError, DiskFailedError, DiskFullError
 from raftkv.kv.store import KvStore
+from raftkv.replica.gathering import GATHER_CLIENTS_MIN
 from raftkv.replica.ports import Stopped
 from raftkv.replica.recovery import recover
 from raftkv.replica.replica import Replica
@@ -186,6 +187,8 @@ class SimNode:
             wake=self.wake,
             on_stop=self._stopped,
             on_configuration=lambda _: self.world.after(0.1, self._drop_strangers),
+            # There are few clients here; where one is enough, newcomers wait often.
+            gather_clients_min=1 if self.world.seed % 2 else GATHER_CLIENTS_MIN,
         )
         self._watch()
         self.alive = True
@@ -325,7 +328,7 @@ class SimNode:
         if life != self.life or not self.alive:
             return
         self._turn_scheduled = False
-        if self.is_frozen:
+        if self.is_frozen or self.replica.awaits_more():
             self.wake()
             return
         self.guarded(self.replica.turn)
