@@ -28,7 +28,7 @@ QUICK = {
     "any log": 0,
     "E check-quorum": 0,
     "read without no-op": 0,
-    "read rounds": 0,
+    "read rounds": 17,
 }
 MORE_SEEDS = 5
 
