@@ -181,6 +181,7 @@ class Status:
         leader_commit_index: The same of the leader, as it said about a second ago;
             0 if it has said nothing. A node that waits for a snapshot learns of
             commits in no other way.
+        keys_expiring: How many of the keys have a deadline.
     """
 
     node_id: NodeId
@@ -205,6 +206,7 @@ class Status:
     peers: tuple[PeerStatus, ...] = field(default=())
     log_memory_bytes: int = 0
     log_memory_entries: int = 0
+    keys_expiring: int = 0
 
     @property
     def leader(self) -> Member | None:

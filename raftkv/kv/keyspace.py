@@ -163,8 +163,14 @@ class Keyspace:
 
     def key_count(self) -> int:
         """Return the number of live keys."""
-        dead = self.deadlines.bisect_left((self.log_time_ms + 1, b"")) if self.deadlines else 0
-        return self.entry_count() - dead
+        return self.entry_count() - self._dead_count()
+
+    def expiring_count(self) -> int:
+        """Return the number of live keys that have a deadline."""
+        return len(self.deadlines) - self._dead_count()
+
+    def _dead_count(self) -> int:
+        return self.deadlines.bisect_left((self.log_time_ms + 1, b"")) if self.deadlines else 0
 
     def view(self) -> View:
         """Freeze all keys as they are; the caller closes the view."""

@@ -171,6 +171,11 @@ class KvStore:
         return self._keyspace.key_count()
 
     @property
+    def expiring_count(self) -> int:
+        """Number of live keys that have a deadline."""
+        return self._keyspace.expiring_count()
+
+    @property
     def next_deadline_ms(self) -> int | None:
         """Earliest deadline of a key that is still held, dead ones included.
 

@@ -35,6 +35,7 @@ def build_status(
         state_hash=store.state_hash.hex(),
         state_hash_index=Index(store.applied_index),
         keys=store.key_count,
+        keys_expiring=store.expiring_count,
         log_time_ms=store.log_time_ms,
         revision=store.revision,
         disk_full=disk_full,

@@ -174,8 +174,10 @@ def _cluster(service: Service) -> Fields:
 
 
 def _keyspace(service: Service) -> Fields:
-    keys = service.replica.status().keys
-    return {"db0": f"keys={keys},expires=0,avg_ttl=0"} if keys else {}
+    status = service.replica.status()
+    if not status.keys:
+        return {}
+    return {"db0": f"keys={status.keys},expires={status.keys_expiring},avg_ttl=0"}
 
 
 def _raft(service: Service) -> Fields:

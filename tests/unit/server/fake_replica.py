@@ -229,6 +229,7 @@ class FakeReplica:
             state_hash=store.state_hash.hex(),
             state_hash_index=index,
             keys=store.key_count,
+            keys_expiring=store.expiring_count,
             log_time_ms=store.log_time_ms,
             revision=store.revision,
             disk_full=False,

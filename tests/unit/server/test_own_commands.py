@@ -224,6 +224,14 @@ class TestConfig:
 
 
 class TestInfo:
+    def test_keys_that_expire_are_counted(self) -> None:
+        client = Node().client()
+        for command in ("SET a 1", "SET b 1 EX 100", "HSET c d e", "EXPIRE c 100"):
+            client.ask(command)
+        assert lines(client.ask("INFO keyspace"))["db0"] == "keys=3,expires=2,avg_ttl=0"
+        client.ask("PERSIST b")
+        assert lines(client.ask("INFO keyspace"))["db0"] == "keys=3,expires=1,avg_ttl=0"
+
     def test_default_sections_have_what_clients_read(self) -> None:
         node = Node()
         client = node.client()
