@@ -9,6 +9,7 @@ import pytest
 from raftkv.engine.ready import Ready
 from raftkv.kv.commands import ErrorReply
 from raftkv.replica.follower_reads import FollowerReads
+from raftkv.replica.gathering import Gathering
 from raftkv.replica.read_levels import ReadLevels
 from raftkv.replica.reads import Reads
 from raftkv.seams import NOT_LEADER, SHUTTING_DOWN
@@ -64,6 +65,7 @@ class Levels(ReadLevels):
         self.core = self._core = FakeCore()  # type: ignore[assignment]
         self.store = FakeStore(self._clock)  # type: ignore[assignment]
         self._reads = Reads(1000)
+        self._read_gathering = Gathering()
         self._follower_reads = FollowerReads(1000)
         self._wake = lambda: None
         self.stopped = None
