@@ -46,6 +46,8 @@ class _Platter:
         # By inode: what was written since its last sync; None: anything may have been.
         self._dirty: dict[int, list[tuple[int, bytes | None]] | None] = {}
         if not self._tree.exists():
+            # A node that was killed here has begun, and has written nothing.
+            shutil.rmtree(directory, ignore_errors=True)
             self._inodes.mkdir(parents=True)
             self._adopt()
 

@@ -57,6 +57,20 @@ def test_what_was_synced_survives_a_power_cut(machine: Machine) -> None:
     assert machine.read("file") == b"kept"
 
 
+def test_a_kill_while_the_platter_is_made_loses_nothing(machine: Machine) -> None:
+    machine.write("file", b"kept", sync=True)
+    machine.disk.sync_directory("")
+    assert machine.cut_power() == 0
+    machine.start()
+    # As if killed before the last act of making it.
+    (machine.platter / "tree").rename(machine.platter / "making")
+    assert machine.cut_power() == 0
+    machine.start()
+    assert machine.read("file") == b"kept"
+    assert machine.cut_power() == 0
+    assert machine.read("file") == b"kept"
+
+
 def test_a_name_survives_only_with_its_directory(machine: Machine) -> None:
     machine.write("file", b"kept", sync=True)
     machine.cut_power()
