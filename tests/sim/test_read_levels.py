@@ -27,7 +27,6 @@ AIMED_AT = {
     "lease unproven": schemes.answers_after_the_end,
     "index without round": schemes.reads_in_a_minority,
     "fresh unproven": schemes.reads_in_a_minority,
-    "fresh on arrival": schemes.reads_in_a_minority,
 }
 
 
