@@ -171,6 +171,7 @@ class Recovery:
         self._files: dict[int, DiskFile] = {}
         self._segments: list[Segment] = []
         self._digest = hashlib.blake2b(digest_size=DIGEST_SIZE)
+        self._claimed = SyncedEnd(0, 0)
         self._proof = SyncedEnd(0, 0)
         self._last_mark = -1
 
@@ -355,7 +356,7 @@ class Recovery:
         """Look behind the last frame of a segment that has a successor."""
         mark = decode_frame(data, segment.end, len(data), segment.tag)
         if mark is not None and mark.kind == KIND_MARK:
-            self._note(mark.synced)
+            self._proof = max(self._proof, mark.synced)
             segment.marked = True
         rest = segment.end + MARK_SIZE
         if not is_zero(data, rest, len(data)):
@@ -363,6 +364,12 @@ class Recovery:
             raise self._damaged(_Point(segment.number, rest, "the rest is not zero"))
 
     def _note(self, synced: SyncedEnd) -> None:
+        """Take note of what a frame of the log claims.
+
+        A closing mark claims the segment behind it before its own sync has ended; any
+        other frame, only what a whole sync with all of its marks has covered.
+        """
+        self._claimed = max(self._claimed, synced)
         self._proof = max(self._proof, synced)
 
     # ------------------------------------------------------------- deciding
@@ -462,6 +469,10 @@ class Recovery:
                 synced = SyncedEnd(following.number, following.end)
                 self._write_mark(segment, replay, synced)
                 segment.marked = True
+            elif self._claimed.segment <= segment.number:
+                # Read back from a process that was killed within its sync, perhaps.
+                self._write_piece_again(segment, segment.end, MARK_SIZE)
+                self._files[segment.number].sync()
         proven_to = self._proof.position if self._proof.segment == last.number else 0
         covered = self._last_mark >= 0 and proven_to >= self._last_mark
         if not covered and last.end + 2 * MARK_SIZE <= last.size:
@@ -476,12 +487,15 @@ class Recovery:
         Why: a process that ended because a sync failed leaves pages which can be read,
         are not on the disk, and count as clean; no later sync would save them.
         """
-        file = self._files[segment.number]
         position = self._proof.position if segment.number == self._proof.segment else 0
         while position < segment.end:
-            piece = file.read(position, min(len(_ZEROS), segment.end - position))
-            write_taken(file, piece, position)
-            position += len(piece)
+            size = min(len(_ZEROS), segment.end - position)
+            self._write_piece_again(segment, position, size)
+            position += size
+
+    def _write_piece_again(self, segment: Segment, position: int, size: int) -> None:
+        file = self._files[segment.number]
+        write_taken(file, file.read(position, size), position)
 
     def _write_mark(self, segment: Segment, replay: _Replay, synced: SyncedEnd) -> bytes:
         """Write and sync a mark behind the last frame of a segment."""

@@ -22,7 +22,13 @@ from raftkv.storage.wal_format import (
 )
 from raftkv.storage.wal_segments import write_taken
 from raftkv.types import HardState, Index, Term
-from tests.unit.storage.crashing_disk import Content, CrashingDisk, CrashingFile, EventList
+from tests.unit.storage.crashing_disk import (
+    Content,
+    CrashingDisk,
+    CrashingFile,
+    EventList,
+    PowerCutError,
+)
 from tests.unit.storage.wal_steps import (
     CLUSTER_ID,
     DISK_ID,
@@ -121,6 +127,29 @@ def test_what_a_killed_process_wrote_is_kept_without_any_sync() -> None:
     assert log.sequence >= 61
     assert observer.names() == []
     assert wal.synced_sequence == wal.last_sequence
+
+
+def test_a_kill_within_a_sync_leaves_nothing_for_a_later_power_cut() -> None:
+    """What a killed process wrote can be read; recovery relies on it, so it must be durable."""
+    for steps in range(20):
+        disk = CrashingDisk()
+        wal, _ = recover(disk)
+        append_entries(wal, 5, 300)
+        sync(wal)
+        while len(wal._segments) == 1:
+            append_entries(wal, 1, 300)
+        disk.steps, disk.steps_max = 0, steps
+        try:
+            sync(wal)
+        except PowerCutError:
+            killed = disk.kill()
+            _, log = recover(killed)
+            assert recover(killed.crash())[1].entries == log.entries, steps
+        else:
+            # Both segments, the directory, the closing mark and its own sync.
+            assert steps == 5
+            return
+    pytest.fail("a sync has no end")
 
 
 def test_bytes_behind_a_tear_do_not_come_back_to_life() -> None:
