@@ -14,7 +14,20 @@ from tests.sim.test_workload import run
 
 DURATION_MS = 60_000
 
+# Transactions are a small part of what is asked: not every run has one that tells.
+SEEDS = range(3, 23)
+
 Wrong = Callable[[Keyspace, Command], object]
+
+
+def broken_in_some_run() -> str:
+    """Return the invariant that the first of some runs breaks, or nothing."""
+    for seed in SEEDS:
+        try:
+            run(seed, DURATION_MS)
+        except Violation as error:
+            return error.invariant
+    return ""
 
 
 def _watches_nothing(keyspace: Keyspace, command: Command) -> object:
@@ -41,9 +54,7 @@ def _answers_null_behind_the_deed(keyspace: Keyspace, command: Command) -> objec
 )
 def test_a_wrong_exec_is_noticed(wrong: Wrong, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(store._HANDLERS, int(Opcode.EXEC), wrong)
-    with pytest.raises(Violation) as caught:
-        run(duration_ms=DURATION_MS)
-    assert caught.value.invariant == "linearizable"
+    assert broken_in_some_run() == "linearizable"
 
 
 def test_a_compare_that_always_holds_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -51,6 +62,4 @@ def test_a_compare_that_always_holds_is_noticed(monkeypatch: pytest.MonkeyPatch)
         return transactions.execute_branch(keyspace, (command[0], 0, *command[6:]))
 
     monkeypatch.setitem(store._HANDLERS, int(Opcode.TXN), wrong)
-    with pytest.raises(Violation) as caught:
-        run(duration_ms=DURATION_MS)
-    assert caught.value.invariant == "linearizable"
+    assert broken_in_some_run() == "linearizable"
