@@ -15,33 +15,23 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from raftkv.engine import messages
 from raftkv.engine.configuration import ConfigurationHistory, decode_configuration
+from raftkv.engine.inbox import take
 from raftkv.engine.log import RaftLog
 from raftkv.engine.read_index import ReadIndex
 from raftkv.engine.ready import (
     KIND_CONFIGURATION,
     ChangeRequest,
-    DiskSpace,
-    EntriesRead,
     Inbound,
-    PeerDown,
     PeerHello,
-    PeerMessage,
-    PeerUp,
     Proposal,
     Ready,
     RecoveredLog,
-    Regress,
-    SnapshotReceived,
-    SnapshotTaken,
-    Synced,
     Wanted,
 )
 from raftkv.engine.syncobj_library import CANDIDATE, LEADER, WORLD, RandomSource
 from raftkv.engine.syncobj_snapshot import SnapshotMends
 from raftkv.engine.syncobj_state import EngineSettings, SafetyViolationError
-from raftkv.errors import ProtocolError
 from raftkv.types import (
     Configuration,
     HardState,
@@ -406,7 +396,7 @@ class RaftCore:
         violators: list[tuple[NodeId, str]] = []
         engine.step_down_if_stalled()
         for item in inbox:
-            self._take(item, violators)
+            take(engine, item, violators)
         for proposal in proposals:
             engine.propose(proposal)
         for change in changes:
@@ -449,100 +439,6 @@ class RaftCore:
     def _world(self, now_ms: int) -> None:
         WORLD.now_s = now_ms / 1000
         WORLD.source = self._random
-
-    def _take(self, item: Inbound, violators: list[tuple[NodeId, str]]) -> None:
-        engine = self._engine
-        if type(item) is PeerMessage:
-            if item.node not in engine.peers:
-                return
-            try:
-                self._receive(item.node, messages.decode(item.body))
-            except ProtocolError as error:
-                violators.append((item.node, str(error)))
-            return
-        if type(item) is Synced:
-            engine.log.note_synced(item.sequence)
-            engine.sync_progress_ms = engine.now_ms
-            return
-        engine.members_changed()
-        if type(item) is PeerUp:
-            self._peer_up(item)
-        elif type(item) is PeerDown:
-            self._peer_down(item.node)
-        elif type(item) is DiskSpace:
-            engine.disk_full = item.full
-        elif type(item) is EntriesRead:
-            engine.on_entries_read(item)
-        elif type(item) is SnapshotTaken:
-            engine.on_snapshot_taken(item.keep_from)
-        elif type(item) is SnapshotReceived:
-            engine.on_snapshot_received(item.node, item.meta)
-
-    def _peer_up(self, item: PeerUp) -> None:
-        engine = self._engine
-        state = engine.ensure_peer(item.node)
-        state.reached = state.reached or item.node in engine.farewells
-        if state.hello is None or state.hello.disk_id != item.hello.disk_id:
-            engine.match_indexes[state.node] = 0
-            state.admitted = False
-        state.connected = True
-        state.hello = item.hello
-        state.admitted = state.admitted or item.hello.admitted
-        state.full = False
-        match = engine.match_indexes[state.node]
-        if item.hello.last_index < match:
-            # Its directory went back in time: a power cut took what was written and
-            # not synced. Nothing that it acknowledged is taken for granted any more,
-            # or it would reject everything from `match` on for ever. What is committed
-            # stays committed; all that can fall is what a quorum holds from now on.
-            if engine.is_leader:
-                regress = Regress(item.node, Index(match), Index(item.hello.last_index))
-                engine.regresses.append(regress)
-            match = engine.match_indexes[state.node] = 0
-        guess = min(item.hello.last_index, engine.log.last_index) + 1
-        engine.rewind(state, max(match + 1, guess))
-
-    def _peer_down(self, node_id: NodeId) -> None:
-        engine = self._engine
-        state = engine.peers.get(node_id)
-        if state is None:
-            return
-        state.connected = False
-        if node_id == engine.leader_id:
-            # What was asked, or answered, may be lost with the link.
-            engine.asks_failed = True
-        state.wants_snapshot = False
-        state.forget_inflight()
-        if not state.reached:
-            engine.forget_stranger(node_id)
-
-    def _receive(self, node_id: NodeId, message: messages.Message) -> None:
-        engine = self._engine
-        kind = type(message)
-        if message.term > engine.term and kind is not messages.VoteRequest:
-            # A granted pre-vote names the term that would follow.
-            if not (type(message) is messages.VoteReply and message.pre and message.granted):
-                engine.adopt_term(message.term)
-        if type(message) is messages.Append:
-            engine.on_append(node_id, message)
-        elif type(message) is messages.AppendReply:
-            engine.on_append_reply(node_id, message)
-        elif type(message) is messages.Heartbeat:
-            engine.on_heartbeat(node_id, message)
-        elif type(message) is messages.RoundReply:
-            engine.on_round_reply(node_id, message)
-        elif type(message) is messages.VoteRequest:
-            engine.on_vote_request(node_id, message)
-        elif type(message) is messages.VoteReply:
-            engine.on_vote_reply(node_id, message)
-        elif type(message) is messages.TimeoutNow:
-            engine.on_timeout_now(node_id, message)
-        elif type(message) is messages.ReadIndexRequest:
-            engine.on_read_index_request(node_id, message)
-        elif type(message) is messages.ReadIndexReply:
-            engine.on_read_index_reply(node_id, message)
-        elif type(message) is messages.Freshness:
-            engine.on_freshness(node_id, message)
 
     def _register_reads(self, ready: Ready, *, reads: bool) -> None:
         engine = self._engine

@@ -119,7 +119,10 @@ class Image:
         sections: list[Section] = []
         keys = size = 0
         for number in range(BUCKET_COUNT):
-            for section, weight, part_size in _sections_of(number, self._view.take_next()):
+            bucket = self._view.take_next()
+            if not bucket:
+                continue
+            for section, weight, part_size in _sections_of(number, bucket):
                 if sections and (
                     keys + weight > PIECE_KEYS_MAX or size + part_size > PIECE_BYTES_MAX
                 ):
