@@ -178,7 +178,7 @@ class Cluster:
     def leader(self) -> SimNode | None:
         """The leader of the newest term among living nodes."""
         leaders = [node for node in self.nodes.values() if node.alive and node.replica.is_leader]
-        return max(leaders, key=lambda node: node.replica.status().term, default=None)
+        return max(leaders, key=lambda node: node.replica._core.term, default=None)
 
     def converged(self) -> bool:
         """Whether all nodes live, agree on a leader, and have applied the same."""

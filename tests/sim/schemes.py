@@ -17,6 +17,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
+from raftkv.replica.compaction import CHECKPOINT_WAIT_MS, RECHECK_MS
 from tests.sim.cluster import Cluster, SimNode
 from tests.sim.network import Direction
 
@@ -485,7 +486,6 @@ def snapshot_in_the_middle(nemesis: Nemesis) -> Scheme:
     term = leader.replica.status().term
     names = others_of(nemesis, leader)
     slow, others = cluster.nodes[names[0]], set(names[1:])
-    slowness = cluster.network.slowness
     holds = [
         nemesis.hold(around(cluster, {slow.name})),
         nemesis.hold(between(others, {leader.name})),
@@ -493,29 +493,42 @@ def snapshot_in_the_middle(nemesis: Nemesis) -> Scheme:
     away = None
     try:
         committed = leader.replica.status().commit_index
-        nemesis.burst(leader, 25, 1)
+        nemesis.burst(leader, world.random.randrange(8, 26), 1)
         yield world.random.uniform(25, 60)
         shared = leader.replica.status().last_index
         away = nemesis.hold(around(cluster, {leader.name}))
         nemesis.burst(leader, 25, 1)
         yield from until(nemesis, successor(nemesis, leader, term), 2500)
         now = cluster.leader()
-        if now is None or now is leader:
+        if now is None or now is leader or now is slow:
             return
         new = now.replica
-        yield from until(nemesis, lambda: new.status().commit_index > shared, 500)
+        yield from until(nemesis, lambda: new.status().commit_index > shared, 1000)
+        # Any other entry might make it take the next snapshot too early.
+        cluster.quiet_until_ms = world.now_ms + 6000
         # Piece by piece: what is committed goes with each of them.
-        slowness.update(dict.fromkeys(between(others, {slow.name}), 15.0))
         holds[0].release(breaks=True)
         yield from until(
             nemesis,
-            lambda: not slow.alive or slow.replica.status().applied_index > committed,
+            lambda: not slow.alive or slow.replica.status().commit_index > committed,
             600,
             patience=1.0,
         )
-        if slow.alive and slow.replica.status().applied_index < shared:
+        holds[0] = nemesis.hold(around(cluster, {slow.name}))
+        yield from until(
+            nemesis, lambda: not slow.alive or slow.replica.status().applied_index > committed, 300
+        )
+        if slow.alive and committed < slow.replica.status().applied_index < shared:
             nemesis.ask_snapshot(slow)
-        yield world.random.uniform(50, 200)
+            # Longer than it waits for a checkpoint; then it begins where it stands.
+            yield CHECKPOINT_WAIT_MS * 1.2
+        holds[0].release(breaks=True)
+        # It counts once others are known to hold the same.
+        yield from until(
+            nemesis,
+            lambda: not slow.alive or slow.replica.status().snapshot_index > committed,
+            2 * RECHECK_MS,
+        )
         for _ in range(3):
             now = cluster.leader()
             if now is None or now is slow:
@@ -523,8 +536,6 @@ def snapshot_in_the_middle(nemesis: Nemesis) -> Scheme:
             nemesis.ask_transfer(now, slow.name)
             yield from until(nemesis, lambda: cluster.leader() is slow, 700)
     finally:
-        for way in between(others, {slow.name}):
-            slowness.pop(way, None)
         for hold in (*holds, *([away] if away else [])):
             hold.release(breaks=True)
     yield 500
