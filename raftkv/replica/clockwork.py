@@ -50,12 +50,9 @@ class BatchClock:
 
     def stamp(self, store: KvStore) -> tuple[int, int]:
         """Return log time and lease time for a batch made now."""
-        time = self._advance()
+        time = self._advance(store)
         self._stamped_ms = self._clock.now_ms()
-        return (
-            max(time.log_time_ms, store.log_time_ms),
-            max(time.lease_time_ms, store.lease_time_ms),
-        )
+        return time.log_time_ms, time.lease_time_ms
 
     def tick_due(self, now_ms: int, store: KvStore) -> bool:
         """Whether time should move although nobody writes."""
@@ -67,16 +64,18 @@ class BatchClock:
         deadline = store.next_deadline_ms
         if deadline is None or self._time is None:
             return None
-        time = self._advance()
+        time = self._advance(store)
         until_due = max(0, deadline - time.log_time_ms)
         fresh = self._stamped_ms + FRESH_MS
         due = min(self._clock.now_ms() + until_due, fresh)
         return max(due, self._stamped_ms + TICK_INTERVAL_MS)
 
-    def _advance(self) -> LogTime:
+    def _advance(self, store: KvStore) -> LogTime:
         if self._time is None:
             raise AssertionError("only a leader stamps batches")
         self._time.advance(self._clock.now_ms(), self._clock.wall_ms())
+        # The log may hold later times than the store did when this term began.
+        self._time.catch_up(store.log_time_ms, store.lease_time_ms)
         wrong = abs(self._time.error_ms) > ALARM_ERROR_MS
         if wrong and not self._alarmed:
             self._observer.event("clock_error", error_ms=self._time.error_ms)

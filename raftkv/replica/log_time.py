@@ -33,8 +33,8 @@ class LogTime:
         """Start a term.
 
         Args:
-            log_time_ms: Highest log time in the log, applied or not.
-            lease_time_ms: Highest lease time in the log, applied or not.
+            log_time_ms: Of the store.
+            lease_time_ms: Of the store.
             quorum_wall_ms: Median wall clock of the electing quorum.
             now_ms: Boot clock.
         """
@@ -53,6 +53,16 @@ class LogTime:
         self.error_ms = int(error)
         room = elapsed * SLEW_RATE
         self._log_time = steady + max(-room, min(room, error))
+
+    def catch_up(self, log_time_ms: int, lease_time_ms: int) -> None:
+        """Go on from later times that were stamped before this term, where there are any.
+
+        They come with the entries that were in the log, and not applied, when it began.
+        Times that stayed below them would stand still in the log until they had
+        caught up.
+        """
+        self._log_time = max(self._log_time, float(log_time_ms))
+        self._lease_base += max(0, lease_time_ms - self.lease_time_ms)
 
     @property
     def log_time_ms(self) -> int:

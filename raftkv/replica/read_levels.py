@@ -106,10 +106,13 @@ class ReadLevels(ReplicaRequests):
             slot: Resolves with one result, `term/index` as bytes.
             ask: Another node may have answered: what it had applied counts.
         """
-        if ask and not self.is_leader:
-            self.read_by_index([], _TokenSlot(self, slot))
-        else:
+        if not ask:
             slot.resolve([self.token()])
+        elif self.is_leader:
+            # A new leader has not applied yet all that the one before it acknowledged.
+            self.read([], _TokenSlot(self, slot))
+        else:
+            self.read_by_index([], _TokenSlot(self, slot))
 
     def token(self) -> bytes:
         """Return the position that this node's store has reached."""

@@ -36,6 +36,18 @@ def test_stamps_are_never_below_what_the_store_has_seen() -> None:
     assert clockwork.stamp(store) == (clock.wall + 10_000, 99)
 
 
+def test_time_goes_on_from_what_the_log_held_when_the_term_began() -> None:
+    """An entry that was not applied yet has later times than the clock of the new leader."""
+    clockwork, clock, store, _ = leading()
+    hour_ms = 3_600_000
+    store.log_time_ms, store.lease_time_ms = clock.wall + hour_ms, 10_000
+    first = clockwork.stamp(store)
+    clock.advance(1000)
+    log_time_ms, lease_time_ms = clockwork.stamp(store)
+    assert log_time_ms - first[0] >= 900
+    assert lease_time_ms - first[1] == 1000
+
+
 def test_leading_the_same_term_twice_changes_nothing() -> None:
     clockwork, clock, store, _ = leading()
     first = clockwork.stamp(store)

@@ -129,8 +129,16 @@ def test_a_follower_that_is_behind_leaves_reads_to_the_leader() -> None:
 
 def test_a_token_names_term_and_index() -> None:
     levels, slot = Levels(), TestSlot()
-    levels.take_token(slot, ask=True)
+    levels.take_token(slot, ask=False)
     assert slot.answer == [b"3/7"]
+
+
+def test_a_leader_asks_a_quorum_for_a_token_of_what_others_answered() -> None:
+    """One that is new has not applied all that the leader before it acknowledged."""
+    levels, slot = Levels(), TestSlot()
+    levels.take_token(slot, ask=True)
+    assert slot.answers == []
+    assert levels._reads.has_new
 
 
 def test_a_follower_asks_the_leader_for_a_token_of_what_others_answered() -> None:
