@@ -43,6 +43,8 @@ class Window(NamedTuple):
     last_us: int
     early_us: int = 0
     late_us: int = 0
+    least_ahead_us: int = 0
+    most_ahead_us: int = 0
 
     def deadline(self, value: Content, ttl_ms: int) -> Cell:
         """Return a cell that is to live so long from here."""
@@ -53,8 +55,12 @@ class Window(NamedTuple):
         )
 
     def until(self, value: Content, deadline_us: int) -> Cell:
-        """Return a cell that is to live until a time of the history's clock."""
-        return Cell(value, deadline_us - self.early_us, deadline_us + self.late_us)
+        """Return a cell that is to live until the store's clock shows a time."""
+        return Cell(
+            value,
+            deadline_us - self.most_ahead_us - self.early_us,
+            deadline_us - self.least_ahead_us + self.late_us,
+        )
 
 
 class Sample(NamedTuple):

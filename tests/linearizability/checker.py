@@ -194,7 +194,11 @@ def check(
     """
     if model is None:
         model = dataclasses.replace(
-            MODELS[history.model], early_us=history.early_us, late_us=history.late_us
+            MODELS[history.model],
+            early_us=history.early_us,
+            late_us=history.late_us,
+            least_ahead_us=history.least_ahead_us,
+            most_ahead_us=history.most_ahead_us,
         )
     results = []
     for operations in model.partition(history.operations):

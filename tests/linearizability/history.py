@@ -132,6 +132,9 @@ class History:
             key may expire: error of the leaders' clocks, and jumps at elections.
         late_us: How much later: the same, and the time that passes until a batch
             brings the log time forward.
+        least_ahead_us: How far the store's clock, by which deadlines are given as
+            times, is ahead of the history's at the least; negative if behind.
+        most_ahead_us: How far at the most.
     """
 
     operations: tuple[Operation, ...]
@@ -139,6 +142,8 @@ class History:
     comment: str = ""
     early_us: int = 0
     late_us: int = 0
+    least_ahead_us: int = 0
+    most_ahead_us: int = 0
 
     def count(self, outcome: Outcome) -> int:
         """Return how many operations ended so."""
@@ -152,6 +157,8 @@ class History:
             "comment": self.comment,
             "early_us": self.early_us,
             "late_us": self.late_us,
+            "least_ahead_us": self.least_ahead_us,
+            "most_ahead_us": self.most_ahead_us,
         }
         with path.open("w", encoding="utf-8") as file:
             file.write(json.dumps(header, ensure_ascii=False) + "\n")

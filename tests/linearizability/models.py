@@ -110,12 +110,16 @@ class Model:
         kinds: What operations may occur.
         early_us: See `History`.
         late_us: See `History`.
+        least_ahead_us: See `History`.
+        most_ahead_us: See `History`.
     """
 
     name: str
     kinds: frozenset[str]
     early_us: int = 0
     late_us: int = 0
+    least_ahead_us: int = 0
+    most_ahead_us: int = 0
 
     def initial(self) -> State:
         """Return the state before the first operation: no key."""
@@ -131,7 +135,12 @@ class Model:
             operation: Takes effect wholly. Of unknown outcome: with any result.
             window: When, at the earliest and at the latest.
         """
-        window = window._replace(early_us=self.early_us, late_us=self.late_us)
+        window = window._replace(
+            early_us=self.early_us,
+            late_us=self.late_us,
+            least_ahead_us=self.least_ahead_us,
+            most_ahead_us=self.most_ahead_us,
+        )
         successors = set()
         for cells in self._aged(dict(state), operation.keys, window):
             try:

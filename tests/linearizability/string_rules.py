@@ -241,8 +241,9 @@ def _deadline_ms(cell: Cell | None, window: Window) -> int | range:
     if not cell.has_deadline:
         return -1
     error_us = window.early_us + window.late_us
-    first_ms = (cell.first_deadline_us - error_us) // 1000
-    return range(first_ms, (cell.last_deadline_us + error_us) // 1000 + 2)
+    first_us = cell.first_deadline_us + window.least_ahead_us - error_us
+    last_us = cell.last_deadline_us + window.most_ahead_us + error_us
+    return range(first_us // 1000, last_us // 1000 + 2)
 
 
 def _nearest_s(milliseconds: int) -> int:

@@ -11,16 +11,20 @@ from tests.linearizability.string_rules import NO_SUCH_KEY
 Told = tuple[str, tuple[Value, ...], Value]
 
 
-def one_after_the_other(*told: Told, keys: tuple[str, ...] = ("a",)) -> Verdict:
-    """Judge operations of which each begins when the one before has ended."""
-    operations = tuple(
+def operations_of(*told: Told, keys: tuple[str, ...] = ("a",)) -> tuple[Operation, ...]:
+    """Return operations of which each begins when the one before has ended."""
+    return tuple(
         Operation(
             client="c", kind=kind, keys=keys, arguments=arguments, result=result,
             called_us=1000 * number, returned_us=1000 * number + 500,
         )
         for number, (kind, arguments, result) in enumerate(told)
     )  # fmt: skip
-    return check(History(operations=operations, early_us=0, late_us=0)).verdict
+
+
+def one_after_the_other(*told: Told, keys: tuple[str, ...] = ("a",)) -> Verdict:
+    """Judge them by clocks that are right."""
+    return check(History(operations=operations_of(*told, keys=keys))).verdict
 
 
 def in_one(*steps: tuple[Value, ...], result: tuple[Value, ...]) -> Told:
@@ -62,6 +66,20 @@ BAD: list[tuple[Told, ...]] = [
     (("setat", ("1", 500), "OK"), ("get", (), "1")),
     (("setat", ("1", 8_000_000), "OK"), ("getexat", (9_000_000,), "1"), ("pexpiretime", (), 8000)),
 ]
+
+
+def test_a_deadline_that_is_a_time_comes_when_the_clock_of_the_store_shows_it() -> None:
+    """It is an hour behind; what it was told in milliseconds to live does not care."""
+    hour_us = 3_600_000_000
+    told = (
+        ("setat", ("1", 5_000_000), "OK"), ("pttl", (), 3_605_000), ("pexpiretime", (), 5000),
+        ("set", ("1", 5000), "OK"), ("pttl", (), 5000), ("pexpiretime", (), 5003 - 3_600_000),
+    )  # fmt: skip
+    for ahead_us, verdict in ((-hour_us, Verdict.OK), (0, Verdict.ILLEGAL)):
+        history = History(
+            operations=operations_of(*told), least_ahead_us=ahead_us, most_ahead_us=ahead_us
+        )
+        assert check(history).verdict is verdict
 
 
 @pytest.mark.parametrize("told", GOOD, ids=str)

@@ -47,7 +47,7 @@ class Cluster:
         self.network = SimNetwork(self.world)
         self.verbose = verbose
         self.invariants = Invariants(check_hashes=check_hashes)
-        self.log_time = LogTimeWatch()
+        self.log_time = LogTimeWatch(self.invariants.checks)
         self.floors = Floors(self.world)
         self.crash_listeners: list[Callable[[SimNode], None]] = []
         self.events: dict[str, int] = {}

@@ -31,6 +31,8 @@ from raftkv.kv.store import KvStore
 from raftkv.replica import recovery as recovery_module
 from raftkv.replica import replica as replica_module
 from raftkv.replica.batches import Batch, Batches
+from raftkv.replica.clockwork import BatchClock
+from raftkv.replica.log_time import LogTime
 from raftkv.replica.outbox import Outbox
 from raftkv.replica.replica import Replica
 from raftkv.seams import PEER_RAFT
@@ -573,6 +575,20 @@ def _commands_uncontained() -> Iterator[type[RaftCore]]:
     with patched(KvStore, _run=_run_uncontained):
         with patched(Replica, _apply=_apply_or_try_again) as core_class:
             yield core_class
+
+
+# ------------------------------------------------------------------------- time
+
+
+def _stamp_without_catching_up(clock: Any, store: KvStore) -> tuple[int, int]:
+    with patched(LogTime, catch_up=lambda *_: None):
+        time = clock._advance(store)
+    return max(time.log_time_ms, store.log_time_ms), max(time.lease_time_ms, store.lease_time_ms)
+
+
+_mutant("time", "time goes on from the latest in the log, applied or not")(
+    lambda: patched(BatchClock, stamp=_stamp_without_catching_up)
+)
 
 
 # ------------------------------------------------------------------- read levels

@@ -12,7 +12,7 @@ from raftkv.engine.core import RaftCore
 from raftkv.engine.messages import Freshness
 from raftkv.engine.syncobj_snapshot import SnapshotMends
 from raftkv.engine.syncobj_state import PeerState
-from raftkv.replica.read_levels import ReadLevels
+from raftkv.replica.read_levels import ReadLevels, _TokenSlot
 from raftkv.types import Index, NodeId
 
 Engine = type[SnapshotMends]
@@ -87,6 +87,13 @@ def _resolve_at_once(_levels: Any, _term: Any, _index: Any, slot: Any) -> None:
     slot.resolve(["OK"])
 
 
+def _take_own_token(levels: Any, slot: Any, *, ask: bool) -> None:
+    if ask and not levels.is_leader:
+        levels.read_by_index([], _TokenSlot(levels, slot))
+    else:
+        slot.resolve([levels.token()])
+
+
 def plant_all(
     engine: Callable[[str, str], Callable[[Engine], Engine]],
     core: Callable[[str, str], Callable[[type[RaftCore]], type[RaftCore]]],
@@ -117,4 +124,7 @@ def plant_all(
     )
     mutant("token unawaited", "a read behind a token waits until it is applied")(
         lambda: patched(ReadLevels, await_token=_resolve_at_once)
+    )
+    mutant("token of a new leader", "a leader too asks before it names what others answered")(
+        lambda: patched(ReadLevels, take_token=_take_own_token)
     )

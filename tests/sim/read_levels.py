@@ -109,6 +109,7 @@ class Readers:
             self._by_index,
             self._bounded,
             self._stated,
+            self._token,
         ]
         self._next()
         for number in range(2):
@@ -171,6 +172,23 @@ class Readers:
         if staleness_ms is not None:
             self.note("staleness_stated")
             _judge_age(self._cluster, node, staleness_ms, "staleness_is_not_understated")
+
+    def _token(self, node: SimNode) -> None:
+        """Ask for a token behind all that any node has answered."""
+        floor = self._cluster.floors.now
+
+        def answered(results: list[Any] | None, _failure: Failure | None) -> None:
+            if results is None:
+                self.note("token_refused")
+                return
+            self.note("token_taken")
+            if int(results[0].partition(b"/")[2]) < floor:
+                raise Violation(
+                    f"{node.name} gives token {results[0]!r}; entry {floor} had been shown before",
+                    invariant="a_token_is_behind_all_that_was_answered",
+                )
+
+        node.replica.take_token(SimSlot(answered), ask=True)
 
 
 class _TokenClient:

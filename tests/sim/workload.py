@@ -294,7 +294,7 @@ class Workload:
 
     def history(self) -> History:
         """Return everything that was asked, for the checker."""
-        gain_ms, loss_ms = self._cluster.log_time.gain_ms, self._cluster.log_time.loss_ms
+        log_time = self._cluster.log_time
         operations: list[Operation] = []
         for request in self.requests:
             for number, step in enumerate(request.steps):
@@ -312,8 +312,10 @@ class Workload:
         return History(
             operations=tuple(operations),
             model="store",
-            early_us=int((gain_ms + _ROUNDING_MS) * 1000),
-            late_us=int((loss_ms + _ROUNDING_MS) * 1000),
+            early_us=int((log_time.gain_ms + _ROUNDING_MS) * 1000),
+            late_us=int((log_time.loss_ms + _ROUNDING_MS) * 1000),
+            least_ahead_us=int(log_time.least_ms * 1000),
+            most_ahead_us=int(log_time.most_ms * 1000),
         )
 
     @staticmethod
