@@ -243,6 +243,8 @@ class RoutedPipeline(CommandPipeline):
         return position
 
     def _route_again(self, run: Run, requests: list[list[bytes]]) -> None:
+        if self.quitting:
+            return
         super()._route_again(run, requests)
         if run.forwarded_ms:
             # The node asked does not lead, whatever this one believes: wait for

@@ -166,6 +166,17 @@ class TestRefused:
         cluster["n2"].wait(50)
         assert cluster["n2"].service.statistics.forwards_sent == 2
 
+    def test_a_request_whose_client_is_gone_is_not_held(self) -> None:
+        cluster = proxied()
+        cluster["n2"].network.is_holding = True
+        client = cluster["n2"].client()
+        client.send("SET a 1")
+        client.lose()
+        cluster["n1"].replica.lead(None)
+        cluster["n2"].network.deliver()
+        assert cluster["n2"].service.held == set()
+        assert cluster["n2"].service.statistics.forwards_sent == 1
+
     def test_and_in_time_the_request_is_refused(self) -> None:
         cluster = proxied()
         client = cluster["n2"].client()
