@@ -243,6 +243,76 @@ class TestRefused:
         assert not client.transport.closed
 
 
+class TestDeadline:
+    """`timing.request_timeout_ms` is all that a request gets, waiting for a leader included."""
+
+    def test_of_a_forward_that_was_held_first(self) -> None:
+        cluster = proxied(leader=None)
+        node = cluster["n2"]
+        node.network.is_holding = True
+        client = node.client()
+        client.send("SET a 1")
+        node.wait(1900)
+        cluster.lead("n1")
+        node.wait(2099)
+        assert client.replies() == []
+        node.wait(1)
+        assert client.replies() == ["UNKNOWN timeout"]
+
+    def test_one_with_less_time_left_does_not_wait_for_earlier_ones(self) -> None:
+        cluster = proxied(leader=None)
+        node = cluster["n2"]
+        node.network.is_holding = True
+        first, held = node.client(), node.client()
+        held.send("GET a")
+        node.wait(1900)
+        node.replica.leader = node.replica.configuration.member(N1)
+        node.replica.has_leader = True
+        first.send("GET a")
+        node.wait(0)
+        assert len(node.network.frames) == 2
+        node.wait(2100)
+        assert held.replies() == ["NOTAPPLIED timeout"]
+        assert first.replies() == []
+        node.wait(1900)
+        assert first.replies() == ["NOTAPPLIED timeout"]
+
+    def test_refusals_do_not_let_the_hold_begin_anew(self) -> None:
+        cluster = proxied(leader=None)
+        node = cluster["n2"]
+        client = node.client()
+        client.send("SET a 1")
+        node.wait(1500)
+        node.network.is_holding = True
+        cluster["n1"].replica.lead(None)
+        node.replica.lead("n1")
+        node.wait(400)
+        node.network.deliver()
+        node.replica.lead(None)
+        node.wait(99)
+        assert client.replies() == []
+        node.wait(1)
+        assert client.replies() == ["CLUSTERDOWN no leader elected"]
+
+    @pytest.mark.parametrize("by_index", [False, True])
+    def test_a_leader_that_always_refuses_is_not_asked_for_ever(self, by_index: bool) -> None:
+        cluster = proxied()
+        node = cluster["n2"]
+        cluster["n1"].replica.lead(None)
+        node.replica.can_read_by_index = by_index
+        client = node.client()
+        client.send("GET a")
+        for _ in range(80):
+            assert client.replies() == []
+            for _, slot in node.replica.indexed:
+                slot.fail(NOT_LEADER)
+            node.replica.indexed.clear()
+            node.replica.end_turn()
+            node.wait(50)
+        assert client.replies() == ["CLUSTERDOWN no leader elected"]
+        assert not client.transport.closed
+
+
 class TestLost:
     def test_timeout_is_unknown_for_writes_and_definite_for_reads(self) -> None:
         cluster = proxied()
