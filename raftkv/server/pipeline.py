@@ -349,6 +349,7 @@ class CommandPipeline:
             return not self.quitting
         if isinstance(value, Later):
             run = Run(self, [arguments], 0, 1)
+            run.forwarded = value.forwarded
             self._begin_exclusive(run)
             value.start(run)
             return False

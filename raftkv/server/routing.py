@@ -272,6 +272,11 @@ class RoutedPipeline(CommandPipeline):
         timeout_ms = self.service.config.timing.request_timeout_ms
         return since_ms > 0 and self.service.clock.now_ms() >= since_ms + timeout_ms
 
+    @property
+    def gives_up(self) -> bool:
+        """Whether what has waited for a leader may wait no longer."""
+        return self._is_late or (self._expired and self.service.leader is None)
+
     def _refuse_without_leader(self) -> bool:
         """Answer a request for which there is no leader, if it may not wait any longer."""
         if self.service.draining:

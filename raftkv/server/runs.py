@@ -127,10 +127,12 @@ class Later:
 
     Attributes:
         start: Called with the slot that takes the one result.
+        forwarded: The work needs another node.
     """
 
-    __slots__ = ("start",)
+    __slots__ = ("forwarded", "start")
 
-    def __init__(self, start: Callable[[Slot], None]) -> None:
+    def __init__(self, start: Callable[[Slot], None], *, forwarded: bool = False) -> None:
         """Keep what starts the work."""
         self.start = start
+        self.forwarded = forwarded
