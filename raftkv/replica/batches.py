@@ -102,6 +102,7 @@ class Batches:
         self._limits = limits
         self._timeout_ms = request_timeout_ms
         self._runs: list[tuple[Slot, list[Command]]] = []
+        self._held_up_ms: int | None = None
         self._pending: deque[Batch] = deque()
         self._errors: list[str] = []
         self.uncommitted_bytes = 0
@@ -125,8 +126,15 @@ class Batches:
         """Take one run into the next turn's batch."""
         self._runs.append((slot, commands))
 
+    def hold_up(self, now_ms: int) -> None:
+        """Let the time of what waits begin, because it cannot be proposed in this turn."""
+        if self._runs and self._held_up_ms is None:
+            self._held_up_ms = now_ms
+
     def take(self, now_ms: int, encode: Encode) -> list[Proposal]:
         """Turn everything that waits into proposals."""
+        if self._held_up_ms is not None:
+            now_ms, self._held_up_ms = self._held_up_ms, None
         runs, self._runs = self._runs, []
         proposals: list[Proposal] = []
         group: list[tuple[Slot, list[Command]]] = []
@@ -196,6 +204,7 @@ class Batches:
 
     def fail_new(self, failure: Failure) -> None:
         """Answer the runs that were not proposed."""
+        self._held_up_ms = None
         runs, self._runs = self._runs, []
         for slot, _ in runs:
             slot.fail(failure)

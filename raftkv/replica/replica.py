@@ -346,6 +346,7 @@ class Replica(ReadLevels):
         if core.is_leader and core.term != self._batch_clock.term:
             self._batch_clock.lead(core.term, core.quorum_wall_ms, self.store)
         if self._handover.pending:
+            self._batches.hold_up(now_ms)
             return []
         if not self._batches.has_new:
             due = self._core.has_own_noop and not self._batches.pending

@@ -93,12 +93,11 @@ class Forwarder:
         room = service.config.limits.peer_queue_bytes_max // _QUEUE_SHARE - pending
         if node in self._down or (pending and size > room):
             return False
-        now_ms = service.clock.now_ms()
         self._number += 1
-        forward = _Forward(run, node, size, now_ms + service.config.timing.request_timeout_ms)
+        forward = _Forward(run, node, size, service.deadline_ms(run))
         self._forwards[self._number] = forward
         self.pending_bytes[node] = pending + size
-        run.forwarded_ms = max(now_ms, 1)
+        run.forwarded = True
         parts = [_FORWARD.pack(_VERSION, run.protocol, self._number)]
         for request in run.requests[run.first : run.end]:
             parts.append(b"*%d\r\n" % len(request))
@@ -122,11 +121,10 @@ class Forwarder:
 
     def expire(self, now_ms: int) -> None:
         """Give up forwards whose deadline has come."""
-        # In the order of their deadlines, because all have the same timeout.
+        # In no order of their deadlines: what has waited for a leader has less time left.
         for number, forward in list(self._forwards.items()):
-            if forward.deadline_ms > now_ms:
-                break
-            self._lose(number, "timeout")
+            if forward.deadline_ms <= now_ms:
+                self._lose(number, "timeout")
 
     def _finish(self, number: int) -> _Forward:
         forward = self._forwards.pop(number)

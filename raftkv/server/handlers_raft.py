@@ -16,6 +16,8 @@ from raftkv.server.connection import ClientConnection
 from raftkv.server.runs import Later
 from raftkv.types import ChangeKind, Index, MembershipChange, NodeId, Status, Term
 
+_NO_LEADER = "CLUSTERDOWN no leader elected"
+
 READ_LEVELS = (b"linearizable", b"lease", b"bounded", b"stale")
 
 HELP = """RAFT <subcommand> [<arg>]. Subcommands are:
@@ -163,8 +165,11 @@ def handle_staleness(connection: ClientConnection, arguments: list[bytes]) -> ob
 
 def handle_token(connection: ClientConnection, arguments: list[bytes]) -> object:
     """RAFT TOKEN"""
-    replica, ask = connection.service.replica, connection.was_forwarded
-    return Later(lambda slot: replica.take_token(slot, ask=ask))
+    replica = connection.service.replica
+    ask = connection.was_forwarded and not replica.is_leader
+    if ask and connection.gives_up:
+        raise CommandError(_NO_LEADER)
+    return Later(lambda slot: replica.take_token(slot, ask=ask), forwarded=ask)
 
 
 def handle_after(connection: ClientConnection, arguments: list[bytes]) -> object:
@@ -189,7 +194,7 @@ def _by_leader(connection: ClientConnection, start: Callable[[Slot], None]) -> L
         return Later(start)
     leader = connection.service.leader
     if leader is None:
-        raise CommandError("CLUSTERDOWN no leader elected")
+        raise CommandError(_NO_LEADER)
     raise CommandError(f"MOVED 0 {leader.client}")
 
 

@@ -24,10 +24,10 @@ from typing import TYPE_CHECKING, Any
 
 from raftkv.errors import CommandError
 from raftkv.resp.values import encode, encode_error, encode_results
-from raftkv.seams import NO_LEADER, NOT_LEADER, Failure
+from raftkv.seams import NO_LEADER, NOT_LEADER, Failure, Slot
 from raftkv.server.command_table import WRONG, CommandSpec, Kind
 from raftkv.server.ports import Command
-from raftkv.server.runs import Later, Run, SlicedRun
+from raftkv.server.runs import Later, Run, SlicedRun, TimedSlot
 from raftkv.types import Index
 
 if TYPE_CHECKING:
@@ -74,6 +74,8 @@ class CommandPipeline:
             are answered.
         farewell: Reply that goes behind all requests taken so far, before the end.
         held: The backlog waits for a leader; `service` tries again.
+        waiting_since_ms: Clock time from which the deadline of requests in the backlog
+            counts that have been on their way before; 0 when there are none.
     """
 
     __slots__ = (
@@ -106,6 +108,7 @@ class CommandPipeline:
         "readonly",
         "service",
         "stale_reads",
+        "waiting_since_ms",
     )
 
     def __init__(self, service: Service) -> None:
@@ -121,6 +124,7 @@ class CommandPipeline:
         self.quitting = False
         self.farewell = b""
         self.held = False
+        self.waiting_since_ms = 0
         self.dirty = False
         self._replica = service.replica
         # What may be in a run, by first word: nothing inside MULTI.
@@ -219,19 +223,20 @@ class CommandPipeline:
             return first
         count = len(commands)
         run = Run(self, requests, first, first + count)
+        slot = self._timed(run)
         self._fifo.append(run)
         self._unanswered += count
         if logged:
             run.logged = True
             self._writes_pending += 1
-            self._replica.propose(commands, run)
+            self._replica.propose(commands, slot)
         elif self.lease_reads and not self._reads_pending:
             # One that waits for its round must not be overtaken.
             self._reads_pending += 1
-            self._replica.read_leased(commands, run)
+            self._replica.read_leased(commands, slot)
         else:
             self._reads_pending += 1
-            self._replica.read(commands, run)
+            self._replica.read(commands, slot)
         return first + count
 
     def _find_unusual(self, arguments: list[bytes]) -> CommandSpec:
@@ -274,7 +279,7 @@ class CommandPipeline:
         else:
             run = self._run_of(spec, requests, position, position + 1)
             self._begin_exclusive(run)
-            self._replica.read([command], run)
+            self._replica.read([command], self._timed(run))
         self._block(requests, position + 1)
         return False
 
@@ -319,7 +324,15 @@ class CommandPipeline:
 
     def _submit_sliced(self, run: Run, command: Command, *, linearizable: bool = True) -> None:
         self._begin_exclusive(run)
-        self._replica.read_sliced(command, run, linearizable=linearizable)
+        self._replica.read_sliced(command, self._timed(run), linearizable=linearizable)
+
+    def _timed(self, run: Run) -> Slot:
+        """Return the slot in which the replica is to answer a run by its deadline."""
+        if not self.waiting_since_ms:
+            return run
+        slot = TimedSlot(run, self.service.deadline_ms(run))
+        self.service.timed.append(slot)
+        return slot
 
     def _begin_exclusive(self, run: Run) -> None:
         run.exclusive = self._exclusive = True
@@ -336,6 +349,7 @@ class CommandPipeline:
             return not self.quitting
         if isinstance(value, Later):
             run = Run(self, [arguments], 0, 1)
+            run.forwarded = value.forwarded
             self._begin_exclusive(run)
             value.start(run)
             return False

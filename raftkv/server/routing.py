@@ -44,17 +44,14 @@ class RoutedPipeline(CommandPipeline):
 
     Attributes:
         was_forwarded: Another node has answered something of this stream.
-        held_until_ms: Clock time at which held requests are refused; 0 when
-            nothing is held.
     """
 
-    __slots__ = ("_expired", "_parting_ms", "_redirected_ms", "held_until_ms", "was_forwarded")
+    __slots__ = ("_expired", "_parting_ms", "_redirected_ms", "was_forwarded")
 
     def __init__(self, service: Service) -> None:
         """Start with nothing held."""
         super().__init__(service)
         self.was_forwarded = False
-        self.held_until_ms = 0
         self._expired = False
         self._parting_ms = self._redirected_ms = 0
 
@@ -98,6 +95,9 @@ class RoutedPipeline(CommandPipeline):
             return 0
         if not self.proxied:
             self._redirect(spec, arguments, leader)
+            return 1
+        if self._is_late:
+            self._reply(NO_LEADER_REPLY)
             return 1
         if spec.kind == _READ and self._replica.can_read_by_index:
             return self._read_by_index(requests, position)
@@ -184,11 +184,11 @@ class RoutedPipeline(CommandPipeline):
             spec.calls += 1
             commands.append(command)
         run = Run(self, requests, position, position + len(commands))
-        run.forwarded_ms = max(self.service.clock.now_ms(), 1)
+        run.forwarded = True
         self._fifo.append(run)
         self._unanswered += len(commands)
         self._reads_pending += 1
-        self._replica.read_by_index(commands, run)
+        self._replica.read_by_index(commands, self._timed(run))
         return len(commands)
 
     # ------------------------------------------------------------ forwards
@@ -243,18 +243,39 @@ class RoutedPipeline(CommandPipeline):
         return position
 
     def _route_again(self, run: Run, requests: list[list[bytes]]) -> None:
+        if self.quitting:
+            return
         super()._route_again(run, requests)
-        if run.forwarded_ms:
+        # Nothing in the backlog is older: what was on its way came before it.
+        self.waiting_since_ms = run.arrived_ms
+        if run.forwarded:
             # The node asked does not lead, whatever this one believes: wait for
             # news instead of asking it again at once.
-            self.held_until_ms = self.held_until_ms or run.forwarded_ms + self._leader_wait_ms
             self._begin_hold()
+
+    def _resume(self) -> None:
+        super()._resume()
+        if not self.held:
+            self.waiting_since_ms = 0
 
     # ------------------------------------------------------------ holding
 
     @property
-    def _leader_wait_ms(self) -> int:
-        return self.service.config.timing.leader_wait_ms
+    def held_until_ms(self) -> int:
+        """Clock time at which held requests are refused."""
+        return self.waiting_since_ms + self.service.config.timing.leader_wait_ms
+
+    @property
+    def _is_late(self) -> bool:
+        """Whether every node that was asked until the deadline of requests did not lead."""
+        since_ms = self.waiting_since_ms
+        timeout_ms = self.service.config.timing.request_timeout_ms
+        return since_ms > 0 and self.service.clock.now_ms() >= since_ms + timeout_ms
+
+    @property
+    def gives_up(self) -> bool:
+        """Whether what has waited for a leader may wait no longer."""
+        return self._is_late or (self._expired and self.service.leader is None)
 
     def _refuse_without_leader(self) -> bool:
         """Answer a request for which there is no leader, if it may not wait any longer."""
@@ -268,8 +289,8 @@ class RoutedPipeline(CommandPipeline):
 
     def _hold(self, requests: list[list[bytes]], position: int) -> None:
         self._block(requests, position)
-        if not self.held_until_ms:
-            self.held_until_ms = self.service.clock.now_ms() + self._leader_wait_ms
+        if not self.waiting_since_ms:
+            self.waiting_since_ms = self.service.clock.now_ms()
         self._begin_hold()
 
     def _begin_hold(self) -> None:
@@ -284,7 +305,7 @@ class RoutedPipeline(CommandPipeline):
         self.flush()
         self._expired = False
         if not self.held:
-            self.held_until_ms = 0
+            self.waiting_since_ms = 0
 
     def release(self) -> None:
         """Hold no longer."""

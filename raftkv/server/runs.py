@@ -2,7 +2,7 @@
 
 A run is a stretch of consecutive requests of one stream that the replica, or
 another node, carries out together. Filled exactly once, from the thread that
-owns the state. Used by server.pipeline and server.forwarding.
+owns the state. Used by server.pipeline, server.routing and server.forwarding.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from raftkv.resp.values import SLICE_ELEMENTS, encode_slices
-from raftkv.seams import Failure, Slot
+from raftkv.seams import READ_TIMEOUT, TIMEOUT, Failure, Slot
 
 if TYPE_CHECKING:
     from raftkv.server.pipeline import CommandPipeline
@@ -25,7 +25,9 @@ class Run:
         protocol: RESP version at the time of the requests.
         logged: Goes through the log.
         exclusive: Nothing behind it is started before it is answered.
-        forwarded_ms: Clock time at which it left for another node, or 0.
+        forwarded: It left for another node.
+        arrived_ms: Clock time from which its deadline counts: that of its making, or
+            that at which its requests had to wait for a leader first.
         results: One for each request, once there are any.
         replies: Encoded replies of another node, instead of results.
         slices: What has to come in front of `replies`, made one piece a pass.
@@ -36,7 +38,7 @@ class Run:
     # command, and only what differs is worth the time.
     logged = False
     exclusive = False
-    forwarded_ms = 0
+    forwarded = False
     results: Sequence[object] | None = None
     replies: list[bytes] | None = None
     slices: Iterator[bytes] | None = None
@@ -51,6 +53,7 @@ class Run:
         self.first = first
         self.end = end
         self.protocol = pipeline.protocol
+        self.arrived_ms = pipeline.waiting_since_ms or pipeline.service.clock.now_ms()
 
     @property
     def finished(self) -> bool:
@@ -86,15 +89,50 @@ class SlicedRun(Run):
             super().resolve(results)
 
 
+class TimedSlot:
+    """The slot of a run whose requests have waited, for a replica that cannot know it.
+
+    The replica gives every run the whole `timing.request_timeout_ms`; this one is
+    answered when what is left of it is over, and what the replica says then is dropped.
+    """
+
+    __slots__ = ("_deadline_ms", "_run")
+
+    def __init__(self, run: Run, deadline_ms: int) -> None:
+        """Stand for a run until a clock time."""
+        self._run: Run | None = run
+        self._deadline_ms = deadline_ms
+
+    def resolve(self, results: Sequence[object]) -> None:
+        """Take one result a request, in order, if they are in time."""
+        run, self._run = self._run, None
+        if run is not None:
+            run.resolve(results)
+
+    def fail(self, failure: Failure) -> None:
+        """Take the reason why the whole run has no result, if it is in time."""
+        run, self._run = self._run, None
+        if run is not None:
+            run.fail(failure)
+
+    def expire(self, now_ms: int) -> bool:
+        """Give the run up if its deadline has come; return whether it has its answer."""
+        if self._run is not None and now_ms >= self._deadline_ms:
+            self.fail(TIMEOUT if self._run.logged else READ_TIMEOUT)
+        return self._run is None
+
+
 class Later:
     """What a local handler returns when its reply comes later.
 
     Attributes:
         start: Called with the slot that takes the one result.
+        forwarded: The work needs another node.
     """
 
-    __slots__ = ("start",)
+    __slots__ = ("forwarded", "start")
 
-    def __init__(self, start: Callable[[Slot], None]) -> None:
+    def __init__(self, start: Callable[[Slot], None], *, forwarded: bool = False) -> None:
         """Keep what starts the work."""
         self.start = start
+        self.forwarded = forwarded

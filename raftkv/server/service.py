@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from raftkv.server.forwarding import Forwarder
     from raftkv.server.pipeline import CommandPipeline
     from raftkv.server.routing import RoutedPipeline
+    from raftkv.server.runs import Run, TimedSlot
 
 # Election timeouts for which a leader whose link broke is taken to be gone, and a
 # new one may not be known everywhere.
@@ -39,6 +40,7 @@ class Service:
         connections: Open client connections by their number (CLIENT ID).
         dirty: Streams with answers that `turn_ended` will write.
         held: Streams whose requests wait for a leader.
+        timed: Runs on this node's replica whose requests have waited before.
         queued_bytes: Memory of all that connections have queued since MULTI and watch.
         stalled: Clients that do not take their replies at present.
         parting: Clients that were redirected behind a change of leader, to be closed.
@@ -76,6 +78,7 @@ class Service:
         self.connections: dict[int, ClientConnection] = {}
         self.dirty: list[CommandPipeline] = []
         self.held: set[RoutedPipeline] = set()
+        self.timed: list[TimedSlot] = []
         self.queued_bytes = 0
         self.stalled: set[ClientConnection] = set()
         self.parting: set[RoutedPipeline] = set()
@@ -136,6 +139,10 @@ class Service:
         """A link to a member was lost."""
         self._lost_links_ms[node] = self.clock.now_ms()
 
+    def deadline_ms(self, run: Run) -> int:
+        """Return the clock time at which a run has its answer, whatever happens."""
+        return run.arrived_ms + self.config.timing.request_timeout_ms
+
     def forget(self, number: int) -> None:
         """A connection is gone."""
         self.connections.pop(number, None)
@@ -192,6 +199,8 @@ class Service:
             if now_ms >= pipeline.held_until_ms:
                 pipeline.try_again(expired=True)
         self.forwarder.expire(now_ms)
+        if self.timed:
+            self.timed = [slot for slot in self.timed if not slot.expire(now_ms)]
         if self.dirty:
             self.turn_ended()
         seconds = now_ms // 1000

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from raftkv.config import Limits
 from raftkv.replica.batches import Batch, Batches
-from raftkv.seams import DISCARDED, LEADERSHIP_LOST, NOT_LEADER
+from raftkv.seams import DISCARDED, LEADERSHIP_LOST, NOT_LEADER, TIMEOUT
 from tests.unit.replica.fakes import TestSlot
 
 LIMITS = Limits(batch_commands_max=4, batch_bytes_max=40)
@@ -104,6 +104,34 @@ def test_a_batch_that_times_out_is_unknown_and_its_result_goes_nowhere() -> None
     assert (slot.answer.reason, slot.answer.definite) == ("timeout", False)
     one.resolve(token(proposal), [1])
     assert one.uncommitted_bytes == 0
+
+
+def test_the_time_of_runs_that_are_held_up_begins_with_their_wait() -> None:
+    one = batches()
+    one.hold_up(50)
+    slot = add(one, 1)
+    one.hold_up(100)
+    one.hold_up(700)
+    one.take(900, encode)
+    later = add(one, 1)
+    one.take(900, encode)
+    assert one.next_deadline_ms() == 1100
+    one.expire(1100)
+    assert slot.answer is TIMEOUT
+    one.expire(1899)
+    assert not later.answers
+    one.expire(1900)
+    assert later.answer is TIMEOUT
+
+
+def test_a_wait_that_ended_in_a_failure_takes_no_time_from_later_runs() -> None:
+    one = batches()
+    add(one, 1)
+    one.hold_up(100)
+    one.fail_new(NOT_LEADER)
+    add(one, 1)
+    one.take(900, encode)
+    assert one.next_deadline_ms() == 1900
 
 
 def test_runs_that_were_never_proposed_fail_as_told() -> None:

@@ -166,6 +166,17 @@ class TestRefused:
         cluster["n2"].wait(50)
         assert cluster["n2"].service.statistics.forwards_sent == 2
 
+    def test_a_request_whose_client_is_gone_is_not_held(self) -> None:
+        cluster = proxied()
+        cluster["n2"].network.is_holding = True
+        client = cluster["n2"].client()
+        client.send("SET a 1")
+        client.lose()
+        cluster["n1"].replica.lead(None)
+        cluster["n2"].network.deliver()
+        assert cluster["n2"].service.held == set()
+        assert cluster["n2"].service.statistics.forwards_sent == 1
+
     def test_and_in_time_the_request_is_refused(self) -> None:
         cluster = proxied()
         client = cluster["n2"].client()
@@ -229,6 +240,76 @@ class TestRefused:
         cluster["n1"].replica.fail_all(NOT_LEADER)
         cluster.turn()
         assert client.replies() == [None]
+        assert not client.transport.closed
+
+
+class TestDeadline:
+    """`timing.request_timeout_ms` is all that a request gets, waiting for a leader included."""
+
+    def test_of_a_forward_that_was_held_first(self) -> None:
+        cluster = proxied(leader=None)
+        node = cluster["n2"]
+        node.network.is_holding = True
+        client = node.client()
+        client.send("SET a 1")
+        node.wait(1900)
+        cluster.lead("n1")
+        node.wait(2099)
+        assert client.replies() == []
+        node.wait(1)
+        assert client.replies() == ["UNKNOWN timeout"]
+
+    def test_one_with_less_time_left_does_not_wait_for_earlier_ones(self) -> None:
+        cluster = proxied(leader=None)
+        node = cluster["n2"]
+        node.network.is_holding = True
+        first, held = node.client(), node.client()
+        held.send("GET a")
+        node.wait(1900)
+        node.replica.leader = node.replica.configuration.member(N1)
+        node.replica.has_leader = True
+        first.send("GET a")
+        node.wait(0)
+        assert len(node.network.frames) == 2
+        node.wait(2100)
+        assert held.replies() == ["NOTAPPLIED timeout"]
+        assert first.replies() == []
+        node.wait(1900)
+        assert first.replies() == ["NOTAPPLIED timeout"]
+
+    def test_refusals_do_not_let_the_hold_begin_anew(self) -> None:
+        cluster = proxied(leader=None)
+        node = cluster["n2"]
+        client = node.client()
+        client.send("SET a 1")
+        node.wait(1500)
+        node.network.is_holding = True
+        cluster["n1"].replica.lead(None)
+        node.replica.lead("n1")
+        node.wait(400)
+        node.network.deliver()
+        node.replica.lead(None)
+        node.wait(99)
+        assert client.replies() == []
+        node.wait(1)
+        assert client.replies() == ["CLUSTERDOWN no leader elected"]
+
+    @pytest.mark.parametrize("by_index", [False, True])
+    def test_a_leader_that_always_refuses_is_not_asked_for_ever(self, by_index: bool) -> None:
+        cluster = proxied()
+        node = cluster["n2"]
+        cluster["n1"].replica.lead(None)
+        node.replica.can_read_by_index = by_index
+        client = node.client()
+        client.send("GET a")
+        for _ in range(80):
+            assert client.replies() == []
+            for _, slot in node.replica.indexed:
+                slot.fail(NOT_LEADER)
+            node.replica.indexed.clear()
+            node.replica.end_turn()
+            node.wait(50)
+        assert client.replies() == ["CLUSTERDOWN no leader elected"]
         assert not client.transport.closed
 
 

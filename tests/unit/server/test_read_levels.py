@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from raftkv.seams import NOT_LEADER, Failure
+from raftkv.seams import NOT_LEADER, Failure, Slot
 from raftkv.server.routing import FORWARD_COMMANDS_MAX
 from tests.unit.server.harness import Cluster, Node, encode, pipeline
 
@@ -164,6 +164,42 @@ class TestTokens:
         client.send("RAFT TOKEN")
         kinds = [kind for kind, _ in follower.replica.asked]
         assert kinds == ["token", "token, asked"]
+
+    @pytest.mark.parametrize(("leader", "limit_ms"), [(None, 2000), ("n1", 4000)])
+    def test_a_token_for_which_nobody_can_be_asked_is_refused_in_time(
+        self, leader: str | None, limit_ms: int, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        node = Node("n2", leader=leader, on_follower="proxy")
+        asked: list[Slot] = []
+        monkeypatch.setattr(node.replica, "take_token", lambda slot, *, ask: asked.append(slot))
+        client = node.client()
+        client.connection.was_forwarded = True
+        client.send(pipeline("RAFT TOKEN", "PING"))
+        for passed_ms in range(0, limit_ms, 50):
+            assert client.replies() == []
+            if asked:
+                asked.pop().fail(NOT_LEADER)
+            node.replica.end_turn()
+            assert asked == [], f"asked again at once, behind {passed_ms} ms"
+            node.wait(50)
+        assert client.replies() == ["CLUSTERDOWN no leader elected", b"PONG"]
+
+    def test_a_token_is_asked_for_again_once_there_is_a_leader(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        node = Node("n2", leader=None, on_follower="proxy")
+        asked: list[Slot] = []
+        monkeypatch.setattr(node.replica, "take_token", lambda slot, *, ask: asked.append(slot))
+        client = node.client()
+        client.connection.was_forwarded = True
+        client.send("RAFT TOKEN")
+        asked.pop().fail(NOT_LEADER)
+        node.replica.end_turn()
+        assert asked == []
+        node.replica.lead("n1")
+        asked.pop().resolve([b"1/1"])
+        node.replica.end_turn()
+        assert client.replies() == [b"1/1"]
 
 
 class TestReadsByIndex:

@@ -6,7 +6,7 @@ import pytest
 
 from raftkv.kv.slots import key_slot
 from raftkv.seams import LEADERSHIP_LOST, NOT_LEADER
-from tests.unit.server.harness import Node, encode, pipeline
+from tests.unit.server.harness import Client, Node, encode, pipeline
 
 CLUSTERDOWN = "CLUSTERDOWN no leader elected"
 
@@ -230,6 +230,103 @@ class TestHold:
         assert node.replica.leader is not None
         client.send("GET a")
         assert client.replies() == []
+
+
+class TestDeadline:
+    """`timing.request_timeout_ms` is all that a request gets, waiting for a leader included."""
+
+    def held(self, request: str) -> tuple[Node, Client]:
+        """A node that leads just before it would have refused what it held."""
+        node = Node("n2", leader=None)
+        client = node.client()
+        client.send(request)
+        node.wait(1900)
+        node.replica.lead("n2")
+        return node, client
+
+    def test_of_a_write_that_was_held(self) -> None:
+        node, client = self.held("SET a 1")
+        node.wait(2099)
+        assert client.replies() == []
+        node.wait(1)
+        assert client.replies() == ["UNKNOWN timeout"]
+        assert client.transport.closed
+        node.replica.turn()
+        assert client.replies() == []
+        assert node.shared.store.execute((3, b"a")) == b"1"
+
+    @pytest.mark.parametrize("request_line", ["GET a", "KEYS *", "WATCH a", "LRANGE a 0 -1"])
+    def test_of_a_read_that_was_held(self, request_line: str) -> None:
+        node, client = self.held(request_line)
+        node.wait(2099)
+        assert client.replies() == []
+        node.wait(1)
+        assert client.replies() == ["NOTAPPLIED timeout"]
+        node.replica.turn()
+        assert client.replies() == []
+        assert client.connection.watched == {}
+        assert client.ask("SET a 1") == b"OK"
+
+    def test_of_a_leased_read_and_one_by_index(self) -> None:
+        node = Node("n2", leader=None, level="lease", on_follower="proxy")
+        clients = [node.client(), node.client()]
+        clients[0].send("GET a")
+        node.wait(1900)
+        node.replica.lead("n2")
+        node.replica.lead(None)
+        node.replica.can_read_by_index = True
+        clients[1].send("GET a")
+        node.wait(100)
+        node.replica.lead("n1")
+        node.wait(1999)
+        assert [client.replies() for client in clients] == [[], []]
+        node.wait(1)
+        assert clients[0].replies() == ["NOTAPPLIED timeout"]
+        assert clients[1].replies() == []
+        node.wait(1900)
+        assert clients[1].replies() == ["NOTAPPLIED timeout"]
+        ((_, slot),) = node.replica.indexed
+        slot.resolve([b"late"])
+        node.replica.turn()
+        assert [client.replies() for client in clients] == [[], []]
+
+    def test_what_is_answered_in_time_is_forgotten(self) -> None:
+        node, client = self.held("SET a 1")
+        node.replica.turn()
+        assert client.replies() == [b"OK"]
+        node.wait(50)
+        assert node.service.timed == []
+        client.send("SET a 2")
+        node.wait(5000)
+        assert client.replies() == []
+        node.replica.turn()
+        assert client.replies() == [b"OK"]
+
+    def test_the_wait_before_a_refusal_counts(self) -> None:
+        node = Node()
+        client = node.client()
+        client.send("GET a")
+        node.wait(1500)
+        node.replica.lead(None)
+        node.replica.fail_all(NOT_LEADER)
+        node.wait(499)
+        assert client.replies() == []
+        node.wait(1)
+        assert client.replies() == [CLUSTERDOWN]
+
+    def test_the_wait_before_a_refusal_counts_when_it_is_proposed_again(self) -> None:
+        node = Node(on_follower="proxy")
+        client = node.client()
+        client.send("SET a 1")
+        node.wait(1000)
+        node.replica.lead(None)
+        node.replica.fail_all(NOT_LEADER)
+        node.wait(500)
+        node.replica.lead("n1")
+        node.wait(2499)
+        assert client.replies() == []
+        node.wait(1)
+        assert client.replies() == ["UNKNOWN timeout"]
 
 
 class TestNotLeaderFailure:

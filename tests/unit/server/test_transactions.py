@@ -238,6 +238,16 @@ class TestLimits:
             client.lose()
         assert node.service.queued_bytes == 0
 
+    @pytest.mark.parametrize("name", ["n1", "n2"])
+    def test_a_client_that_is_gone_before_its_watch_is_answered(self, name: str) -> None:
+        cluster = Cluster(on_follower="proxy")
+        client = cluster[name].client()
+        client.send("WATCH a b")
+        client.lose()
+        settle(cluster)
+        assert client.connection.watched == {}
+        assert cluster[name].service.queued_bytes == 0
+
 
 class TestWatch:
     def test_a_change_by_another_client(self) -> None:
