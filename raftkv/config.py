@@ -32,6 +32,9 @@ REQUEST_TIMEOUT_MS_MAX = 4999
 MEMBERS_MAX = 15
 # Room in a WAL segment, a peer frame or a request beside the bytes that a limit counts.
 OVERHEAD_BYTES = 64 * KIB
+# What an argument costs in a message beside its own bytes, at most: in a forward `$`, ten
+# digits and two line ends; less in a log entry, where it may become a number of eight bytes.
+ARGUMENT_OVERHEAD_BYTES = 16
 
 _NODE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 _HOST_NAME = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_.-]{0,251}[A-Za-z0-9_])?")
@@ -384,8 +387,8 @@ class Limits:
             256 * KIB,
             2 * GIB,
             "bytes",
-            "One message on a peer link. Holds a largest request and one batch, append or "
-            "snapshot chunk.",
+            "One message on a peer link. Holds a largest request with all that frames its "
+            "arguments, or with one batch, append or snapshot chunk.",
         ),
     ] = 32 * MIB
     peer_queue_bytes_max: Annotated[

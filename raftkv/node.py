@@ -316,7 +316,7 @@ class Node:
         self._ended.set()
 
     def _unexpected(self, _loop: asyncio.AbstractEventLoop, context: dict[str, object]) -> None:
-        """An exception that nobody caught: say so; the turn guards its own."""
+        """An exception that nobody caught: say so; turns and workers' reports guard their own."""
         self._observer.event(
             "unexpected_error",
             message=context.get("message", ""),

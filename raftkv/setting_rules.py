@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from raftkv.config import (
+    ARGUMENT_OVERHEAD_BYTES,
     OVERHEAD_BYTES,
     Address,
     Choice,
@@ -168,13 +169,17 @@ _RELATIONS = (
         (
             "limits.peer_frame_bytes_max",
             "limits.request_bytes_max",
+            "limits.request_arguments_max",
             "limits.batch_bytes_max",
             "limits.append_bytes_max",
             "limits.snapshot_chunk_bytes",
         ),
-        lambda frame, request, *others: frame >= request + max(others) + OVERHEAD_BYTES,
+        lambda frame, request, arguments, *others: (
+            frame >= request + max(arguments * ARGUMENT_OVERHEAD_BYTES, *others) + OVERHEAD_BYTES
+        ),
         "must hold limits.request_bytes_max, the largest of limits.batch_bytes_max, "
-        "limits.append_bytes_max and limits.snapshot_chunk_bytes, and 64 KiB together",
+        "limits.append_bytes_max, limits.snapshot_chunk_bytes and 16 bytes for each of "
+        "limits.request_arguments_max, and 64 KiB together",
     ),
     _Relation(
         ("limits.peer_queue_bytes_max", "limits.peer_frame_bytes_max"),

@@ -54,7 +54,8 @@ Settings must fit each other, too:
 * `limits.uncommitted_bytes_max` holds a largest request and a batch;
   `limits.wal_segment_bytes` holds both and 256 KiB.
 * `limits.peer_frame_bytes_max` holds a largest request, 64 KiB, and the largest of
-  `limits.batch_bytes_max`, `limits.append_bytes_max` and `limits.snapshot_chunk_bytes`;
+  `limits.batch_bytes_max`, `limits.append_bytes_max`, `limits.snapshot_chunk_bytes` and 16 bytes
+  for each of `limits.request_arguments_max`;
   `limits.peer_queue_bytes_max` holds such a frame.
 * `limits.snapshot_keep_log_bytes` is at most `limits.snapshot_log_bytes`.
 * `node.id` is one of the members; names and addresses are unique.

@@ -16,6 +16,7 @@ Pure. Users: engine.core and the `syncobj_*` mends.
 from __future__ import annotations
 
 import msgspec
+from msgspec.structs import replace
 
 from raftkv.engine.ready import KINDS
 from raftkv.errors import ProtocolError
@@ -164,7 +165,31 @@ _ENTRY_BYTES_MIN = 5
 # Below this size counting costs more than assuming the worst.
 _COUNTED_BYTES_MIN = 1024
 
+# What may differ between two messages of which the later one does for both.
+_PASSING = {
+    AppendReply: "round",
+    RoundReply: "round",
+    VoteReply: "wall_ms",
+    ReadIndexRequest: "ticket",
+    ReadIndexReply: "ticket",
+}
+
 encode = _ENCODER.encode
+
+
+def subject(body: bytes) -> Message | bytes:
+    """Return what stands for a message among those to the same peer.
+
+    Of two with the same subject, the later one does for both: it answers a later round,
+    which shows what an earlier one would, or has a later ticket, which serves whatever
+    waits for an earlier one.
+
+    Args:
+        body: Encoded by this module.
+    """
+    message = _DECODER.decode(body)
+    passing = _PASSING.get(type(message))
+    return body if passing is None else replace(message, **{passing: 0})
 
 
 def is_reply(body: bytes) -> bool:

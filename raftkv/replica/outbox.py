@@ -6,11 +6,16 @@ crash of this node; the engine says what each message depends on
 (`engine.ready.OutgoingMessage.depends`), and nothing else in the replica sends
 Raft messages.
 
+A disk may take its time while the leader goes on asking. So a message that says the
+same as one that is held takes its place, if both wait for the same write: what is
+held is bounded by the writes that are not durable, not by time.
+
 Owner: replica.replica. Tests: tests/unit/replica/test_outbox.py.
 """
 
 from __future__ import annotations
 
+from raftkv.engine.messages import Message, subject
 from raftkv.engine.ready import OutgoingMessage
 from raftkv.seams import PEER_RAFT, Network
 from raftkv.types import NodeId, WriteSequence
@@ -22,7 +27,8 @@ class Outbox:
     def __init__(self, network: Network, synced: WriteSequence) -> None:
         self._network = network
         self._synced = synced
-        self._held: list[OutgoingMessage] = []
+        # In the order in which they were posted.
+        self._held: dict[tuple[NodeId, WriteSequence, Message | bytes], OutgoingMessage] = {}
 
     @property
     def synced(self) -> WriteSequence:
@@ -40,16 +46,21 @@ class Outbox:
             if message.depends <= self._synced:
                 self._network.send(message.node, PEER_RAFT, message.body)
             else:
-                self._held.append(message)
+                key = (message.node, message.depends, subject(message.body))
+                # Not in the old one's place: what was posted between stays ahead.
+                self._held.pop(key, None)
+                self._held[key] = message
 
     def release(self, synced: WriteSequence) -> None:
         """Send what depended on writes that are durable by this report."""
         if synced <= self._synced:
             return
         self._synced = synced
-        held, self._held = self._held, []
-        self.post(held)
+        for key, message in list(self._held.items()):
+            if message.depends <= synced:
+                del self._held[key]
+                self._network.send(message.node, PEER_RAFT, message.body)
 
     def forget(self, node: NodeId) -> None:
         """Drop what is held for a peer whose link is gone."""
-        self._held = [message for message in self._held if message.node != node]
+        self._held = {key: message for key, message in self._held.items() if message.node != node}

@@ -11,8 +11,9 @@ is committed, answer, sync (on a worker where the disk is slow; reports through
 `_report_synced`). A follower syncs before it applies. Nothing leaves before what
 it speaks for is durable: see `replica.outbox`.
 
-A failed write or fsync, damaged data and a broken invariant stop the node at
-once, with no further message or reply; nothing is retried.
+A failed write or fsync, damaged data, a broken invariant and any error that nobody
+expected, in a turn or in the report of a worker, stop the node at once, with no
+further message or reply; nothing is retried.
 
 Who calls: the one owning thread. Tests: tests/unit/replica, tests/sim.
 """
@@ -54,6 +55,7 @@ from raftkv.replica.disk_space import DiskSpaceGuard, needed_bytes
 from raftkv.replica.durability import Durability
 from raftkv.replica.follower_reads import FollowerReads
 from raftkv.replica.gathering import GATHER_CLIENTS_MIN, Gathering
+from raftkv.replica.guarded_worker import GuardedWorker
 from raftkv.replica.handover import Handover
 from raftkv.replica.log_reader import LogReader
 from raftkv.replica.membership import Membership, PendingChange
@@ -122,11 +124,11 @@ class Replica(ReadLevels):
             on_configuration: Hears whom to have links with, whenever that changes.
             gather_clients_min: Clients on their way for whom newcomers wait.
         """
+        syncer = GuardedWorker(syncer, self.fail)
+        background = GuardedWorker(background, self.fail)
         self._config = config
         self._clock = clock
         self._network = network
-        self._syncer = syncer
-        self._background = background
         self._observer = observer
         self._random = random
         self._wake = wake
@@ -603,7 +605,8 @@ class Replica(ReadLevels):
         if self.stopped is not None:
             return
         self.stopped = stopped_by(error)
+        # First: without memory the report may fail, and this must not.
+        self._on_stop(self.stopped)
         self._observer.event(
             "stopped", exit_code=self.stopped.exit_code, reason=self.stopped.reason
         )
-        self._on_stop(self.stopped)

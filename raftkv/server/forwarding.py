@@ -17,6 +17,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Sequence
 
+from raftkv.config import ARGUMENT_OVERHEAD_BYTES
 from raftkv.resp.parser import RequestParser
 from raftkv.resp.values import encode_error
 from raftkv.seams import NOT_LEADER, Network
@@ -42,11 +43,16 @@ _REFUSED = 1  # nothing was carried out: that node does not lead
 _ANSWERED_UNKNOWN = 2  # as _ANSWERED, and one of the replies is UNKNOWN
 _TOO_LARGE = 3  # carried out, but the replies exceed REPLIES_BYTES_MAX
 
-REPLY_FRAME_BYTES = 1024 * 1024
+REPLY_PIECE_BYTES = 1024 * 1024
 REPLIES_BYTES_MAX = 16 * 1024 * 1024
 # Limit: requests on their way to one node; a quarter of the peer queue, so that
 # forwards never close the link that the log needs.
 _QUEUE_SHARE = 4
+
+
+def forward_bytes(request: Sequence[bytes]) -> int:
+    """Return how much of a forward a request takes, at most."""
+    return sum(map(len, request)) + ARGUMENT_OVERHEAD_BYTES * len(request)
 
 
 class _Forward:
@@ -66,7 +72,7 @@ class Forwarder:
     """Both ends of forwarding on one node.
 
     Attributes:
-        pending_bytes: Requests on their way, by node.
+        pending_bytes: Forwards on their way, by node.
     """
 
     def __init__(self, service: Service, network: Network) -> None:
@@ -88,7 +94,7 @@ class Forwarder:
             as much as it may.
         """
         service = self._service
-        size = sum(len(word) for request in run.requests[run.first : run.end] for word in request)
+        size = sum(map(forward_bytes, run.requests[run.first : run.end]))
         pending = self.pending_bytes.get(node, 0)
         room = service.config.limits.peer_queue_bytes_max // _QUEUE_SHARE - pending
         if node in self._down or (pending and size > room):
@@ -197,9 +203,11 @@ class Forwarder:
     def reply(self, node: NodeId, number: int, outcome: int, parts: Sequence[bytes]) -> None:
         """Send the encoded replies of a forward back, in frames of bounded size."""
         data = b"".join(parts)
+        frame_bytes_max = self._service.config.limits.peer_frame_bytes_max
+        piece_bytes = min(REPLY_PIECE_BYTES, frame_bytes_max - _REPLY.size)
         position = 0
         while True:
-            end = position + REPLY_FRAME_BYTES
+            end = position + piece_bytes
             header = _REPLY.pack(_VERSION, outcome, end < len(data), number)
             self._network.send(node, PEER_FORWARD_REPLY, header + data[position:end])
             if end >= len(data):

@@ -11,10 +11,12 @@ after a forward has left is decided in server.forwarding.
 
 from __future__ import annotations
 
+from raftkv.config import OVERHEAD_BYTES
 from raftkv.errors import CommandError
 from raftkv.kv.slots import key_slot
 from raftkv.resp.values import encode_error
 from raftkv.server.command_table import CommandSpec, Kind
+from raftkv.server.forwarding import forward_bytes
 from raftkv.server.pipeline import NO_LEADER_REPLY, CommandPipeline
 from raftkv.server.ports import Command
 from raftkv.server.runs import Run, SlicedRun
@@ -25,8 +27,8 @@ _STALE_AT_ONCE = (int(Kind.READ), int(Kind.ALONE))
 _NEVER_STALE = (int(Kind.WRITE), int(Kind.WATCH))
 _READ = int(Kind.READ)
 
-# Limit: one forward carries at most this much, so that the peer link, which the
-# log needs too, is never held up by one client.
+# Limit: one forward of several requests carries at most this much, so that the peer
+# link, which the log needs too, is never held up by one client.
 FORWARD_COMMANDS_MAX = 64
 FORWARD_BYTES_MAX = 1024 * 1024
 
@@ -226,12 +228,13 @@ class RoutedPipeline(CommandPipeline):
 
     def _forward_end(self, requests: list[list[bytes]], first: int) -> int:
         """Return the end of the stretch that one forward may carry."""
+        size_max = min(FORWARD_BYTES_MAX, self._limits.peer_frame_bytes_max - OVERHEAD_BYTES)
         size = 0
         position = first
         for arguments in requests[first : first + FORWARD_COMMANDS_MAX]:
-            size += sum(map(len, arguments))
+            size += forward_bytes(arguments)
             if position > first:
-                if size > FORWARD_BYTES_MAX:
+                if size > size_max:
                     break
                 try:
                     spec, command = self._understand(arguments)

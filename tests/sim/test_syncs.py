@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import pytest
@@ -153,6 +154,27 @@ def test_nothing_follows_a_sync_that_failed(leads: bool, quiet: bool) -> None:
         node.disk.sync_fails = True
     cluster.run_until(lambda: not node.alive, 2000)
     assert acts[-1] == "sync"
+
+
+def test_a_sync_that_hangs_holds_back_no_more_the_longer_it_takes() -> None:
+    """The leader goes on with heartbeats and rounds of reads, and each is answered."""
+    cluster = healthy()
+    leader = leader_of(cluster)
+    follower = next(node for node in cluster.nodes.values() if node is not leader)
+    use_loop(follower, 0.0)
+    # Nearly three seconds or more.
+    follower.slow_disk = 1.4e4
+    write(cluster)
+    follower.slow_disk = 1.0
+    answers: list[object] = []
+    for _ in range(250):
+        slot = SimSlot(lambda results, failure: answers.append(results))
+        leader.guarded(partial(leader.replica.read, [(Opcode.GET, b"key")], slot))
+        cluster.run(10)
+    outbox = follower.replica._outbox
+    assert answers == [[b"value"]] * 250
+    assert 0 < outbox.held_count < 10
+    cluster.run_until(lambda: outbox.held_count == 0)
 
 
 # ------------------------------------------------------- directories that fail to sync

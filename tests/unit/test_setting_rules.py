@@ -126,6 +126,17 @@ BROKEN_RELATIONS = [
         {"limits__peer_frame_bytes_max": 9 * MIB + 64 * 1024},
     ),
     (
+        {
+            "limits__request_arguments_max": 1 << 20,
+            "limits__peer_frame_bytes_max": 24 * MIB + 64 * 1024 - 1,
+        },
+        "limits.peer_frame_bytes_max",
+        {
+            "limits__request_arguments_max": 1 << 20,
+            "limits__peer_frame_bytes_max": 24 * MIB + 64 * 1024,
+        },
+    ),
+    (
         {"limits__snapshot_chunk_bytes": 25 * MIB},
         "limits.peer_frame_bytes_max",
         {"limits__snapshot_chunk_bytes": 23 * MIB},

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from dataclasses import asdict, replace
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ import pytest
 from raftkv.config import Limits
 from raftkv.seams import DISCARDED, NOT_LEADER, TIMEOUT
 from raftkv.server.forwarding import PEER_FORWARD, PEER_FORWARD_REPLY
+from raftkv.setting_rules import check_relations
 from raftkv.types import NodeId
 from tests.unit.server.harness import Cluster, encode, pipeline
 
@@ -311,6 +313,72 @@ class TestDeadline:
             node.wait(50)
         assert client.replies() == ["CLUSTERDOWN no leader elected"]
         assert not client.transport.closed
+
+
+def smallest_frame(**changes: int) -> Limits:
+    """Return limits whose peer frames could not be a byte shorter."""
+    given = Limits(
+        request_bytes_max=70_000,
+        key_bytes_max=1024,
+        value_bytes_max=1024,
+        batch_bytes_max=4096,
+        append_bytes_max=4096,
+        snapshot_chunk_bytes=4096,
+    )
+    given = replace(given, **changes)
+
+    def is_allowed(size: int) -> bool:
+        limits = replace(given, peer_frame_bytes_max=size)
+        values = {f"limits.{key}": value for key, value in asdict(limits).items()}
+        return not check_relations(values)
+
+    low, high = 256 * 1024, given.peer_frame_bytes_max
+    assert is_allowed(high)
+    while low < high:
+        middle = (low + high) // 2
+        low, high = (low, middle) if is_allowed(middle) else (middle + 1, high)
+    return replace(given, peer_frame_bytes_max=low)
+
+
+def forwards(cluster: Cluster, data: bytes) -> list[int]:
+    """Return the sizes of the frames that go to the leader, one after the other, and back."""
+    sizes = []
+    client = cluster["n2"].client()
+    cluster["n1"].network.is_holding = cluster["n2"].network.is_holding = True
+    client.send(data)
+    while frames := [*cluster["n2"].network.frames, *cluster["n1"].network.frames]:
+        sizes += [len(body) for _, _, body in frames]
+        for name in ("n2", "n1"):
+            cluster[name].network.deliver()
+        cluster.turn()
+    assert client.replies()
+    return sizes
+
+
+class TestSmallestFrame:
+    """No forward and no reply is longer than the shortest frame that settings may allow."""
+
+    @pytest.mark.parametrize(
+        ("count", "size"), [(49_999, 0), (49_999, 1), (6_000, 10), (690, 100), (69, 1000)]
+    )
+    def test_the_largest_request_fits(self, count: int, size: int) -> None:
+        limits = smallest_frame(request_arguments_max=50_000)
+        (sent, _) = forwards(proxied(limits=limits), encode("DEL", *[b"k" * size] * count))
+        assert count * (size + 6) < sent <= limits.peer_frame_bytes_max
+
+    def test_a_stretch_of_requests_fits(self) -> None:
+        limits = smallest_frame(request_arguments_max=1000)
+        requests = [encode("DEL", *[b""] * 990)] * 64
+        sizes = forwards(proxied(limits=limits), b"".join(requests))
+        assert sum(sizes) > limits.peer_frame_bytes_max >= max(sizes)
+
+    def test_a_piece_of_the_replies_fits(self) -> None:
+        limits = smallest_frame(request_arguments_max=1000)
+        cluster = proxied(limits=limits)
+        cluster["n2"].client().send(encode("SET", "a", b"v" * 1000))
+        cluster.turn()
+        sizes = forwards(cluster, encode("MGET", *["a"] * 900))
+        assert sum(sizes) > limits.peer_frame_bytes_max >= max(sizes)
 
 
 class TestLost:
