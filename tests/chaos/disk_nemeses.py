@@ -14,6 +14,7 @@ from pathlib import Path
 
 from tests.chaos.field import EXIT_DAMAGED, EXIT_DISK_FAILED, Field, nemesis, start_again
 from tests.chaos.hurt_cluster import HurtNode
+from tests.integration.damage import Place, covered_by_sync, flip_bit, snapshots
 
 # A wiped node has to be let in before it is filled.
 _TRANSFER_S = 4.0
@@ -182,10 +183,11 @@ def _tells_of_sending(log: Path, position: int) -> bool:
 
 @nemesis
 def rotten_disk(field: Field) -> Iterator[None]:
-    """A bit of a node's older files flips while it is down: it must refuse with 3.
+    """A bit flips in the files of a node that is down: it must refuse with 3.
 
-    Then it is wiped, as it advises. The newest segment is left alone: damage behind its
-    last mark cannot be told from a torn write (see the guarantees).
+    Then it is wiped, as it advises. The bit is in the newest snapshot, or in what a
+    sync of the log had covered: damage behind that cannot be told from a torn write (see
+    the guarantees).
     """
     if not field.everybody_counts():
         yield
@@ -193,14 +195,22 @@ def rotten_disk(field: Field) -> Iterator[None]:
     node = field.dice.choice(field.cluster.nodes)
     field.strikes()
     node.kill()
-    segments = sorted((node.data_dir / "wal").glob("*.segment"))[:-1]
-    files = [*segments, *sorted((node.data_dir / "snapshots").glob("*.snapshot"))[-1:]]
-    files = [path for path in files if path.stat().st_size]
-    if files:
-        path = field.dice.choice(files)
-        data = bytearray(path.read_bytes())
-        data[field.dice.randrange(len(data))] ^= 1 << field.dice.randrange(8)
-        path.write_bytes(data)
-    node.expected_exits = (EXIT_DAMAGED,)
+    place, bit = _place_to_rot(field, node.data_dir), field.dice.randrange(8)
+    flip_bit(place, bit)
+    node.spawn()
+    code = node.wait_for_exit()
+    assert code == EXIT_DAMAGED, (
+        f"{node.id} ended with {code}, and bit {bit} of {place} had flipped: "
+        f"{node.log_since_start()[-2000:]}"
+    )
+    field.facts["nodes that refused rotten files"] += 1
+    node.wipe()
     node.spawn()
     yield
+
+
+def _place_to_rot(field: Field, data_dir: Path) -> Place:
+    found = snapshots(data_dir)
+    if found and field.dice.random() < 0.35:
+        return Place(found[-1], field.dice.randrange(found[-1].stat().st_size))
+    return covered_by_sync(data_dir).choose(field.dice)

@@ -9,8 +9,12 @@ power cuts, clock jumps and floods; now and then two at once. Nodes take snapsho
 the time. `--plant` makes the recording clients lie about one operation in many: a run
 that calls such a history legal would be worth nothing.
 
-The thresholds of progress and of strikes hold for runs of any length in proportion, and
-can be set. Needs root or user namespaces (see tests/chaos/world.py).
+A run of 1800 seconds or more has to see every nemesis strike 20 times with operations in
+flight, and 200,000 acknowledged operations; a shorter one, proportionally less. Whatever
+its length, writes are acknowledged in 60 % of the seconds, and five clients write to a
+key, or all where there are fewer. All but the last can be set.
+
+Needs root or user namespaces (see tests/chaos/world.py).
 
 Exit code 0: all promises held. 1: one was broken, or a lie was planted and found; data,
 logs, history and timeline are kept. 2: wrong options, or such a network cannot be made.
@@ -18,6 +22,8 @@ logs, history and timeline are kept. 2: wrong options, or such a network cannot 
 
 from __future__ import annotations
 
+import argparse
+import math
 import random
 import sys
 import tempfile
@@ -29,7 +35,48 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from tests.chaos import world
 from tests.chaos.nemeses import NEMESES
 from tests.chaos.script import Script
-from tests.chaos.trial import WRITERS_A_KEY_MIN, Trial, add_options
+from tests.chaos.trial import WRITERS_A_KEY_MIN, Figures, Trial, add_options
+
+# What a run of this length has to reach, or a longer one.
+FULL_DURATION_S = 1800.0
+STRIKES_MIN = 20
+ACKNOWLEDGED_MIN = 200_000
+
+
+def in_proportion(count: int, duration_s: float) -> int:
+    """Return what of a full run's count is asked of a run of this length."""
+    return math.floor(count * min(1.0, duration_s / FULL_DURATION_S))
+
+
+def shortcomings(
+    figures: Figures, names: Sequence[str], arguments: argparse.Namespace
+) -> list[str]:
+    """Say what a run did too seldom to show anything.
+
+    Args:
+        figures: What it did.
+        names: Of its nemeses.
+        arguments: Parsed; thresholds that are None follow from the duration.
+    """
+    strikes_min, acknowledged_min = (
+        in_proportion(count, arguments.duration) if given is None else given
+        for given, count in (
+            (arguments.strikes_min, STRIKES_MIN),
+            (arguments.acknowledged_min, ACKNOWLEDGED_MIN),
+        )
+    )
+    found = []
+    if figures.progress < arguments.progress_min:
+        found.append(f"progress in less than {100 * arguments.progress_min:.0f} % of seconds")
+    writers_min = min(WRITERS_A_KEY_MIN, arguments.clients)
+    if figures.writers_a_key < writers_min:
+        found.append(f"fewer than {writers_min} writers a key")
+    if figures.acknowledged < acknowledged_min:
+        found.append(f"fewer than {acknowledged_min} operations acknowledged")
+    rare = [name for name in names if figures.strikes_in_flight.get(name, 0) < strikes_min]
+    if rare:
+        found.append(f"fewer than {strikes_min} times with operations in flight: {', '.join(rare)}")
+    return found
 
 
 def run(script: Script) -> str:
@@ -41,19 +88,7 @@ def run(script: Script) -> str:
     names = [name for name in (arguments.only or NEMESES) if name not in arguments.without]
     trial = Trial(script, names)
     summary = trial.run()
-    figures = trial.figures
-    problems = []
-    if figures.progress < arguments.progress_min:
-        problems.append(f"progress in less than {100 * arguments.progress_min:.0f} % of seconds")
-    if figures.writers_a_key < min(WRITERS_A_KEY_MIN, arguments.clients):
-        problems.append(f"fewer than {WRITERS_A_KEY_MIN} writers a key")
-    if figures.acknowledged < arguments.acknowledged_min:
-        problems.append(f"fewer than {arguments.acknowledged_min} operations acknowledged")
-    rare = [
-        name for name in names if figures.strikes_in_flight.get(name, 0) < arguments.strikes_min
-    ]
-    if rare:
-        problems.append(f"too seldom with operations in flight: {', '.join(rare)}")
+    problems = shortcomings(trial.figures, names, arguments)
     assert not problems, f"{'; '.join(problems)}: {summary}"
     return summary
 
@@ -69,10 +104,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
                         metavar="NAME", help="leave this out; may be given again")  # fmt: skip
     parser.add_argument("--progress-min", type=float, default=0.6, metavar="SHARE",
                         help="of the seconds, with an acknowledged write (0.6)")  # fmt: skip
-    parser.add_argument("--strikes-min", type=int, default=0, metavar="N",
-                        help="of each nemesis, with operations in flight (0)")  # fmt: skip
-    parser.add_argument("--acknowledged-min", type=int, default=0, metavar="N",
-                        help="operations (0)")  # fmt: skip
+    parser.add_argument("--strikes-min", type=int, default=None, metavar="N",
+                        help="of each nemesis, with operations in flight "
+                             f"({STRIKES_MIN} in {FULL_DURATION_S:.0f} s)")  # fmt: skip
+    parser.add_argument("--acknowledged-min", type=int, default=None, metavar="N",
+                        help=f"operations ({ACKNOWLEDGED_MIN} in "
+                             f"{FULL_DURATION_S:.0f} s)")  # fmt: skip
     return script.main(run, arguments)
 
 

@@ -62,7 +62,9 @@ def test_promises_hold(name: str, duration_s: int, tmp_path: Path) -> None:
 
 def test_all_at_once(tmp_path: Path) -> None:
     report = tmp_path / "report"
-    options = f"--duration 15 --report {report} --progress-min 0.1".split()
+    # The machine may be busy: how much is judged when the script runs for long.
+    thresholds = "--progress-min 0.1 --acknowledged-min 100"
+    options = f"--duration 15 --report {report} {thresholds}".split()
     code, last = run("mixed", tmp_path, *options)
     assert code == 0, last
     figures = json.loads((report / "figures.json").read_text())

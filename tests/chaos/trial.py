@@ -28,7 +28,7 @@ from pathlib import Path
 import hiredis
 
 from tests.chaos import course
-from tests.chaos.field import EXIT_DAMAGED, EXIT_REFUSED, Field
+from tests.chaos.field import EXIT_REFUSED, Field
 from tests.chaos.hurt_cluster import HurtCluster
 from tests.chaos.load import PLANTS, READS, Load, now_us, request
 from tests.chaos.nemeses import NEMESES
@@ -330,16 +330,14 @@ class Trial:
             if node.is_running:
                 continue
             code = node.process.returncode if node.process is not None else None
-            # A divergent node ends with 3 as well, and that nobody may expect.
-            told = node.log_since_start()
-            if code in node.expected_exits and not (code == EXIT_DAMAGED and "diverge" in told):
-                what = {EXIT_DAMAGED: "nodes that refused rotten files"}
-                self._facts[what.get(code, "nodes that ended when removed")] += 1
+            if code in node.expected_exits:
+                self._facts["nodes that ended when removed"] += 1
                 node.wipe()
                 node.expected_exits = ()
             elif code != -9:
                 raise AssertionError(
-                    f"{node.id} ended with {code}, which nobody caused:\n{told[-3000:]}"
+                    f"{node.id} ended with {code}, which nobody caused:\n"
+                    f"{node.log_since_start()[-3000:]}"
                 )
             node.spawn()
 

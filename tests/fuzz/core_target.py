@@ -17,7 +17,7 @@ from tests.fuzz.target import Script, Target, some
 from tests.unit.engine.harness import Cluster, named
 
 # What a turn of the script does, besides delivering a message of B or C.
-_PASS_TIME, _SETTLE, _PROPOSE = 252, 253, 254
+_READ, _PASS_TIME, _SETTLE, _PROPOSE = 251, 252, 253, 254
 
 
 def run_core(data: bytes) -> None:
@@ -39,6 +39,9 @@ def run_core(data: bytes) -> None:
                 cluster.sync(subject)
             elif action == _PROPOSE:
                 cluster.propose(subject, b"command")
+            elif action == _READ:
+                # A leader begins a round, a follower asks its leader and has a ticket.
+                cluster.step(subject, reads=True, asks=True)
             else:
                 sender = NodeId(others[action & 1])
                 cluster.step(subject, [PeerMessage(sender, script.some())])
@@ -46,10 +49,11 @@ def run_core(data: bytes) -> None:
             assert core.log.last_index >= core.commit_index >= commit
 
 
-def core_seeds() -> list[bytes]:
+def core_messages() -> list[messages.Message]:
+    """Return at least one message of each type."""
     configuration = bytes((KIND_CONFIGURATION,)) + encode_configuration(named("ABC"))
     entries = [(2, bytes((KIND_NOOP,))), (2, bytes((KIND_COMMANDS,)) + b"x"), (2, configuration)]
-    said = [
+    return [
         messages.Append(2, 9, 2, 2, 1, True, entries),
         messages.Append(2, 10, 5, 5, 2, False, []),
         messages.Append(1, 10, 2, 1, 1, False, [(1, bytes((KIND_COMMANDS,)) + b"y")]),
@@ -60,15 +64,22 @@ def core_seeds() -> list[bytes]:
         messages.VoteRequest(2, 9, 1, True, False),
         messages.VoteRequest(2, 9, 1, False, True),
         messages.VoteReply(2, True, False, 1 << 41),
+        messages.ReadIndexRequest(1, 1),
+        messages.ReadIndexReply(1, 1, 2),
+        messages.ReadIndexReply(1, 1, 0),
+        messages.Freshness(1, 2, 2),
         messages.TimeoutNow(1),
     ]
-    bodies = [messages.encode(message) for message in said]
-    between = bytes((_PASS_TIME, 50, 0, _SETTLE, _PROPOSE))
+
+
+def core_seeds() -> list[bytes]:
+    bodies = [messages.encode(message) for message in core_messages()]
+    between = bytes((_PASS_TIME, 50, 0, _SETTLE, _PROPOSE, _READ))
     return [
         bytes((subject,)) + b"".join(b"\0" + some(body) + behind for body in bodies[first:])
         for subject in (0, 1)
         for behind in (b"", between)
-        for first in (0, 3, 7)
+        for first in (0, 3, 7, 11)
     ]
 
 

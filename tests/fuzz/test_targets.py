@@ -7,13 +7,18 @@ What it found stays here as examples in tests/fuzz/found.
 from __future__ import annotations
 
 import tracemalloc
+from collections.abc import Callable
 from pathlib import Path
+from typing import get_args
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from raftkv.engine.messages import Message
+from tests.fuzz.core_target import core_messages
 from tests.fuzz.targets import TARGETS
+from tests.fuzz.wire_targets import raft_messages
 
 FOUND = Path(__file__).with_name("found")
 # What any target may hold besides a multiple of its input; zlib packs 1000 to 1.
@@ -57,6 +62,11 @@ def test_seeds_and_what_was_found(name: str) -> None:
     found = sorted((FOUND / name).glob("*"))
     for data in [*_seeds(name), *(path.read_bytes() for path in found)]:
         TARGETS[name].run(data)
+
+
+@pytest.mark.parametrize("seeds", [core_messages, raft_messages])
+def test_every_type_of_message_is_a_seed(seeds: Callable[[], list[Message]]) -> None:
+    assert {type(message) for message in seeds()} == set(get_args(Message))
 
 
 @pytest.mark.parametrize("name", TARGETS)

@@ -123,19 +123,24 @@ def run_raft_message(data: bytes) -> None:
         assert messages.decode(messages.encode(message)) == message
 
 
-def raft_message_seeds() -> list[bytes]:
+def raft_messages() -> list[messages.Message]:
+    """Return one message of each type."""
     return [
-        messages.encode(message)
-        for message in (
-            messages.Append(3, 9, 4, 5, 2, True, [(2, b"\x00abc"), (3, b"\x01")]),
-            messages.Heartbeat(3, 9),
-            messages.AppendReply(3, 9, False, 7, True),
-            messages.RoundReply(3, 9),
-            messages.VoteRequest(4, 7, 3, True, True),
-            messages.VoteReply(4, True, False, 1 << 41),
-            messages.TimeoutNow(4),
-        )
+        messages.Append(3, 9, 4, 5, 2, True, [(2, b"\x00abc"), (3, b"\x01")]),
+        messages.Heartbeat(3, 9),
+        messages.AppendReply(3, 9, False, 7, True),
+        messages.RoundReply(3, 9),
+        messages.VoteRequest(4, 7, 3, True, True),
+        messages.VoteReply(4, True, False, 1 << 41),
+        messages.TimeoutNow(4),
+        messages.ReadIndexRequest(4, 12),
+        messages.ReadIndexReply(4, 12, 7),
+        messages.Freshness(4, 9, 7),
     ]
+
+
+def raft_message_seeds() -> list[bytes]:
+    return [messages.encode(message) for message in raft_messages()]
 
 
 def run_snapshot_message(data: bytes) -> None:

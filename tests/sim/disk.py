@@ -19,6 +19,7 @@ it (`wal_durable_to`, `is_all_durable`).
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
@@ -28,6 +29,10 @@ from tests.sim.world import World
 SECTOR_BYTES = 512
 PLENTY_BYTES = 1 << 40
 _SEGMENT_SUFFIX = ".segment"
+# A write of which a power cut kept some and not all; and those of them of which it kept
+# sectors anywhere. They are the fewer, because few writes are longer than a sector.
+TORN_WRITE = "torn_write"
+TORN_BY_SECTORS = "torn_by_sectors"
 
 
 # Its number, verb, name, and new name.
@@ -130,6 +135,7 @@ class SimDisk:
         failed: A write or sync has failed; whoever saw it must stop.
         rotten: A bit was flipped in what had been durable: it must be noticed.
         effect: Called before each effect; may end the process.
+        happened: Counts of `TORN_WRITE` and `TORN_BY_SECTORS`.
         wal_durable_to: Every write to a segment of the WAL up to this number is
             durable, together with the name of the segment.
     """
@@ -154,6 +160,7 @@ class SimDisk:
         # what its own job writes.
         self._sync_limit: tuple[int, int] | None = None
         self.effect: Callable[[str], None] = lambda _kind: None
+        self.happened: Counter[str] = Counter()
 
     def next_number(self) -> int:
         self._number += 1
@@ -347,17 +354,25 @@ class SimDisk:
         random = self._world.random
         size = len(write.data)
         if size <= SECTOR_BYTES or random.random() < 0.5:
-            _apply(data, _Write(write.number, write.position, write.data[: random.randrange(size)]))
+            kept = random.randrange(size)
+            _apply(data, _Write(write.number, write.position, write.data[:kept]))
+            if kept:
+                self.happened[TORN_WRITE] += 1
             return
         first = write.position // SECTOR_BYTES * SECTOR_BYTES
         sectors = range(first, write.position + size, SECTOR_BYTES)
         if len(sectors) > 64:
             sectors = range(first, write.position + size, SECTOR_BYTES * (len(sectors) // 64))
+        kept = 0
         for begin in sectors:
             if random.random() < 0.5:
                 start = max(begin, write.position)
                 piece = write.data[start - write.position : begin + sectors.step - write.position]
                 _apply(data, _Write(write.number, start, piece))
+                kept += 1
+        if 0 < kept < len(sectors):
+            self.happened[TORN_WRITE] += 1
+            self.happened[TORN_BY_SECTORS] += 1
 
     @property
     def is_blank(self) -> bool:

@@ -27,6 +27,12 @@ if TYPE_CHECKING:
 # Frames of each direction that may arrive again after a reconnect.
 RECENT = 6
 
+# What may become of frames of a link that broke.
+FRAME_LATE = "frame_late"
+FRAME_COPIED = "frame_copied"
+FRAME_OF_DEAD = "frame_of_dead"
+KINDS = (FRAME_LATE, FRAME_COPIED, FRAME_OF_DEAD)
+
 Direction = tuple[str, str]
 Frame = tuple[int, bytes]
 
@@ -53,7 +59,7 @@ class SimNetwork:
         late_ms: Range of how late both are.
         slowness: Factor on the delay of single directions.
         stalled: How many faults hold a direction.
-        happened: Counts of what became of frames.
+        happened: Counts of what became of frames, by `KINDS`.
     """
 
     def __init__(self, world: World, *, delay_ms: tuple[float, float] = (0.1, 3.0)) -> None:
@@ -143,8 +149,8 @@ class SimNetwork:
             if not queue and not link.recent[way]:
                 continue
             if both_live:
-                self._scatter(way, queue, self.late_share, "frame_late")
-                self._scatter(way, link.recent[way], self.copied_share, "frame_copied")
+                self._scatter(way, queue, self.late_share, FRAME_LATE)
+                self._scatter(way, link.recent[way], self.copied_share, FRAME_COPIED)
             elif self.nodes[way[1]].alive and way not in self.stalled:
                 self._last_words(way, queue)
             self.lost += len(queue)
@@ -155,7 +161,7 @@ class SimNetwork:
         node = self.nodes[target]
         for _ in range(self.world.random.randrange(len(queue) + 1)):
             if node.alive:
-                self.happened["frame_of_dead"] += 1
+                self.happened[FRAME_OF_DEAD] += 1
                 self.delivered_ms[way] = self.world.now_ms
                 node.receive(NodeId(source), *queue.popleft())
 

@@ -103,6 +103,7 @@ class SimNode:
         self.config = config
         self.name = config.node.id
         self.disk = SimDisk(self.world, self.name)
+        self.disk.happened = cluster.noted
         self.clock = SimClock(self.world)
         self.alive = False
         self.life = 0

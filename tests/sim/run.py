@@ -13,7 +13,7 @@ from pathlib import Path
 from raftkv.engine.core import RaftCore
 from raftkv.types import ChangeKind
 from tests.linearizability.history import Outcome
-from tests.sim import hardware
+from tests.sim import disk, hardware, network
 from tests.sim.cluster import Cluster, Violation
 from tests.sim.hardware import HardwareNemesis
 from tests.sim.membership import MembershipNemesis
@@ -62,7 +62,8 @@ def fault_kinds() -> list[str]:
     """Return the names of all faults of the default mix."""
     kinds = [fault.__name__.removeprefix("_") for fault in Nemesis(Cluster(0))._faults]
     kinds += [f"member_{kind}" for kind in ChangeKind]
-    return kinds + list(hardware.KINDS) + [f"crash_before_{kind}" for kind in EFFECTS]
+    kinds += [*hardware.KINDS, *network.KINDS, disk.TORN_WRITE]
+    return kinds + [f"crash_before_{kind}" for kind in EFFECTS]
 
 
 def replay_command(seed: int, duration_ms: float) -> str:

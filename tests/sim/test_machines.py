@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 import pytest
 
 from raftkv.engine import messages
@@ -10,7 +12,7 @@ from raftkv.kv.commands import Opcode
 from raftkv.seams import PEER_RAFT
 from raftkv.types import NodeId
 from tests.sim.cluster import Cluster, SimNode, SimSlot, Violation
-from tests.sim.disk import SimDisk
+from tests.sim.disk import SECTOR_BYTES, TORN_BY_SECTORS, TORN_WRITE, SimDisk
 from tests.sim.hardware import _choose_place
 from tests.sim.world import SimClock, World
 
@@ -54,6 +56,22 @@ def test_a_write_that_a_failed_sync_left_is_read_and_not_saved_by_another_sync()
         disk.cut_power()
         left += seen == b"data" and disk.open("file").read(0, 4) != b"data"
     assert left > 0
+
+
+def test_a_write_that_a_power_cut_tore_is_counted() -> None:
+    size = 4 * SECTOR_BYTES
+    counts: Counter[str] = Counter()
+    for seed in range(200):
+        disk = SimDisk(World(seed), "n1")
+        file = disk.open("file", create=True)
+        disk.sync_directory("")
+        file.write(b"x" * size, 0)
+        disk.cut_power()
+        data = disk.open("file").read(0, size).ljust(size, b"\0")
+        torn = 0 < data.count(b"x") < size
+        assert disk.happened[TORN_WRITE] == torn
+        counts += disk.happened
+    assert 0 < counts[TORN_BY_SECTORS] < counts[TORN_WRITE]
 
 
 def test_a_write_during_a_sync_is_not_covered_by_it() -> None:

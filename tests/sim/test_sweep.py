@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 
+from tests.sim.run import fault_kinds
 from tests.sim.sweep import Broken, Goals, Totals, rows_of, text_table
 
 
@@ -33,6 +34,11 @@ def test_a_fault_that_never_fires_is_missed_in_a_short_sweep_too() -> None:
     assert totals().shortcomings(["rot"], Goals(), 5) == [
         "fault rot: fired 0 times, at least 1 expected"
     ]
+
+
+def test_what_becomes_of_frames_and_writes_is_asked_for() -> None:
+    asked = {"frame_late", "frame_copied", "frame_of_dead", "torn_write"}
+    assert asked <= set(fault_kinds())
 
 
 def test_a_command_that_is_seldom_acknowledged_is_named() -> None:

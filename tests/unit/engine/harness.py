@@ -315,12 +315,18 @@ class Cluster:
         proposals: Sequence[Proposal] = (),
         *,
         reads: bool = False,
+        asks: bool = False,
     ) -> Ready:
         """Take one step of one node."""
         node = self.nodes[name]
         waiting, node.inbox = node.inbox, []
         ready = node.core.step(
-            self.now_ms, [*waiting, *inbox], proposals, reads=reads, wall_ms=self.now_ms
+            self.now_ms,
+            [*waiting, *inbox],
+            proposals,
+            reads=reads,
+            asks=asks,
+            wall_ms=self.now_ms,
         )
         if ready.records:
             node.writes.append((ready.sequence, ready.records, ready.commit_hint))
