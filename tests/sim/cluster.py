@@ -193,6 +193,10 @@ class Cluster:
             and all(status.applied_index == status.last_index for status in statuses)
         )
 
+    def owes_nothing(self) -> bool:
+        """Whether every process that lives has answered all that it was asked."""
+        return not any(node.debts for node in self.nodes.values() if node.alive)
+
     def describe(self) -> str:
         lines = []
         for node in self.nodes.values():

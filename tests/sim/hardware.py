@@ -105,7 +105,7 @@ class HardwareNemesis:
         disk.directory_sync_fails = True
         failures = disk.directory_failures
         if self._world.chance(0.6):
-            slot = SimSlot(lambda _results, _failure: None)
+            slot = SimSlot(lambda _results, _failure: None, asked=node)
             node.guarded(lambda: node.replica.take_snapshot(slot))
 
         def over() -> None:

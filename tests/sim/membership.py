@@ -119,7 +119,7 @@ class MembershipNemesis:
         change = MembershipChange(
             kind=kind, node=NodeId(name), client=f"{address}1", peer=f"{address}2"
         )
-        slot = SimSlot(answered)
+        slot = SimSlot(answered, asked=leader)
         leader.guarded(lambda: leader.replica.change_membership(change, slot))
 
     # ---------------------------------------------------------------- operator

@@ -160,7 +160,7 @@ class Nemesis:
                 if raising:
                     raise ConnectionResetError(UNDELIVERABLE)
 
-        node.guarded(lambda: node.replica.propose([command], SimSlot(answered)))
+        node.guarded(lambda: node.replica.propose([command], SimSlot(answered, asked=node)))
 
     def probe(self, node: SimNode, count: int = 1, every_ms: float = 10.0) -> None:
         """Let a client read from one node, again and again."""
@@ -183,7 +183,7 @@ class Nemesis:
                 )
 
         command = (Opcode.GET, b"burst0")
-        node.guarded(lambda: node.replica.read([command], SimSlot(answered)))
+        node.guarded(lambda: node.replica.read([command], SimSlot(answered, asked=node)))
 
     def probe_levels(self, node: SimNode) -> None:
         """Read at every level, and see that each keeps its promise."""
@@ -199,11 +199,13 @@ class Nemesis:
 
         self.cluster.foresight.handed_over_ms = self.world.now_ms
         node_id = None if target is None else NodeId(target)
-        leader.guarded(lambda: leader.replica.transfer_leadership(node_id, SimSlot(answered)))
+        slot = SimSlot(answered, asked=leader)
+        leader.guarded(lambda: leader.replica.transfer_leadership(node_id, slot))
 
     def ask_snapshot(self, node: SimNode) -> None:
         """Ask for a snapshot, as an operator may at any time."""
-        node.guarded(lambda: node.replica.take_snapshot(SimSlot(lambda _results, _failure: None)))
+        slot = SimSlot(lambda _results, _failure: None, asked=node)
+        node.guarded(lambda: node.replica.take_snapshot(slot))
 
     # --------------------------------------------------------------- processes
 

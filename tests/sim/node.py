@@ -53,19 +53,25 @@ class SimObserver:
 
 
 class SimSlot:
-    """Takes the answers of one run; checks that there is exactly one.
+    """Takes the answers of one run; checks that there is no second one.
 
-    With a node, the answer is an effect of it: its process may end before.
+    With a node, the answer is an effect of it: its process may end before. The node that
+    was asked, if it is named, owes an answer for as long as its process lives.
     """
 
     def __init__(
         self,
         answered: Callable[[list[Any] | None, Failure | None], None],
         node: SimNode | None = None,
+        *,
+        asked: SimNode | None = None,
     ) -> None:
         self._answered = answered
         self._node = node
+        self._debts = asked.debts if asked is not None else None
         self._done = False
+        if self._debts is not None:
+            self._debts.add(self)
 
     def _once(self) -> None:
         if self._done:
@@ -74,6 +80,8 @@ class SimSlot:
             self._node.effect("reply")
             self._node.cluster.invariants.answered(self._node)
         self._done = True
+        if self._debts is not None:
+            self._debts.discard(self)
 
     def resolve(self, results: Any) -> None:
         self._once()
@@ -93,7 +101,11 @@ class _WatchedNetwork(NodeNetwork):
 
 
 class SimNode:
-    """One node: its disk outlives its process."""
+    """One node: its disk outlives its process.
+
+    Attributes:
+        debts: Slots that this process has to answer. Never walked: sets have no order.
+    """
 
     core_class: type[RaftCore] = RaftCore
 
@@ -112,6 +124,7 @@ class SimNode:
         self.power_cut_on_crash = False
         self.paused_until_ms = 0.0
         self.retired = False
+        self.debts: set[SimSlot] = set()
         self.outside_since_ms = float("inf")
         self.replica: Replica
         self.syncer: SimWorker
@@ -156,6 +169,8 @@ class SimNode:
 
     def _start(self) -> None:
         self.life += 1
+        # Each slot remembers the process that was asked, and this is another one.
+        self.debts = set()
         self._turn_scheduled = False
         self._timer_at = 0.0
         self.retired = False

@@ -61,7 +61,7 @@ def _judged(
             )
         cluster.floors.note(applied)
 
-    return SimSlot(answered)
+    return SimSlot(answered, asked=node)
 
 
 def _judge_age(cluster: Cluster, node: SimNode, age_ms: int, invariant: str) -> None:
@@ -234,7 +234,8 @@ class _TokenClient:
 
         self._written = number = self._written + 1
         command: Command = (Opcode.SET, self._key, b"%d" % number)
-        node.guarded(lambda: node.replica.propose([command], SimSlot(answered)))
+        slot = SimSlot(answered, asked=node)
+        node.guarded(lambda: node.replica.propose([command], slot))
 
     def _read(self, node: SimNode) -> None:
         term, index = self._token
@@ -263,4 +264,5 @@ class _TokenClient:
                 )
             self._learn(number, node)
 
-        node.guarded(lambda: node.replica.await_token(term, index, SimSlot(waited)))
+        slot = SimSlot(waited, asked=node)
+        node.guarded(lambda: node.replica.await_token(term, index, slot))

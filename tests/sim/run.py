@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from raftkv.engine.core import RaftCore
+from raftkv.replica.compaction import PATIENCE_MS
 from raftkv.types import ChangeKind
 from tests.linearizability.history import Outcome
 from tests.sim import disk, hardware, network
@@ -32,6 +33,8 @@ SETTLE_MS = 1_500
 ELECT_MS = 10_000
 CONVERGE_MS = 30_000
 ANSWER_MS = 6_000
+# A snapshot of a node that nobody has added waits for nodes that would confirm it.
+SNAPSHOT_ANSWER_MS = ANSWER_MS + PATIENCE_MS
 
 
 @dataclass
@@ -183,6 +186,9 @@ def _heal(cluster: Cluster, workload: Workload) -> float:
     cluster.run_until(is_whole, CONVERGE_MS, invariant="a_healed_cluster_converges")
     took_ms = cluster.world.now_ms - began_ms
     cluster.run_until(workload.is_answered, ANSWER_MS, invariant="every_proposal_is_answered")
+    cluster.run_until(
+        cluster.owes_nothing, SNAPSHOT_ANSWER_MS, invariant="every_request_is_answered"
+    )
     return took_ms
 
 

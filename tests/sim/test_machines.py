@@ -38,6 +38,23 @@ def write(cluster: Cluster, value: bytes) -> None:
     assert answers == [["OK"]]
 
 
+# --------------------------------------------------------------------- answers
+
+
+def test_a_process_owes_an_answer_for_as_long_as_it_lives() -> None:
+    cluster = healthy()
+    node = leader_of(cluster)
+    slot = SimSlot(lambda results, failure: None, asked=node)
+    lost = SimSlot(lambda results, failure: None, asked=node)
+    assert not cluster.owes_nothing()
+    node.replica.propose([(Opcode.SET, b"key", b"value")], slot)
+    cluster.run(1000)
+    assert node.debts == {lost}
+    node.crash(power_cut=False)
+    node.start()
+    assert cluster.owes_nothing()
+
+
 # ------------------------------------------------------------------------ disk
 
 
