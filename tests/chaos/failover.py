@@ -91,8 +91,8 @@ def run(script: Script) -> str:
     history = History(operations=tuple(load.recorder.operations), comment="failover")
     result = check(history)
     if result.failing is not None:
-        history.save(script._directory / "history.jsonl")
-        timeline.write(script._directory / "timeline.html", [result.failing])
+        history.save(script.directory / "history.jsonl")
+        timeline.write(script.directory / "timeline.html", [result.failing])
     assert result.is_ok, str(result)
     median_s, most_s = statistics.median(gaps) / 1000, max(gaps) / 1000
     summary = (
