@@ -7,8 +7,9 @@ One node of a cluster under load is stopped, a second time killed. In copies of 
 directory one random bit is flipped before the last sync mark of the WAL, in the newest
 snapshot, in the identity, and the node is started with each copy: every time it must
 end with exit code 3, name file, position and what to do, and change nothing. The other
-nodes serve writes all the time. For some flips the advice is followed: the directory is
-deleted, the node started, refilled and counted again.
+nodes serve all the time, and what a few clients record must be linearizable. For some
+flips the advice is followed: the directory is deleted, the node started, refilled and
+counted again.
 
 With a longer --duration, all flips are made again at other positions until it is over.
 Exit code 0: every flip was noticed. 1: one was not; data and logs are kept.
@@ -27,6 +28,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
+from tests.chaos.judgement import Witnesses, add_report_option
 from tests.chaos.script import Script
 from tests.integration.cluster import SMALL_SEGMENTS, Cluster, ClusterNode
 from tests.integration.damage import (
@@ -162,18 +164,22 @@ def run(script: Script) -> str:
         fill(cluster.wait_for_leader().client, prefix="base", count=6000, value_bytes=500)
         load = Load(cluster.addresses, writers=2, random_source=script.random, think_s=0.05)
         rot = BitRot(script, cluster, load)
-        with load:
+        witnesses = Witnesses(script, cluster)
+        with load, witnesses:
             while not rot.noticed or not script.is_over:
                 for ending in ("stop", "kill"):
-                    _flip_everywhere(script, cluster, rot, places, ending)
+                    with witnesses.watching(f"flips after {ending}"):
+                        _flip_everywhere(script, cluster, rot, places, ending)
             for number in range(arguments.repairs):
                 victim = script.random.choice(cluster.followers())
                 victim.stop()
                 where, choose, _ = places[number % len(places)]
-                rot.follow_the_advice(victim, where, choose)
+                with witnesses.watching(f"advice, {where}"):
+                    rot.follow_the_advice(victim, where, choose)
             acknowledged = load.acknowledged
         status = cluster.wait_until_converged()
         load.check(cluster.addresses)
+        verdict = witnesses.judge()
         kinds = ", ".join(f"{count} in {where}" for where, count in sorted(rot.noticed.items()))
         total = rot.noticed.total()
         return (
@@ -183,12 +189,14 @@ def run(script: Script) -> str:
             f"at most {max(rot.starts_s):.2f} s; the advice brought {len(rot.refills_s)} nodes "
             f"back in {', '.join(f'{one:.1f}' for one in rot.refills_s)} s; meanwhile the others "
             f"acknowledged {acknowledged} writes, longest gap {load.totals().longest_gap_s:.2f} s; "
-            f"every key right on all nodes, equal state hash at index {status['applied_index']}"
+            f"every key right on all nodes, equal state hash at index {status['applied_index']}; "
+            f"{verdict}"
         )
 
 
 def main(arguments: list[str] | None = None) -> int:
     script = Script(__doc__, default_duration_s=0.0)
+    add_report_option(script.parser)
     script.parser.add_argument("--flips", type=int, default=100, metavar="N",
                                help="bits before the last sync mark of a WAL (100)")  # fmt: skip
     script.parser.add_argument("--snapshot-flips", type=int, default=30, metavar="N",

@@ -28,12 +28,11 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
+from tests.chaos import course
+from tests.chaos.judgement import add_report_option, judge, require_ok, write_course
 from tests.chaos.load import Load, now_us
 from tests.chaos.script import Script
 from tests.integration.cluster import Cluster
-from tests.linearizability import timeline
-from tests.linearizability.checker import check
-from tests.linearizability.history import History
 
 # Acknowledged writes before the kill and behind it that count as a steady flow.
 _FLOWING_WRITES = 50
@@ -57,8 +56,8 @@ def wait_for_writes(cluster: Cluster, load: Load) -> None:
     cluster.wait_until(flowing, "writes are acknowledged")
 
 
-def kill_leader(script: Script, cluster: Cluster, load: Load) -> float:
-    """Kill the leader once; returns the gap in milliseconds."""
+def kill_leader(script: Script, cluster: Cluster, load: Load) -> tuple[float, course.Blow]:
+    """Kill the leader once; returns the gap in milliseconds, and what to draw."""
     leader = cluster.wait_for_leader()
     wait_for_writes(cluster, load)
     time.sleep(script.random.uniform(0.2, 0.7))
@@ -71,7 +70,7 @@ def kill_leader(script: Script, cluster: Cluster, load: Load) -> float:
     script.say(f"{leader.id} killed with {in_flight} operations in flight: {gap:.0f} ms")
     leader.start()
     cluster.wait_until_caught_up(leader)
-    return gap
+    return gap, course.Blow("kill -9", killed_us, end_us)
 
 
 def run(script: Script) -> str:
@@ -83,24 +82,22 @@ def run(script: Script) -> str:
             cluster.addresses, clients=arguments.clients, dice=script.random,
             think_s=arguments.think_ms / 1000,
         )  # fmt: skip
-        gaps = []
+        kills: list[tuple[float, course.Blow]] = []
         with load:
-            while len(gaps) < arguments.kills or not script.is_over:
-                gaps.append(kill_leader(script, cluster, load))
+            while len(kills) < arguments.kills or not script.is_over:
+                kills.append(kill_leader(script, cluster, load))
         status = cluster.wait_until_converged()
-    history = History(operations=tuple(load.recorder.operations), comment="failover")
-    result = check(history)
-    if result.failing is not None:
-        history.save(script._directory / "history.jsonl")
-        timeline.write(script._directory / "timeline.html", [result.failing])
-    assert result.is_ok, str(result)
+    result, verdict = judge(script, load)
+    write_course(script, load, [blow for _, blow in kills], verdict)
+    require_ok(script, result, verdict)
+    gaps = [gap for gap, _ in kills]
     median_s, most_s = statistics.median(gaps) / 1000, max(gaps) / 1000
     summary = (
         f"{len(gaps)} times kill -9 of the leader under {arguments.clients} clients: gap without "
         f"an acknowledged write median {median_s:.2f} s, max {most_s:.2f} s, min "
         f"{min(gaps) / 1000:.2f} s; {load.acknowledged} writes acknowledged; load average "
         f"{os.getloadavg()[0]:.1f} on {os.cpu_count()} processors; equal state hash at index "
-        f"{status['applied_index']}; history {str(result).splitlines()[0]}"
+        f"{status['applied_index']}; {verdict}"
     )
     too_slow = f"too slow: {summary}"
     assert median_s <= arguments.median_max, too_slow
@@ -111,6 +108,7 @@ def run(script: Script) -> str:
 def main(arguments: Sequence[str] | None = None) -> int:
     script = Script(__doc__, default_duration_s=0.0)
     parser = script.parser
+    add_report_option(parser)
     parser.set_defaults(seed=random.SystemRandom().getrandbits(32))
     parser.add_argument("--kills", type=int, default=20, metavar="N", help="at least (20)")
     parser.add_argument("--clients", type=int, default=8, metavar="N", help="clients (8)")

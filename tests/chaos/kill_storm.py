@@ -7,8 +7,10 @@ Clients write all the time, half of their writes over and over to the same keys.
 random moments, with writes in flight, processes are killed: all at once, a majority,
 the leader, or one after the other; and started again. In the end the writers stop,
 and on every node the value of every key must be its last acknowledged write or a
-later one whose outcome was unknown, with equal state hashes at equal index. What the
-seed decides is what is written and killed, not how the processes are scheduled.
+later one whose outcome was unknown, with equal state hashes at equal index. Beside them
+a few clients record everything they ask and are told, and that history must be
+linearizable. What the seed decides is what is written and killed, not how the processes
+are scheduled.
 
 Exit code 0: all promises held. 1: one was broken; data and logs are kept.
 """
@@ -22,6 +24,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
+from tests.chaos.judgement import Witnesses, add_report_option
 from tests.chaos.script import Script
 from tests.integration.cluster import SMALL_LOG, SMALL_SEGMENTS, Cluster, ClusterNode
 from tests.integration.writers import Load
@@ -111,15 +114,19 @@ def run(script: Script) -> str:
         storm = Storm(script, cluster, load)
         started_s = time.monotonic()
         end_s = started_s + script.arguments.duration
-        with load:
+        witnesses = Witnesses(script, cluster)
+        with load, witnesses:
             modes: list[str] = []
             while storm.rounds.total() < rounds or time.monotonic() < end_s:
                 modes = modes or script.random.sample(MODES, len(MODES))
-                storm.round(modes.pop())
+                mode = modes.pop()
+                with witnesses.watching(mode):
+                    storm.round(mode)
             load_s = time.monotonic() - started_s
         cluster.heal()
         status = cluster.wait_until_converged()
         load.check(cluster.addresses)
+        verdict = witnesses.judge()
         kinds = ", ".join(f"{count} x {mode}" for mode, count in sorted(storm.rounds.items()))
         waiting = storm.in_flight
         return (
@@ -128,12 +135,13 @@ def run(script: Script) -> str:
             f"{sum(one > 0 for one in waiting)} of {len(waiting)} times with writes in flight "
             f"(mean {sum(waiting) / len(waiting):.1f} clients); {load.totals()}; every key right "
             f"on all {len(cluster.nodes)} nodes, equal state hash {status['state_hash']} "
-            f"at index {status['applied_index']}"
+            f"at index {status['applied_index']}; {verdict}"
         )
 
 
 def main(arguments: list[str] | None = None) -> int:
     script = Script(__doc__, default_duration_s=60.0)
+    add_report_option(script.parser)
     script.parser.add_argument(
         "--rounds", type=int, default=12, metavar="N", help="at least so many rounds (12)"
     )

@@ -33,6 +33,8 @@ class Script:
         parser: For further options.
         arguments: Parsed options.
         random: Seeded by --seed.
+        directory: Of data and logs; goes away when all is well.
+        title: Name and seed.
     """
 
     def __init__(self, description: str | None, *, default_duration_s: float) -> None:
@@ -54,7 +56,8 @@ class Script:
         self.arguments = argparse.Namespace()
         self.random = random.Random()
         self._started_s = 0.0
-        self._directory = Path()
+        self.directory = Path()
+        self.title = ""
 
     @property
     def elapsed_s(self) -> float:
@@ -71,7 +74,7 @@ class Script:
     @contextlib.contextmanager
     def cluster(self, *overrides: str) -> Iterator[Cluster]:
         """Give a cluster that is not started; ends its processes."""
-        with Cluster(self._directory, size=self.arguments.nodes, overrides=overrides) as cluster:
+        with Cluster(self.directory, size=self.arguments.nodes, overrides=overrides) as cluster:
             yield cluster
 
     def main(self, run: Callable[[Script], str], arguments: Sequence[str] | None) -> int:
@@ -84,23 +87,24 @@ class Script:
             seed = random.SystemRandom().getrandbits(32)
         self.random = random.Random(seed)
         name = Path(sys.modules[run.__module__].__file__ or "chaos").stem
-        self._directory = Path(tempfile.mkdtemp(prefix=f"{name}-", dir=self.arguments.dir))
+        self.directory = Path(tempfile.mkdtemp(prefix=f"{name}-", dir=self.arguments.dir))
+        self.title = f"{name} --seed {seed}"
         self._started_s = time.monotonic()
-        self.say(f"{name} --seed {seed} in {self._directory}")
+        self.say(f"{self.title} in {self.directory}")
         try:
             with _ended_by_sigterm():
                 summary = run(self)
         except Exception as error:
             traceback.print_exc()
             first = (str(error) or repr(error)).splitlines()[0]
-            print(f"FAILED {name} --seed {seed}: {first}; data and logs: {self._directory}")
+            print(f"FAILED {self.title}: {first}; data and logs: {self.directory}")
             return 1
         except BaseException:
-            shutil.rmtree(self._directory, ignore_errors=True)
+            shutil.rmtree(self.directory, ignore_errors=True)
             raise
         if not self.arguments.keep:
-            shutil.rmtree(self._directory, ignore_errors=True)
-        print(f"ok {name} --seed {seed}: {summary}; {self.elapsed_s:.0f} s in all", flush=True)
+            shutil.rmtree(self.directory, ignore_errors=True)
+        print(f"ok {self.title}: {summary}; {self.elapsed_s:.0f} s in all", flush=True)
         return 0
 
 

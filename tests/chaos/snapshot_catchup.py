@@ -8,7 +8,8 @@ follower is killed, in some its directory is deleted; the others write until the
 it needs is gone; then it comes back under load. While it is refilled, it is killed again,
 or the leader which sends the snapshot is, at a random moment. At the end of the round it
 must have what the others have. In the end every key must hold its last acknowledged write
-or a later one whose outcome was unknown, on all nodes, with equal state hashes.
+or a later one whose outcome was unknown, on all nodes, with equal state hashes. What a few
+clients recorded of everything that they asked must be linearizable.
 
 Exit code 0: all promises held. 1: one was broken; data and logs are kept.
 """
@@ -24,6 +25,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
+from tests.chaos.judgement import Witnesses, add_report_option
 from tests.chaos.script import Script
 from tests.integration.cluster import SMALL_LOG, SMALL_SEGMENTS, Cluster, ClusterNode
 from tests.integration.writers import Load, fill
@@ -116,25 +118,30 @@ def run(script: Script) -> str:
             think_s=0.02,
         )  # fmt: skip
         catch_up = CatchUp(script, cluster, load)
-        with load:
+        witnesses = Witnesses(script, cluster)
+        with load, witnesses:
             while catch_up.rounds.total() < len(DISTURBANCES) or not script.is_over:
-                number = catch_up.rounds.total() % len(DISTURBANCES)
-                catch_up.round(DISTURBANCES[number])
+                disturbance = DISTURBANCES[catch_up.rounds.total() % len(DISTURBANCES)]
+                with witnesses.watching(disturbance):
+                    catch_up.round(disturbance)
         cluster.heal()
         status = cluster.wait_until_converged()
         load.check(cluster.addresses)
+        verdict = witnesses.judge()
         kinds = ", ".join(f"{count} x {kind}" for kind, count in sorted(catch_up.rounds.items()))
         times = catch_up.catch_up_s
         return (
             f"{catch_up.rounds.total()} rounds ({kinds}), {catch_up.installed} snapshots "
             f"installed, {catch_up.bulk_bytes / 1e6:.0f} MB of bulk; caught up in "
             f"{statistics.median(times):.1f} s, at most {max(times):.1f} s; {load.totals()}; "
-            f"every key right on all nodes, equal state hash at index {status['applied_index']}"
+            f"every key right on all nodes, equal state hash at index {status['applied_index']}; "
+            f"{verdict}"
         )
 
 
 def main(arguments: list[str] | None = None) -> int:
     script = Script(__doc__, default_duration_s=60.0)
+    add_report_option(script.parser)
     script.parser.add_argument(
         "--clients", type=int, default=3, metavar="N", help="writing clients (3)"
     )

@@ -17,34 +17,36 @@ import json
 import random
 import shutil
 import statistics
-import sys
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
-from pathlib import Path
-
-import hiredis
 
 from tests.chaos import course
 from tests.chaos.field import EXIT_REFUSED, Field
 from tests.chaos.hurt_cluster import HurtCluster
-from tests.chaos.load import PLANTS, READS, Load, now_us, request
+from tests.chaos.judgement import (
+    add_report_option,
+    judge,
+    read_everything,
+    report_directory,
+    require_ok,
+    write_course,
+)
+from tests.chaos.load import PLANTS, READS, Load, now_us
 from tests.chaos.nemeses import NEMESES
 from tests.chaos.script import Script
 from tests.integration.cluster import SMALL_LOG, SMALL_SEGMENTS
 from tests.integration.wire import Wire
-from tests.linearizability import timeline
-from tests.linearizability.checker import CheckResult, check
-from tests.linearizability.history import History, Outcome, value_of
+from tests.linearizability.checker import CheckResult
+from tests.linearizability.history import Outcome
 
 # A healed cluster elects within a second or two; the machine may be busy.
 FLOW_LIMIT_S = 30.0
 # A disk that takes no time hides what may happen while a sync is in flight.
 SYNC_DELAY_US = 500
 WRITERS_A_KEY_MIN = 5
-_READ_AT_ONCE = 200
 # So that the transfer of a snapshot takes several pieces and is caught in its middle.
 SMALL_CHUNKS = ("limits.snapshot_chunk_bytes=16384",)
 _BULK_VALUE_BYTES = 1000
@@ -145,13 +147,7 @@ def add_options(script: Script, *, clients: int = 10, think_ms: float = 10.0) ->
         default=None,
         help="let the clients tell this lie; the verdict must be illegal",
     )
-    parser.add_argument(
-        "--report",
-        type=Path,
-        default=None,
-        metavar="DIR",
-        help="where figures, history and timeline go; else only on failure",
-    )
+    add_report_option(parser)
     parser.add_argument("--set", dest="overrides", action="append", default=[],
                         metavar="SECTION.KEY=VALUE", help="a setting of every node")  # fmt: skip
 
@@ -184,7 +180,7 @@ class Trial:
         gc.set_threshold(200_000, 50, 1000)
         script = self._script
         arguments = script.arguments
-        directory = script._directory
+        directory = script.directory
         overrides = (*SMALL_LOG, *SMALL_SEGMENTS, *SMALL_CHUNKS, *arguments.overrides)
         with HurtCluster(directory, size=arguments.nodes, overrides=overrides) as cluster:
             self._set_sync_delay(cluster)
@@ -356,23 +352,7 @@ class Trial:
         status = cluster.converged_status() or {}
         self.figures.state_hash = str(status.get("state_hash"))
         self.figures.index = int(status.get("applied_index", 0))
-        self._read_everything(cluster, load)
-
-    def _read_everything(self, cluster: HurtCluster, load: Load) -> None:
-        keys = list(load.keys.keys())
-        leader = cluster.wait_for_leader()
-        with Wire(leader.client) as wire:
-            for first in range(0, len(keys), _READ_AT_ONCE):
-                part = keys[first : first + _READ_AT_ONCE]
-                called_us = now_us()
-                wire.send(b"".join(request("get", key, ()) for key in part))
-                for key in part:
-                    reply = wire.read()
-                    if isinstance(reply, hiredis.ReplyError):
-                        raise AssertionError(f"a read of an idle cluster failed: {reply}")
-                    load.recorder.add(
-                        "final", "get", key, (), called_us, Outcome.OK, value_of(reply)
-                    )
+        read_everything(cluster, load)
 
     def _measure(self, load: Load, field: Field) -> None:
         self.figures.measure(load)
@@ -380,54 +360,21 @@ class Trial:
         self.figures.strikes_in_flight = dict(field.in_flight_by_name)
         self.figures.facts = dict(field.facts + self._facts)
 
-    def _history(self, load: Load) -> History:
-        seed = self._script.arguments.seed
-        return History(
-            operations=tuple(load.recorder.operations), model="store",
-            comment=f"{Path(sys.argv[0]).stem} --seed {seed}",
-        )  # fmt: skip
-
     def _judge(self, load: Load) -> None:
-        started_s = time.monotonic()
-        self.result = check(self._history(load))
-        self.figures.verdict = (
-            f"history {str(self.result).splitlines()[0]}, judged in "
-            f"{time.monotonic() - started_s:.0f} s"
-        )
+        self.result, self.figures.verdict = judge(self._script, load)
         self._report(load)
-        if self.result.failing is not None:
-            html = self._report_directory / "timeline.html"
-            timeline.write(html, [self.result.failing], comment=self._history(load).comment)
-        if not self.result.is_ok:
-            raise AssertionError(
-                f"the history is {self.result.verdict}: "
-                f"{' '.join(str(self.result).splitlines()[1:])} "
-                f"(report: {self._report_directory}); {self.figures}"
-            )
-
-    @property
-    def _report_directory(self) -> Path:
-        return self._script.arguments.report or self._script._directory / "report"
+        require_ok(self._script, self.result, str(self.figures))
 
     def _report(self, load: Load) -> None:
         """Write figures, course and history; the timeline comes with the judgement."""
-        directory = self._report_directory
+        directory = report_directory(self._script)
         directory.mkdir(parents=True, exist_ok=True)
         text = json.dumps(vars(self.figures), indent=2)
         (directory / "figures.json").write_text(text + "\n", encoding="utf-8")
         (directory / "summary.txt").write_text(f"{self.figures}\n", encoding="utf-8")
         with contextlib.suppress(FileNotFoundError):
-            shutil.copy(self._script._directory / "shaper.log", directory)
-        history = self._history(load)
-        recorder = load.recorder
-        course.write(
-            directory / "course.html", title=history.comment, summary=str(self.figures),
-            span_us=(load.started_us, load.ended_us), blows=self._blows,
-            returned_us=[one.returned_us or 0 for one in recorder.operations
-                         if one.outcome is Outcome.OK],
-            written_us=recorder.acknowledged_us,
-        )  # fmt: skip
-        history.save(directory / "history.jsonl")
+            shutil.copy(self._script.directory / "shaper.log", directory)
+        write_course(self._script, load, self._blows, str(self.figures))
 
 
 def trial_main(
