@@ -342,6 +342,16 @@ class Limits:
             "largest value.",
         ),
     ] = 64 * MIB
+    push_buffer_bytes_max: Annotated[
+        int,
+        Number(
+            64 * KIB,
+            4 * GIB,
+            "bytes",
+            "Messages that a slow subscriber may leave unread before it is told so and "
+            "disconnected; a single one may be larger.",
+        ),
+    ] = 8 * MIB
     idle_seconds_max: Annotated[
         int,
         Number(0, 31_536_000, "s", "Silence after which a client is disconnected; 0 for never."),

@@ -236,6 +236,36 @@ readwrite|1|loading stale fast|0 0 0|cluster|3.0.0|O(1)|
     Undo READONLY
 asking|1|fast|0 0 0|cluster|3.0.0|O(1)|
     Accepted for compatibility: slots never move
+subscribe|-2|pubsub noscript loading stale|0 0 0|pubsub|2.0.0|O(N)|
+    Listen to channels
+unsubscribe|-1|pubsub noscript loading stale|0 0 0|pubsub|2.0.0|O(N)|
+    Listen to channels no longer, or to none
+psubscribe|-2|pubsub noscript loading stale|0 0 0|pubsub|2.0.0|O(N)|
+    Listen to channels that match patterns
+punsubscribe|-1|pubsub noscript loading stale|0 0 0|pubsub|2.0.0|O(N)|
+    Listen to patterns no longer, or to none
+publish|3|pubsub loading stale fast|0 0 0|pubsub|2.0.0|O(N+M)|
+    Send a message to whoever listens to a channel, on every node
+ssubscribe|-2|pubsub noscript loading stale|1 -1 1|pubsub|7.0.0|O(N)|not_key
+    Listen to shard channels, which are a name space of their own
+sunsubscribe|-1|pubsub noscript loading stale|1 -1 1|pubsub|7.0.0|O(N)|not_key
+    Listen to shard channels no longer, or to none
+spublish|3|pubsub loading stale fast|1 1 1|pubsub|7.0.0|O(N)|not_key
+    Send a message to whoever listens to a shard channel, on every node
+pubsub/channels|-2|pubsub loading stale|0 0 0|pubsub|2.8.0|O(N)|
+    List the channels with subscribers on this node
+pubsub/numsub|-2|pubsub loading stale|0 0 0|pubsub|2.8.0|O(N)|
+    Count the subscribers of channels on this node
+pubsub/numpat|2|pubsub loading stale|0 0 0|pubsub|2.8.0|O(1)|
+    Count the patterns with subscribers on this node
+pubsub/shardchannels|-2|pubsub loading stale|0 0 0|pubsub|7.0.0|O(N)|
+    List the shard channels with subscribers on this node
+pubsub/shardnumsub|-2|pubsub loading stale|0 0 0|pubsub|7.0.0|O(N)|
+    Count the subscribers of shard channels on this node
+pubsub/help|2|loading stale|0 0 0|pubsub|6.2.0|O(1)|
+    List the subcommands
+pubsub|-2||0 0 0|pubsub|2.8.0|-|
+    Look at the subscriptions of this node
 raft|-2||0 0 0|raft|0.1.0|-|
     Look at and manage the replicated log and its members
 raft/status|2|loading stale|0 0 0|raft|0.1.0|O(N)|

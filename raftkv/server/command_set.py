@@ -20,6 +20,7 @@ from raftkv.server import (
     handlers_info,
     handlers_kv,
     handlers_lists,
+    handlers_pubsub,
     handlers_raft,
     handlers_sentinel,
     handlers_sets,
@@ -51,6 +52,7 @@ HANDLERS: dict[str, Handler] = {
     **handlers_cluster.HANDLERS,
     **handlers_raft.HANDLERS,
     **handlers_sentinel.HANDLERS,
+    **handlers_pubsub.HANDLERS,
     **handlers_transactions.HANDLERS,
     **handlers_kv.HANDLERS,
 }

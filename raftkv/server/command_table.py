@@ -60,9 +60,21 @@ ANSWERED_INSIDE = frozenset(("ping", "echo", "select", "unwatch"))
 # Transactions, none of which is inside another.
 _TRANSACTIONS = frozenset(("kv|exec", "kv|txn"))
 
-# Commands of the server's own which say something about those before them on their
-# connection, and so wait until these are answered.
-ORDERED_COMMANDS = frozenset(("raft|token",))
+# Commands of the server's own which wait until those before them on their connection are
+# answered: they say something about these, or others act on them at once.
+ORDERED_COMMANDS = frozenset(
+    (
+        "raft|token",
+        "publish",
+        "spublish",
+        "subscribe",
+        "unsubscribe",
+        "psubscribe",
+        "punsubscribe",
+        "ssubscribe",
+        "sunsubscribe",
+    )
+)
 
 # Help texts that the store's own families answer, as reads.
 _HELP_OF_DATA = ("object|help", "memory|help")

@@ -11,11 +11,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Protocol
 
-from raftkv.seams import Slot
+from raftkv.seams import Network, Slot
 from raftkv.types import Configuration, Index, Member, MembershipChange, NodeId, Status, Term
 
 # A command of the store, as kv.commands defines it: (opcode, *arguments).
 Command = tuple[Any, ...]
+
+
+class PeerLinks(Network, Protocol):
+    """Links to the other members, as the server needs them."""
+
+    def queued_bytes(self, node: NodeId) -> int:
+        """Bytes sent to that node which the operating system has not taken."""
+        ...
 
 
 class ReplicaListener(Protocol):

@@ -18,13 +18,16 @@ from raftkv.config import Config
 from raftkv.seams import Clock, Observer
 from raftkv.server.command_table import CommandTable
 from raftkv.server.ports import Replica
+from raftkv.server.sentinel_events import SentinelEvents
 from raftkv.server.statistics import Statistics
+from raftkv.server.subscriptions import Subscriptions
 from raftkv.types import Member, NodeId
 
 if TYPE_CHECKING:
     from raftkv.server.connection import ClientConnection
     from raftkv.server.forwarding import Forwarder
     from raftkv.server.pipeline import CommandPipeline
+    from raftkv.server.publications import Publications
     from raftkv.server.routing import RoutedPipeline
 
 # Election timeouts for which a leader whose link broke is taken to be gone, and a
@@ -39,7 +42,10 @@ class Service:
         connections: Open client connections by their number (CLIENT ID).
         dirty: Streams with answers that `turn_ended` will write.
         held: Streams whose requests wait for a leader.
-        queued_bytes: Memory of all that connections have queued since MULTI and watch.
+        queued_bytes: Memory of all that connections have queued since MULTI, watch, and
+            listen to.
+        subscriptions: Who listens to which channel.
+        linked: Members to which a link is up.
         stalled: Clients that do not take their replies at present.
         parting: Clients that were redirected behind a change of leader, to be closed.
         emptied: Set when the last connection is gone, once somebody waits for it.
@@ -54,6 +60,7 @@ class Service:
     """
 
     forwarder: Forwarder
+    publications: Publications
 
     def __init__(
         self,
@@ -77,6 +84,8 @@ class Service:
         self.dirty: list[CommandPipeline] = []
         self.held: set[RoutedPipeline] = set()
         self.queued_bytes = 0
+        self.subscriptions = Subscriptions()
+        self.linked: set[NodeId] = set()
         self.stalled: set[ClientConnection] = set()
         self.parting: set[RoutedPipeline] = set()
         self.emptied: asyncio.Event | None = None
@@ -88,6 +97,8 @@ class Service:
         self.clients_max = config.limits.clients_max
         self.idle_seconds_max = config.limits.idle_seconds_max
         self.call_soon: Callable[[Callable[[], None]], object] = _leave_to_the_tick
+        self._flush_scheduled = False
+        self._sentinel_events = SentinelEvents(self)
         self._connection_number = 0
         self._was_leader = False
         self._leader_id: NodeId | None = None
@@ -130,11 +141,15 @@ class Service:
     def peer_up(self, node: NodeId) -> None:
         """A link to a member was established."""
         self._lost_links_ms.pop(node, None)
+        self.linked.add(node)
+        self._sentinel_events.peer_up(node)
         self.retry_held()
 
     def peer_down(self, node: NodeId) -> None:
         """A link to a member was lost."""
         self._lost_links_ms[node] = self.clock.now_ms()
+        self.linked.discard(node)
+        self._sentinel_events.peer_down(node)
 
     def forget(self, number: int) -> None:
         """A connection is gone."""
@@ -151,9 +166,16 @@ class Service:
 
     def turn_ended(self) -> None:
         """Write each stream's answers once."""
+        self._flush_scheduled = False
         dirty, self.dirty = self.dirty, []
         for pipeline in dirty:
             pipeline.flush()
+
+    def flush_soon(self) -> None:
+        """Write what is due once others had their turn."""
+        if not self._flush_scheduled:
+            self._flush_scheduled = True
+            self.call_soon(self.turn_ended)
 
     def leader_changed(self) -> None:
         """Close redirected clients of a node that stepped down; route held requests."""
@@ -167,6 +189,7 @@ class Service:
         if stepped_down:
             for connection in list(self.connections.values()):
                 connection.step_down()
+        self._sentinel_events.leader_changed()
         self.retry_held()
 
     def accepting_changed(self) -> None:
@@ -204,6 +227,8 @@ class Service:
 
     def _close_idle(self, active_since: int) -> None:
         for connection in list(self.connections.values()):
+            if connection.is_subscribed:
+                continue
             if connection.active_second < active_since and connection.is_idle:
                 self.statistics.connections_closed_idle += 1
                 connection.close()

@@ -92,6 +92,9 @@ class FakeNetwork:
         if not self.is_holding:
             self.deliver()
 
+    def queued_bytes(self, node: NodeId) -> int:
+        return sum(len(body) for target, _, body in self.frames if target == node)
+
     def deliver(self) -> None:
         frames, self.frames = self.frames, []
         for node, kind, body in frames:

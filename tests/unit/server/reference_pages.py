@@ -92,6 +92,26 @@ the reply is null, and with `GET` the old string in both cases. Neither goes wit
 the other. `DELEX key [IFEQ old | IFNE old]` answers 1 or 0. With a condition, another type than a
 string is `WRONGTYPE`. As in Redis 8.4, whose digests (`IFDEQ`, `IFDNE`) are not there.
 
+## Publish and subscribe
+
+As in Redis, a message is delivered **at most once** and kept nowhere. Any node takes `SUBSCRIBE`
+and `PUBLISH`; a message goes to the subscribers of the node that was asked at once, and over the
+links between nodes to those of every other node, in the order in which its connection published.
+It is lost for a node whose link is down at that moment or has a quarter of
+`limits.peer_queue_bytes_max` waiting; the metrics count such losses. What must not be missed
+belongs into a key. `PUBLISH` counts the subscribers on the node that was asked, as in Redis
+Cluster; `PUBSUB` looks at that node, too.
+
+* `PUBLISH` and the commands that subscribe wait until everything sent before on their connection is
+  answered. So whoever hears of a write may read it, and behind an `UNKNOWN` nothing is published.
+* In RESP2 a connection with subscriptions takes the commands that change them, `PING`, `QUIT` and
+  `RESET`. In RESP3 it takes every command; messages come as pushes between two replies.
+* A subscriber that leaves more than `limits.push_buffer_bytes_max` of messages unread gets all to
+  there, then `ERR client too slow: messages exceed limits.push_buffer_bytes_max`, and is closed.
+* Shard channels (`SSUBSCRIBE`, `SPUBLISH`) are a name space of their own, served by every node.
+* Inside `MULTI` none of these commands is taken, `PUBLISH` included: it goes through no log.
+* A pattern has at most 1024 bytes, a channel `limits.key_bytes_max`.
+
 ## What differs from Redis
 
 * There is one database: `SELECT` takes 0 only.
@@ -101,8 +121,9 @@ string is `WRONGTYPE`. As in Redis 8.4, whose digests (`IFDEQ`, `IFDNE`) are not
 * `CONFIG SET` changes `maxclients` and `timeout`, until the node stops.
 * `INFO commandstats` counts calls; commands have no durations of their own, because they are
   carried out in batches.
-* `SENTINEL` knows one master, `raftkv`: the leader. It publishes no events; clients in Sentinel
-  mode read from replicas without `READONLY`, so they want `proxy` routing.
+* `SENTINEL` knows one master, `raftkv`: the leader. `+switch-master`, `+slave`, `+sdown` and
+  `-sdown` are published by every node to its own subscribers. Clients in Sentinel mode read from
+  replicas without `READONLY`, so they want `proxy` routing.
 * The server never answers `CROSSSLOT`: one shard owns all slots. Cluster-aware clients may
   refuse such a command themselves; hash tags (`{user}:1`, `{user}:2`) help.
 """
@@ -117,6 +138,7 @@ TITLES = {
     "bitmap": "Bits",
     "transactions": "Transactions on a connection",
     "kv": "Revisions and conditions",
+    "pubsub": "Messages",
     "server": "Server",
     "connection": "Connection",
     "cluster": "Cluster",
