@@ -17,6 +17,7 @@ import msgspec
 
 from raftkv.errors import ProtocolError
 from raftkv.kv.families import COLLECTIONS
+from raftkv.kv.history import History
 from raftkv.kv.image import (
     CONTINUED,
     FORMAT_VERSION,
@@ -99,6 +100,7 @@ class ImageLoader:
         keyspace.log_time_ms = meta.log_time_ms
         keyspace.lease_time_ms = meta.lease_time_ms
         keyspace.revision = meta.revision
+        keyspace.history = History(meta.revision)
         if keyspace.key_count() != meta.key_count:
             raise ProtocolError("the image holds another number of live keys than it says")
         return KvStore.restored(keyspace, meta)

@@ -42,6 +42,7 @@ KEYSPACE_DERIVED = {
     "deadlines",  # from the entries
     "expired",  # empty between batches
     "garbage",  # memory to be freed
+    "history",  # begins again behind the image
     "husks",  # memory to be freed
     "orders",  # a cache
     "random_state",  # begins again with each batch
