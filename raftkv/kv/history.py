@@ -152,6 +152,26 @@ class History:
         self._chunk_bytes: list[int] = []
         self._recent_bytes = 0
 
+    @classmethod
+    def restored(
+        cls, compacted: int, revision: int, chunks: list[Chunk], sizes: list[int]
+    ) -> History:
+        """Return the history that an image stands for; called by `HistoryLoader`.
+
+        Args:
+            compacted: See the attribute.
+            revision: See the attribute.
+            chunks: All changes in order; none empty.
+            sizes: What each chunk counts for.
+        """
+        history = cls(compacted)
+        history.revision = revision
+        history._chunks = chunks
+        history._chunk_bytes = sizes
+        history.change_count = sum(map(len, chunks))
+        history.byte_count = sum(sizes)
+        return history
+
     # ------------------------------------------------------------ recording
 
     def add(self, change: Change) -> None:

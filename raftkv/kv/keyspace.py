@@ -165,6 +165,10 @@ class Keyspace:
             return None
         return entry
 
+    def held(self, key: bytes) -> Entry | None:
+        """Return what is held of a key, also if it is dead."""
+        return self.buckets[bucket_of(key)].get(key)
+
     def entry_count(self) -> int:
         """Return the number of keys held, dead ones included."""
         return sum(map(len, self.buckets))
@@ -332,7 +336,7 @@ class Keyspace:
             history.cut(revision)
             return
         for key, before in own.items():
-            after = self.buckets[bucket_of(key)].get(key)
+            after = self.held(key)
             if after is not None:
                 history.add((revision, PUT, key, before, after))
             elif before is not None:

@@ -35,7 +35,7 @@ from raftkv.kv.commands import (
 )
 from raftkv.kv.families import HANDLERS
 from raftkv.kv.history import History
-from raftkv.kv.image import Image, ImageMeta
+from raftkv.kv.image import HistoryMeta, Image, ImageMeta
 from raftkv.kv.keyspace import Keyspace
 from raftkv.kv.strings import Handler, get_run, set_run
 
@@ -402,6 +402,7 @@ class KvStore:
 
     def start_image(self) -> Image:
         """Freeze the whole state for a snapshot; writes may go on meanwhile."""
+        history = self._keyspace.history
         return Image(
             ImageMeta(
                 applied_index=self.applied_index,
@@ -410,8 +411,16 @@ class KvStore:
                 revision=self.revision,
                 state_hash=self.state_hash,
                 key_count=self.key_count,
+                history=HistoryMeta(
+                    compacted=history.compacted,
+                    revisions_kept=history.revisions_kept,
+                    bytes_kept=history.bytes_kept,
+                    change_count=history.change_count,
+                    byte_count=history.byte_count,
+                ),
             ),
             self._keyspace.view(),
+            history.freeze(),
         )
 
     def free_slice(self) -> bool:
