@@ -5,7 +5,7 @@ is the one before the next change of its key, or the one in the store. So whoeve
 needs the keys first, and gets every entry once.
 
 Believes nothing: order of revisions, kinds, and whether a key was there are checked.
-Pure. Called by `image_loader`. Tests: tests/unit/kv/test_history_image.py.
+Pure. Called by `image_loader`. Tests: tests/unit/kv/test_image.py.
 """
 
 from __future__ import annotations
