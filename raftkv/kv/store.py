@@ -34,7 +34,8 @@ from raftkv.kv.commands import (
     Opcode,
 )
 from raftkv.kv.families import HANDLERS
-from raftkv.kv.image import Image, ImageMeta
+from raftkv.kv.history import History
+from raftkv.kv.image import HistoryMeta, Image, ImageMeta
 from raftkv.kv.keyspace import Keyspace
 from raftkv.kv.strings import Handler, get_run, set_run
 
@@ -166,6 +167,11 @@ class KvStore:
         return self._keyspace.revision
 
     @property
+    def history(self) -> History:
+        """The last changes; for reading only."""
+        return self._keyspace.history
+
+    @property
     def key_count(self) -> int:
         """Number of live keys."""
         return self._keyspace.key_count()
@@ -235,8 +241,10 @@ class KvStore:
         keyspace.random_state = batch.seed
         keyspace.at_checkpoint = False
         keyspace.expire_due(EXPIRE_SLICE_KEYS + len(batch.commands))
-        keyspace.undo.clear()
+        if keyspace.undo:
+            keyspace.record()
         results = self._run(index, batch.commands)
+        keyspace.history.enforce()
         self._seal(index, payload, results)
         self._failed = False
         return results
@@ -287,7 +295,7 @@ class KvStore:
                 self._raise_alarm(index, command, error)
                 add_result(INTERNAL_ERROR)
             if undo:
-                undo.clear()
+                keyspace.record()
         return results
 
     def _seal(self, index: int, payload: bytes | memoryview, results: list[object]) -> None:
@@ -394,6 +402,7 @@ class KvStore:
 
     def start_image(self) -> Image:
         """Freeze the whole state for a snapshot; writes may go on meanwhile."""
+        history = self._keyspace.history
         return Image(
             ImageMeta(
                 applied_index=self.applied_index,
@@ -402,8 +411,16 @@ class KvStore:
                 revision=self.revision,
                 state_hash=self.state_hash,
                 key_count=self.key_count,
+                history=HistoryMeta(
+                    compacted=history.compacted,
+                    revisions_kept=history.revisions_kept,
+                    bytes_kept=history.bytes_kept,
+                    change_count=history.change_count,
+                    byte_count=history.byte_count,
+                ),
             ),
             self._keyspace.view(),
+            history.freeze(),
         )
 
     def free_slice(self) -> bool:
@@ -422,6 +439,7 @@ class KvStore:
         self._failed = True
         self._keyspace.flush()
         self._keyspace.undo.clear()
+        self._keyspace.history.cut(self._keyspace.revision)
 
 
 def _outline(results: list[Any]) -> list[Any]:
