@@ -154,6 +154,12 @@ discard|1|noscript loading stale fast allow_busy|0 0 0|transactions|2.0.0|O(N)|
     Forget the queued commands
 unwatch|1|noscript loading stale fast allow_busy|0 0 0|transactions|2.2.0|O(N)|
     Forget all watched keys
+kv/watch|-4|noscript loading stale|0 0 0|kv|0.2.0|O(1)|
+    Be told the changes of a key, or of those with a prefix, from a revision on
+kv/unwatch|-2|noscript loading stale|0 0 0|kv|0.2.0|O(N)|
+    End watches of this connection, or all of them
+kv/progress|-2|noscript loading stale|0 0 0|kv|0.2.0|O(N)|
+    Be told up to which revision watches of this connection have been told everything
 kv/help|2|loading stale|0 0 0|kv|0.2.0|O(1)|
     List the subcommands
 time|1|loading stale fast|0 0 0|server|2.6.0|O(1)|

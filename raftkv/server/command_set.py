@@ -28,6 +28,7 @@ from raftkv.server import (
     handlers_sorted_sets,
     handlers_strings,
     handlers_transactions,
+    handlers_watches,
 )
 from raftkv.server.command_table import CommandTable, Handler, Parser
 
@@ -55,6 +56,7 @@ HANDLERS: dict[str, Handler] = {
     **handlers_pubsub.HANDLERS,
     **handlers_transactions.HANDLERS,
     **handlers_kv.HANDLERS,
+    **handlers_watches.HANDLERS,
 }
 
 

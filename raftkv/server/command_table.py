@@ -73,6 +73,9 @@ ORDERED_COMMANDS = frozenset(
         "punsubscribe",
         "ssubscribe",
         "sunsubscribe",
+        "kv|watch",
+        "kv|unwatch",
+        "kv|progress",
     )
 )
 

@@ -181,6 +181,7 @@ class ClientConnection(PushingPipeline, asyncio.Protocol):
         self._writable = True
         self.service.stalled.discard(self)
         self.update_reading()
+        self._resume_messages()
         if self._fifo or (self._blocked and not self.held):
             self.flush()
 

@@ -51,6 +51,12 @@ TXN <n> [<key> <target> <op> <operand>]... <n> [<words> <word>...]... <n> [<word
     preceded by the number of its words. Returns 1 or 0, the replies, and the revision.
 EXEC <n> [<key> <revision>]... <n> [<words> <word>...]...
     Execute n commands as MULTI and EXEC do, if the keys have these modify revisions.
+WATCH KEY <key> | PREFIX <prefix> [FROM <revision>] [PREV]
+    Be told the changes of a key, or of those with a prefix, in the order of revisions.
+UNWATCH [<watch> ...]
+    End watches of this connection, or all of them.
+PROGRESS [<watch> ...]
+    Be told up to which revision watches of this connection have been told everything.
 HELP
     Print this help."""
 

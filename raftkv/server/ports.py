@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Protocol
 
+from raftkv.kv.history import History
 from raftkv.seams import Network, Slot
 from raftkv.types import Configuration, Index, Member, MembershipChange, NodeId, Status, Term
 
@@ -75,6 +76,11 @@ class Replica(Protocol):
     @property
     def configuration(self) -> Configuration:
         """Members in force."""
+        ...
+
+    @property
+    def history(self) -> History:
+        """The last changes that this node has applied; another one behind a snapshot."""
         ...
 
     def propose(self, commands: Sequence[Command], slot: Slot) -> None:

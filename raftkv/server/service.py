@@ -17,10 +17,12 @@ from typing import TYPE_CHECKING
 from raftkv.config import Config
 from raftkv.seams import Clock, Observer
 from raftkv.server.command_table import CommandTable
+from raftkv.server.keyspace_events import KeyspaceEvents
 from raftkv.server.ports import Replica
 from raftkv.server.sentinel_events import SentinelEvents
 from raftkv.server.statistics import Statistics
 from raftkv.server.subscriptions import Subscriptions
+from raftkv.server.watches import WatchHub
 from raftkv.types import Member, NodeId
 
 if TYPE_CHECKING:
@@ -45,6 +47,7 @@ class Service:
         queued_bytes: Memory of all that connections have queued since MULTI, watch, and
             listen to.
         subscriptions: Who listens to which channel.
+        watches: Who watches which keys.
         linked: Members to which a link is up.
         stalled: Clients that do not take their replies at present.
         parting: Clients that were redirected behind a change of leader, to be closed.
@@ -85,12 +88,15 @@ class Service:
         self.held: set[RoutedPipeline] = set()
         self.queued_bytes = 0
         self.subscriptions = Subscriptions()
+        self.watches = WatchHub(lambda: replica.history, self.flush_soon)
+        self._keyspace_events = KeyspaceEvents(self.subscriptions)
         self.linked: set[NodeId] = set()
         self.stalled: set[ClientConnection] = set()
         self.parting: set[RoutedPipeline] = set()
         self.emptied: asyncio.Event | None = None
         self.draining = False
         self.started_ms = clock.now_ms()
+        self._ticked_ms = self.started_ms
         self.seconds = self.started_ms // 1000
         self.port = 0
         # What CONFIG SET may change while the node runs.
@@ -162,11 +168,25 @@ class Service:
         self._connection_number += 1
         return self._connection_number
 
+    @property
+    def notify_flags(self) -> frozenset[str]:
+        """Which changes of keys are published, as CONFIG SET notify-keyspace-events says."""
+        return self._keyspace_events.flags
+
+    @notify_flags.setter
+    def notify_flags(self, flags: frozenset[str]) -> None:
+        events = self._keyspace_events
+        events.flags = flags
+        self.watches.on_change = events.changed if events.is_on else None
+
     # ------------------------------------------------------------ from the replica
 
     def turn_ended(self) -> None:
         """Write each stream's answers once."""
         self._flush_scheduled = False
+        watches = self.watches
+        if watches.count or watches.on_change is not None:
+            watches.turn()
         dirty, self.dirty = self.dirty, []
         for pipeline in dirty:
             pipeline.flush()
@@ -215,6 +235,8 @@ class Service:
             if now_ms >= pipeline.held_until_ms:
                 pipeline.try_again(expired=True)
         self.forwarder.expire(now_ms)
+        self.watches.tick(now_ms - self._ticked_ms)
+        self._ticked_ms = now_ms
         if self.dirty:
             self.turn_ended()
         seconds = now_ms // 1000

@@ -92,6 +92,56 @@ the reply is null, and with `GET` the old string in both cases. Neither goes wit
 the other. `DELEX key [IFEQ old | IFNE old]` answers 1 or 0. With a condition, another type than a
 string is `WRONGTYPE`. As in Redis 8.4, whose digests (`IFDEQ`, `IFDNE`) are not there.
 
+## Watches
+
+`KV WATCH KEY key | PREFIX prefix [FROM revision] [PREV]` tells a connection every change of a key,
+or of all keys with a prefix (an empty one is that of every key), in the order of revisions, **each
+exactly once and none left out**. Any node serves it, leader or not, from the changes that it has
+applied. `FROM` names the first revision to be told, which may be of the past or to come; without it
+a watch begins behind the newest one of that node, so everything that is written behind the reply is
+told. `PREV` adds the value before each change. The reply is a map with the number of the `watch` on
+its connection and the `revision` behind which it begins. A watch waits for nothing: `FROM` in the
+next call, on the same or another node, goes on where it was left.
+
+What one command, `EXEC` or `KV TXN` changes has one revision and is one message; a key that changed
+several times in it is told once. Messages are pushes in RESP3, and in RESP2, where a watch makes
+a subscriber of the connection, messages of a channel that nobody can publish to:
+
+```text
+RESP3   >5 "kv-watch" <watch> "events" <revision> [<event> ...]
+        >4 "kv-watch" <watch> "progress" <revision>
+        >5 "kv-watch" <watch> "compacted" <oldest> <reached>
+RESP2   *3 "message" "kv-watch:<watch>" ["events" <revision> [<event> ...]]       and so on
+event   [<what> <key> <type> <value> <deadline> <create revision> <version> <value before>]
+```
+
+*What* is `put`, `delete` or `expire`; a change of the deadline is a `put`. Values of strings are
+told; of other types the value is null, and read with the command of its type. The deadline is in ms
+of Unix time, 0 for none. What a key that is gone had is null or 0, as is the value before without
+`PREV`.
+
+* `progress` says that everything up to a revision has been told. It comes within 5 seconds when
+  revisions passed by that were not for the watch, and on demand: `KV PROGRESS [watch ...]` sends it
+  for each, in front of its reply.
+* A client that reads slowly costs no memory: what it has not been told waits in the
+  [history](../adr/0024-a-bounded-history.md). When that has been cut behind what it needs, it gets
+  `compacted` with the oldest revision from which it can be told, and the newest up to which it was
+  told everything, and the watch ends. `FROM` a revision that is gone is answered
+  `ERR revision 3 is compacted; the oldest available is 4`. `FLUSHALL` cuts the history.
+* `KV UNWATCH [watch ...]` ends watches, all without a number, and answers how many; no message
+  follows the reply. `RESET` and the end of the connection end them, too.
+* A node that is cut off from the leader tells nothing new; `RAFT STALENESS` on the connection says
+  how far it may be behind. The [client library](python-api.md) looks after that and changes nodes.
+* Watches and subscriptions of a node may take `limits.uncommitted_bytes_max` of memory together
+  with queued transactions.
+
+**Keyspace notifications** are for clients of Redis: with `CONFIG SET notify-keyspace-events`, which
+has Redis' flags, each node publishes the changes that it applies in `__keyspace@0__:<key>` and
+`__keyevent@0__:<event>` to its own subscribers, at most once. They are made of the same changes as
+watches, the same on every node. So the event says what became of a key: `set`, `hset` or `hdel`,
+`rpush` or `lpop`, `sadd` or `srem`, `zadd` or `zrem` by whether it grew or lost something,
+`expire`, `persist`, `del`, `expired`, `new`. `INCR` is a `set`, and `RENAME` a `del` and a `set`.
+
 ## Publish and subscribe
 
 As in Redis, a message is delivered **at most once** and kept nowhere. Any node takes `SUBSCRIBE`
@@ -118,7 +168,7 @@ Cluster; `PUBSUB` looks at that node, too.
 * `DEL` and `UNLINK` are the same, as are `FLUSHDB` and `FLUSHALL`; `TOUCH` counts keys.
 * `CLIENT NO-EVICT`, `CLIENT NO-TOUCH`, `ASKING` and passwords for the user `default` are accepted
   and change nothing. `CLIENT TRACKING` and `CLIENT REPLY` are refused: a client may rely on them.
-* `CONFIG SET` changes `maxclients` and `timeout`, until the node stops.
+* `CONFIG SET` changes `maxclients`, `timeout` and `notify-keyspace-events`, until the node stops.
 * `INFO commandstats` counts calls; commands have no durations of their own, because they are
   carried out in batches.
 * `SENTINEL` knows one master, `raftkv`: the leader. `+switch-master`, `+slave`, `+sdown` and
