@@ -378,6 +378,26 @@ class Limits:
             "request and a batch.",
         ),
     ] = 64 * MIB
+    history_revisions: Annotated[
+        int,
+        Number(
+            0,
+            10_000_000,
+            "revisions",
+            "Newest revisions that can be watched and read, at least; 0 for as few as possible. "
+            "The leader's setting counts for all nodes.",
+        ),
+    ] = 10_000
+    history_bytes_max: Annotated[
+        int,
+        Number(
+            64 * KIB,
+            16 * GIB,
+            "bytes",
+            "Keys and replaced values in those revisions, with 160 bytes for each change, above "
+            "which there are fewer. The leader's setting counts for all nodes.",
+        ),
+    ] = 64 * MIB
     append_bytes_max: Annotated[
         int,
         Number(

@@ -21,8 +21,8 @@ from __future__ import annotations
 
 import enum
 from bisect import bisect_right
-from collections.abc import Iterator
-from itertools import chain
+from collections.abc import Iterable, Iterator
+from itertools import groupby
 from operator import itemgetter
 from typing import Final, NamedTuple, TypeAlias
 
@@ -115,8 +115,8 @@ class History:
     Attributes:
         compacted: Changes at or below this revision are gone.
         revision: Newest revision that is in it, also if nothing came of that one.
-        revisions_kept: Newest revisions which `target` leaves, as the last leader said.
-        bytes_kept: Bytes which `target` leaves.
+        revisions_kept: Newest revisions that are kept, as the last leader said.
+        bytes_kept: Bytes that are kept, as the last leader said.
         change_count: Number of changes held.
         byte_count: What they count for; see `change_bytes`.
         recent: The chunk that is being filled; a run of SETs appends to it by itself,
@@ -221,36 +221,46 @@ class History:
 
         Args:
             after_revision: Up to which the caller has seen all.
-            limit: Number of events from which on no further revision is added.
+            limit: Number of events, at least 1, from which on no revision is added.
 
         Raises:
             CompactedError: Events behind that revision are gone.
         """
-        self.check(after_revision)
-        events: list[Event] = []
-        pending: Chunk = []
-        for change in chain.from_iterable(self.changes_after(after_revision)):
-            if pending and change[0] != pending[0][0]:
-                events += _events_of(pending)
-                if len(events) >= limit:
-                    return events
-                pending = []
-            pending.append(change)
-        events += _events_of(pending)
-        return events
+        changes = self.stretch(after_revision, limit)
+        return [
+            event for _, of_one in groupby(changes, revision_of) for event in _events_of(of_one)
+        ]
 
-    def changes_after(self, revision: int) -> Iterator[Chunk]:
-        """Yield the changes behind a revision, oldest first, some at a time.
+    def stretch(self, after_revision: int, limit: int) -> Chunk:
+        """Return the oldest changes behind a revision: as `events`, without their places.
 
-        Each list is for reading only. What is recorded or compacted meanwhile may or may
-        not be among them: run it to its end, or note how far it has come.
+        Fewer than `limit` are all that there are.
+
+        Raises:
+            CompactedError: Changes behind that revision are gone.
         """
-        chunks = self._chunks
-        position = bisect_right(chunks, revision, key=_last_revision)
-        for chunk in [*chunks[position:], self.recent]:
-            first = bisect_right(chunk, revision, key=revision_of)
-            if first < len(chunk):
-                yield chunk[first:] if first else chunk
+        self.check(after_revision)
+        found: Chunk = []
+        for chunk in self._chunks_after(after_revision):
+            first = 0 if found else bisect_right(chunk, after_revision, key=revision_of)
+            room = limit - len(found)
+            if len(chunk) - first < room:
+                found += chunk[first:] if first else chunk
+                continue
+            # To the end of the revision that reaches the limit, perhaps in later chunks.
+            last = chunk[first + room - 1][0] if room > 0 else found[-1][0]
+            end = bisect_right(chunk, last, key=revision_of)
+            found += chunk[first:end]
+            if end < len(chunk):
+                break
+        return found
+
+    def _chunks_after(self, revision: int) -> Iterator[Chunk]:
+        """Yield the chunks that have changes behind a revision."""
+        first = bisect_right(self._chunks, revision, key=_last_revision)
+        for position in range(first, len(self._chunks)):
+            yield self._chunks[position]
+        yield self.recent
 
     def freeze(self) -> list[Chunk]:
         """Return all changes as they are now, oldest first, in chunks nobody changes."""
@@ -264,10 +274,10 @@ class History:
         self.revisions_kept = revisions_kept
         self.bytes_kept = bytes_kept
 
-    def target(self) -> int:
-        """Return the revision up to which to compact, so that the bounds are kept."""
-        target = max(self.compacted, self.revision - self.revisions_kept)
-        excess = self.byte_count - self.bytes_kept
+    def target(self, revisions_kept: int, bytes_kept: int) -> int:
+        """Return the revision up to which to compact, so that both bounds are kept."""
+        target = max(self.compacted, self.revision - revisions_kept)
+        excess = self.byte_count - bytes_kept
         sizes = [*self._chunk_bytes, self._recent_bytes]
         for chunk, size in zip([*self._chunks, self.recent], sizes, strict=True):
             if excess <= 0:
@@ -290,7 +300,7 @@ class History:
             > HARD_BOUND_FACTOR * self.revisions_kept + HARD_BOUND_REVISIONS
             or self.byte_count > HARD_BOUND_FACTOR * self.bytes_kept
         ):
-            self.compact(self.target())
+            self.compact(self.target(self.revisions_kept, self.bytes_kept))
 
     def compact(self, revision: int) -> None:
         """Drop the changes up to `revision`, that included; harmless when repeated."""
@@ -322,8 +332,9 @@ class History:
         self.compact(revision)
 
 
-def _events_of(changes: Chunk) -> Iterator[Event]:
+def _events_of(of_one: Iterable[Change]) -> Iterator[Event]:
     """Number the changes of one revision."""
+    changes = list(of_one)
     total = len(changes)
     for position, (revision, kind, key, before, after) in enumerate(changes, 1):
         yield Event(revision, position, total, kind, key, after, before)

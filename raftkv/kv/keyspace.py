@@ -108,6 +108,8 @@ class Keyspace:
         revision: Number of the last change.
         log_time_ms: Keys with a deadline at or before it are dead.
         lease_time_ms: Lease time after the last batch.
+        key_order: All keys in order, a list for each bucket, and the revision up to which
+            that is so; kept by `key_order`.
         orders: Hashes and keys of recently scanned buckets, sorted; kept by `scan`.
         expired: Keys removed by expiry since the batch began.
         copied_bytes: Bytes of values copied into results since the batch, or the
@@ -130,6 +132,7 @@ class Keyspace:
         "garbage",
         "history",
         "husks",
+        "key_order",
         "lease_time_ms",
         "log_time_ms",
         "orders",
@@ -145,6 +148,7 @@ class Keyspace:
         self.revision = 0
         self.log_time_ms = 0
         self.lease_time_ms = 0
+        self.key_order: tuple[int, list[list[bytes]]] | None = None
         self.orders: dict[int, tuple[list[int], list[bytes]]] = {}
         self.expired: list[bytes] = []
         self.copied_bytes = 0
@@ -377,13 +381,19 @@ class Keyspace:
     # ------------------------------------------------------------ memory
 
     def free_slice(self) -> bool:
-        """Free a bounded part of what flushes left behind.
+        """Free a bounded part of what flushes, compactions and large values left behind.
 
         Dicts that a view still reads live on until it lets go of them.
 
         Returns:
             True while there is more to free.
         """
+        order = self.key_order
+        if order is not None and order[0] < self.history.compacted:
+            # The history cannot tell any more which of them came and went.
+            self.key_order = None
+            self.husks += order[1]
+        del order
         freed = self._free_husks()
         while self.garbage and freed < FREE_SLICE_KEYS:
             buckets, deadlines = self.garbage[-1]

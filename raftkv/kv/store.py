@@ -22,7 +22,7 @@ from typing import Any, Final, NamedTuple
 import msgspec
 
 from raftkv.errors import CommandError, ProtocolError
-from raftkv.kv import scan, transactions
+from raftkv.kv import transactions
 from raftkv.kv.codec import MALFORMED, decode_batch
 from raftkv.kv.commands import (
     INTERNAL_ERROR,
@@ -33,7 +33,7 @@ from raftkv.kv.commands import (
     ErrorReply,
     Opcode,
 )
-from raftkv.kv.families import HANDLERS
+from raftkv.kv.families import HANDLERS, SLICED_HANDLERS
 from raftkv.kv.history import History
 from raftkv.kv.image import HistoryMeta, Image, ImageMeta
 from raftkv.kv.keyspace import Keyspace
@@ -85,7 +85,7 @@ class Alarm(NamedTuple):
 
 def _run_sliced(opcode: Opcode) -> Handler:
     """Return a handler that runs a sliced read to its end."""
-    start = scan.SLICED_HANDLERS[opcode]
+    start = SLICED_HANDLERS[opcode]
 
     def run(keyspace: Keyspace, command: Command) -> object:
         steps = start(keyspace, command)
@@ -376,7 +376,7 @@ class KvStore:
         return results
 
     def sliced(self, command: Command) -> Generator[None, None, object]:
-        """Answer a read that looks at every key, as of this call.
+        """Answer a read that looks at many keys or changes, as of one moment from this call on.
 
         Each step does a bounded piece of work; writes may come between. Close
         the generator when the answer is no longer wanted.
@@ -394,7 +394,7 @@ class KvStore:
 
     def _sliced(self, command: Command) -> Generator[None, None, Any]:
         try:
-            return (yield from scan.SLICED_HANDLERS[command[0]](self._keyspace, command))
+            return (yield from SLICED_HANDLERS[command[0]](self._keyspace, command))
         except CommandError as error:
             return ErrorReply(error.message)
 
@@ -437,9 +437,11 @@ class KvStore:
         For a store that another one has replaced; it takes nothing more.
         """
         self._failed = True
-        self._keyspace.flush()
-        self._keyspace.undo.clear()
-        self._keyspace.history.cut(self._keyspace.revision)
+        keyspace = self._keyspace
+        keyspace.flush()
+        keyspace.undo.clear()
+        # Beyond its revision, which tells reads under way that there is nothing to be read.
+        keyspace.history.cut(keyspace.revision + 1)
 
 
 def _outline(results: list[Any]) -> list[Any]:

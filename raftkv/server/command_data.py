@@ -122,8 +122,12 @@ delex|-2|write fast|1 1 1|string|8.4.0|O(1)|RW delete variable_flags
     Delete a key, with an optional condition on its string
 watch|-2|noscript loading stale fast allow_busy|1 -1 1|transactions|2.2.0|O(1)|RO
     Let the next EXEC depend on keys being unchanged
-kv/get|3|readonly fast|2 2 1|kv|0.2.0|O(1)|RO access
-    Return a string with its create revision, modify revision and version
+kv/get|-3|readonly fast|2 2 1|kv|0.2.0|O(1)|RO access
+    Return a value with its revisions, as it is or as it was at a revision
+kv/range|-4|readonly|0 0 0|kv|0.2.0|O(N)|
+    Return keys in order, with values and revisions, a page at a time
+kv/history|2|readonly fast|0 0 0|kv|0.2.0|O(1)|
+    Return which revisions can be read and watched, and what they take
 kv/revisions|-3|readonly fast|2 -1 1|kv|0.2.0|O(N)|RO
     Return the modify revisions of keys
 kv/txn|-5|write denyoom|0 0 0|kv|0.2.0|O(N)|

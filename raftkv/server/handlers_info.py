@@ -162,10 +162,10 @@ def _cpu(service: Service) -> Fields:
 def _commandstats(service: Service) -> Fields:
     # Why no durations: a command has none of its own, it is carried out in batches.
     return {
-        f"cmdstat_{spec.name}": f"calls={spec.calls},usec=0,usec_per_call=0.00,"
+        f"cmdstat_{spec.name}": f"calls={spec.total_calls},usec=0,usec_per_call=0.00,"
         f"rejected_calls={spec.rejected},failed_calls=0"
         for spec in service.table.all()
-        if spec.calls or spec.rejected
+        if spec.total_calls or spec.rejected
     }
 
 

@@ -197,11 +197,9 @@ def test_compaction_drops_exactly_what_it_says() -> None:
 def test_the_target_keeps_the_bounds_and_not_less() -> None:
     history = filled(2000).history
     counts = Counter(event.revision for event in history.events(0, 10**6))
-    history.bound(100, 10**9)
-    assert history.target() == history.revision - 100
+    assert history.target(100, 10**9) == history.revision - 100
     for kept in (0, 1, CHANGE_BYTES * 3, history.byte_count // 3, history.byte_count):
-        history.bound(10**6, kept)
-        target = history.target()
+        target = history.target(10**6, kept)
         probe = filled(2000).history
         probe.compact(target)
         assert probe.byte_count <= kept
@@ -237,9 +235,8 @@ def test_chunks_show_nowhere() -> None:
         other.add(change)
         if revision % 7 == 0:
             other.freeze()
-    for history in (one, other):
-        history.bound(10**6, history.byte_count - 9 * CHANGE_BYTES)
-    assert one.target() == other.target()
+    kept = one.byte_count - 9 * CHANGE_BYTES
+    assert one.target(10**6, kept) == other.target(10**6, kept) > 0
     one.compact(CHUNK_CHANGES + 3)
     other.compact(CHUNK_CHANGES + 3)
     assert (one.byte_count, one.change_count) == (other.byte_count, other.change_count)

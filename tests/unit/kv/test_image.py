@@ -46,6 +46,7 @@ KEYSPACE_DERIVED = {
     "expired",  # empty between batches
     "garbage",  # memory to be freed
     "husks",  # memory to be freed
+    "key_order",  # a cache
     "orders",  # a cache
     "random_state",  # begins again with each batch
     "undo",  # empty between batches

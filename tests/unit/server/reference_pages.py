@@ -81,8 +81,38 @@ KV TXN 1 lock EXISTS = 0  1 5 SET lock me PX 10000  1 2 GET lock
 ```
 
 `KV EXEC <keys> [<key> <revision>]... <commands> [<words> <word>...]...` is a whole `MULTI` in one
-request, without state on the connection; `KV REVISIONS key ...` returns what `WATCH` remembers,
-and `KV GET key` a string as a map with its `create_revision`, `modify_revision` and `version`.
+request, without state on the connection; `KV REVISIONS key ...` returns what `WATCH` remembers.
+
+## Revisions
+
+Whatever changes the store has a revision, which grows by one: a command, a transaction, or a
+slice of keys that expired. `KV GET key [REV revision]` returns a map of a key's `value`, its
+`create_revision`, `modify_revision`, `version` (changes since it was created) and `type`. A hash,
+list, set or sorted set is shown in whole, as `HGETALL`, `LRANGE`, `SMEMBERS` and `ZRANGE
+WITHSCORES` do. With `REV` it is what the key was behind that revision, whatever has become of it
+and its deadline since; null if it was not there.
+
+```text
+KV RANGE <start> <end> | PREFIX <prefix>
+         [FROM <key>] [LIMIT <n>] [REV <revision>] [KEYSONLY] [COUNT]
+```
+
+returns keys in ascending order of their bytes, from `start` up to but without `end`. An empty
+`end` is no end, and an empty `start` is the first key of all. The reply is a map: `revision`,
+which it is as of; `more`, 1 or 0; `next`, where to go on, or null; and `items`, each an array of
+key, value, create revision, modify revision and version, or with `KEYSONLY` the key. While `more`
+is 1, repeat the command with `FROM` the next key and `REV` the revision: all pages are as of the
+first, whatever is written meanwhile. A page has `LIMIT` keys (1000 if not given, 10,000 at most),
+or fewer above 1 MiB. `COUNT` answers with the number of all keys in the range alone. A start that
+is spelled `PREFIX` goes behind `FROM`, with an empty start.
+
+Without `REV` a key whose deadline has passed is not there; at a revision it is there until the
+revision that removed it. A revision is read as long as the history reaches it
+(`limits.history_revisions` and `history_bytes_max`, as the leader has them); `FLUSHALL` ends the
+history. Else the error is `ERR revision N is compacted; the oldest available is M`, and above the
+newest `ERR revision N is in the future; the newest is M`. `KV HISTORY` is a map of the `newest`
+and the `oldest` revision that can be read, the `events` held between them, the `bytes` that they
+count for, and the bounds in force, `revisions_kept` and `bytes_kept`.
 
 ## Compare and set
 
