@@ -21,13 +21,17 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterator
+from itertools import groupby
 from typing import Final, Protocol
 
-from raftkv.kv.history import Change, CompactedError, History
+from raftkv.kv.history import Change, CompactedError, History, revision_of
 from raftkv.server import watch_messages
 
 # Limit: changes looked at in one turn, before others get theirs; about a millisecond.
 TURN_CHANGES: Final = 1024
+# Limit: messages made in one turn, each of which is a write to a socket; one to two
+# milliseconds. Who is not told by then is behind, and told in the next turns.
+TURN_MESSAGES: Final = 192
 # Limit: changes that one watch which is behind looks at before the next one may.
 SLICE_CHANGES: Final = 256
 # Time within which every watch is told the revision it has reached, if that is news.
@@ -134,6 +138,7 @@ class WatchHub:
         # Every watch, in the order in which its progress is looked at.
         self._rota: deque[Watch] = deque()
         self._count = 0
+        self._messages_left = 0
 
     # ------------------------------------------------------------ watches come and go
 
@@ -241,10 +246,11 @@ class WatchHub:
     def turn(self) -> None:
         """Tell what is new, and let those that are behind catch up, for about a millisecond."""
         left = TURN_CHANGES
+        self._messages_left = TURN_MESSAGES
         if self._live_count or self._on_change is not None:
             left -= self._tell_live(left)
         for _ in range(len(self._behind)):
-            if left <= 0:
+            if left <= 0 or self._messages_left <= 0:
                 break
             watch = self._behind.popleft()
             if not watch.has_ended:
@@ -301,17 +307,18 @@ class WatchHub:
         self, watch: Watch, revision: int, changes: list[Change], bodies: watch_messages.Bodies
     ) -> None:
         """Tell a live watch one revision, or let it fall behind."""
-        if not watch.watcher.has_room():
-            self._leave_index(watch)
-            watch.position = max(watch.position, self.position)
-            self._wait(watch)
+        if self._messages_left > 0 and watch.watcher.has_room():
+            self._push(watch, revision, changes, bodies)
             return
-        self._push(watch, revision, changes, bodies)
+        self._leave_index(watch)
+        watch.position = max(watch.position, self.position)
+        self._wait(watch)
 
     def _push(
         self, watch: Watch, revision: int, changes: list[Change], bodies: watch_messages.Bodies
     ) -> None:
         watch.position = watch.told = revision
+        self._messages_left -= 1
         watcher = watch.watcher
         watcher.push_data(
             watch_messages.encode_changes(
@@ -359,7 +366,7 @@ class WatchHub:
             count += len(changes)
             matching = [change for change in changes if watch.matches(change[2])]
             if matching:
-                if not watcher.has_room():
+                if self._messages_left <= 0 or not watcher.has_room():
                     self._wait(watch)
                     return count
                 self._push(watch, revision, matching, watch_messages.Bodies())
@@ -411,16 +418,5 @@ class WatchHub:
 
 def _revisions(history: History, after: int, limit: int) -> Iterator[tuple[int, list[Change]]]:
     """Yield whole revisions with their changes, oldest first, up to about `limit` changes."""
-    count = 0
-    pending: list[Change] = []
-    for chunk in history.changes_after(after):
-        for change in chunk:
-            if pending and change[0] != pending[0][0]:
-                yield pending[0][0], pending
-                count += len(pending)
-                if count >= limit:
-                    return
-                pending = []
-            pending.append(change)
-    if pending:
-        yield pending[0][0], pending
+    for revision, changes in groupby(history.stretch(after, limit), revision_of):
+        yield revision, list(changes)

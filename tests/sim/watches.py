@@ -257,9 +257,8 @@ class Watchers:
             position = history.compacted
         if position < history.revision:
             found: dict[int, list[_Event]] = {}
-            for chunk in history.changes_after(position):
-                for change in chunk:
-                    found.setdefault(change[0], []).append(_event_of(change))
+            for change in history.stretch(position, history.change_count + 1):
+                found.setdefault(change[0], []).append(_event_of(change))
             for revision, events in found.items():
                 self.histories_are_equal(node, revision, events)
         self._seen[node.name] = (store, history.revision)
