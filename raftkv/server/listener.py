@@ -75,6 +75,7 @@ class ClientListener:
             **dataclasses.asdict(service.statistics),
             "connections": len(service.connections),
             "connections_held": len(service.held),
+            "watches": service.watches.count,
             "commands": sum(spec.calls for spec in service.table.all()),
         }
 

@@ -186,6 +186,11 @@ class PushingPipeline(TransactionalPipeline):
         self.watch_ended(number)
         return True
 
+    def forget_watches(self) -> None:
+        """Let go of watches whose hub is gone."""
+        for number in list(self.watches):
+            self.watch_ended(number)
+
     def watch_ended(self, number: int) -> None:
         """Forget a watch that has ended."""
         watch = self.watches.pop(number)

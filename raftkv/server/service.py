@@ -15,6 +15,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from raftkv.config import Config
+from raftkv.kv.history import History
 from raftkv.seams import Clock, Observer
 from raftkv.server.command_table import CommandTable
 from raftkv.server.keyspace_events import KeyspaceEvents
@@ -88,7 +89,7 @@ class Service:
         self.held: set[RoutedPipeline] = set()
         self.queued_bytes = 0
         self.subscriptions = Subscriptions()
-        self.watches = WatchHub(lambda: replica.history, self.flush_soon)
+        self.watches = WatchHub(self._history, self.flush_soon)
         self._keyspace_events = KeyspaceEvents(self.subscriptions)
         self.linked: set[NodeId] = set()
         self.stalled: set[ClientConnection] = set()
@@ -184,12 +185,29 @@ class Service:
     def turn_ended(self) -> None:
         """Write each stream's answers once."""
         self._flush_scheduled = False
-        watches = self.watches
-        if watches.count or watches.on_change is not None:
-            watches.turn()
+        if self.watches.count or self.watches.on_change is not None:
+            self._tell_watches()
         dirty, self.dirty = self.dirty, []
         for pipeline in dirty:
             pipeline.flush()
+
+    def _history(self) -> History:
+        return self.replica.history
+
+    def _tell_watches(self) -> None:
+        """Tell watches what is new; a defect there must not disturb anybody else."""
+        hub = self.watches
+        try:
+            hub.turn()
+        except Exception as error:
+            # What was told is uncertain: whoever watches has to ask anew from where he is.
+            self.observer.event("watches_failed", error=repr(error))
+            self.watches = WatchHub(self._history, self.flush_soon)
+            self.watches.on_change = hub.on_change
+            for connection in list(self.connections.values()):
+                if connection.watches:
+                    connection.forget_watches()
+                    connection.break_off(error)
 
     def flush_soon(self) -> None:
         """Write what is due once others had their turn."""

@@ -13,6 +13,7 @@ from dataclasses import dataclass, fields
 MEANINGS = {
     "connections": "Open client connections.",
     "connections_held": "Client connections with requests that wait for a leader.",
+    "watches": "Watches of all connections.",
     "commands": "Commands carried out or proposed since the start.",
     "connections_accepted": "Clients that connected and were let in.",
     "connections_refused": "Clients turned away because of limits.clients_max.",

@@ -8,6 +8,7 @@ import pytest
 
 from raftkv.config import Limits
 from raftkv.kv.commands import Opcode
+from raftkv.server.watches import WatchHub
 from tests.unit.server.harness import Client, Cluster, Node, encode, pipeline
 
 
@@ -183,6 +184,28 @@ class TestWatching:
         client = resp3(Node())
         client.send(pipeline("MULTI", "KV WATCH KEY k", "EXEC"))
         assert client.replies()[1] == "ERR Command not allowed inside a transaction"
+
+    def test_a_defect_ends_the_connections_that_watch_and_no_others(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        node = Node()
+        client, other = resp3(node), node.client()
+        client.ask("KV WATCH KEY k")
+
+        def fail(*_: object) -> None:
+            raise KeyError("planted")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(WatchHub, "_find", fail)
+            assert other.ask("SET k 1") == b"OK"
+        assert client.transport.aborted
+        client.lose()
+        assert node.observer.events[0] == ("watches_failed", {"error": "KeyError('planted')"})
+        assert (node.service.watches.count, node.service.queued_bytes) == (0, 0)
+        again = resp3(node)
+        again.ask("KV WATCH KEY k")
+        assert other.ask("SET k 2") == b"OK"
+        assert [message[3] for message in told(again)] == [2]
 
 
 class TestCompaction:
