@@ -16,11 +16,16 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from raftkv.client.async_client import AsyncClient as AsyncClient
     from raftkv.client.async_client import AsyncPipeline as AsyncPipeline
+    from raftkv.client.async_watch import AsyncWatch as AsyncWatch
     from raftkv.client.status import NodeStatus as NodeStatus
     from raftkv.client.sync_client import Client as Client
     from raftkv.client.sync_client import Pipeline as Pipeline
+    from raftkv.client.sync_watch import Watch as Watch
     from raftkv.client.transactions import Transaction as Transaction
+    from raftkv.client.watching import Change as Change
+    from raftkv.client.watching import WatchEvent as WatchEvent
     from raftkv.errors import CommandError as CommandError
+    from raftkv.errors import CompactedError as CompactedError
     from raftkv.errors import ConnectFailedError as ConnectFailedError
     from raftkv.errors import ConnectionLostError as ConnectionLostError
     from raftkv.errors import DeadlineExceededError as DeadlineExceededError
@@ -39,8 +44,11 @@ __version__ = "0.1.0"
 __all__ = [
     "AsyncClient",
     "AsyncPipeline",
+    "AsyncWatch",
+    "Change",
     "Client",
     "CommandError",
+    "CompactedError",
     "ConnectFailedError",
     "ConnectionLostError",
     "DeadlineExceededError",
@@ -56,16 +64,22 @@ __all__ = [
     "RaftKvError",
     "RequestError",
     "Transaction",
+    "Watch",
+    "WatchEvent",
     "__version__",
 ]
 
 _HOMES = {
     "AsyncClient": "raftkv.client.async_client",
     "AsyncPipeline": "raftkv.client.async_client",
+    "AsyncWatch": "raftkv.client.async_watch",
+    "Change": "raftkv.client.watching",
     "Client": "raftkv.client.sync_client",
     "NodeStatus": "raftkv.client.status",
     "Pipeline": "raftkv.client.sync_client",
     "Transaction": "raftkv.client.transactions",
+    "Watch": "raftkv.client.sync_watch",
+    "WatchEvent": "raftkv.client.watching",
 }
 
 

@@ -345,6 +345,16 @@ class Limits:
             "largest value.",
         ),
     ] = 64 * MIB
+    push_buffer_bytes_max: Annotated[
+        int,
+        Number(
+            64 * KIB,
+            4 * GIB,
+            "bytes",
+            "Messages that a slow subscriber may leave unread before it is told so and "
+            "disconnected; a single one may be larger.",
+        ),
+    ] = 8 * MIB
     idle_seconds_max: Annotated[
         int,
         Number(0, 31_536_000, "s", "Silence after which a client is disconnected; 0 for never."),
@@ -369,6 +379,26 @@ class Limits:
             "bytes",
             "Log not yet committed, above which the leader takes no request. Holds a largest "
             "request and a batch.",
+        ),
+    ] = 64 * MIB
+    history_revisions: Annotated[
+        int,
+        Number(
+            0,
+            10_000_000,
+            "revisions",
+            "Newest revisions that can be watched and read, at least; 0 for as few as possible. "
+            "The leader's setting counts for all nodes.",
+        ),
+    ] = 10_000
+    history_bytes_max: Annotated[
+        int,
+        Number(
+            64 * KIB,
+            16 * GIB,
+            "bytes",
+            "Keys and replaced values in those revisions, with 160 bytes for each change, above "
+            "which there are fewer. The leader's setting counts for all nodes.",
         ),
     ] = 64 * MIB
     append_bytes_max: Annotated[

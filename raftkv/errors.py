@@ -9,6 +9,7 @@
     |   |   +-- NotLeaderError         MOVED: another node leads
     |   |   +-- NoLeaderError          CLUSTERDOWN: nobody leads, nothing was proposed
     |   |   +-- NotAppliedError        NOTAPPLIED <reason>
+    |   |   +-- CompactedError         a revision that is not held any more
     |   |   +-- ConnectFailedError     no node could be reached; nothing was sent
     |   +-- IndefiniteError            perhaps executed: the caller must decide
     |       +-- OutcomeUnknownError    UNKNOWN <reason>
@@ -92,6 +93,20 @@ class NoLeaderError(DefiniteError):
 
 class NotAppliedError(DefiniteError):
     """The cluster says that the command was not and will not be applied."""
+
+
+class CompactedError(DefiniteError):
+    """What is asked for, or was still to be told, is no longer in the history.
+
+    Attributes:
+        oldest: First revision that is held.
+        reached: Last revision that was told before.
+    """
+
+    def __init__(self, oldest: int, *, reached: int = 0) -> None:
+        super().__init__(f"revisions below {oldest} are compacted")
+        self.oldest = oldest
+        self.reached = reached
 
 
 class ConnectFailedError(DefiniteError):

@@ -61,6 +61,7 @@ _COMMANDS: dict[str, tuple[str, str, str]] = {
     "copy": ("keys:copy", "Data", "Copy a value to another key."),
     "dbsize": ("keys:dbsize", "Data", "Print the number of keys."),
     "flushall": ("keys:flushall", "Data", "Delete all keys."),
+    "watch": ("watch:watch", "Data", "Print changes of a key or a prefix as they happen."),
     "exec": ("data:exec_", "Data", "Send any command."),
     "cli": ("repl:cli", "Shell", "Type commands, with completion and history."),
     "completion": ("completion:completion", "Shell", "Print the completion script of a shell."),

@@ -25,6 +25,7 @@ from typing import Any, Generic, Literal, Self, TypeVar, cast, overload
 from raftkv.client import commands, policy
 from raftkv.client.async_connection import AsyncConnection, open_connection
 from raftkv.client.async_methods import AsyncMethods
+from raftkv.client.async_watch import AsyncWatch
 from raftkv.client.calls import Call
 from raftkv.client.pipeline import Commands, results_of
 from raftkv.client.policy import Exchange, Exchanged, Fate, Pause, Request, Route
@@ -32,6 +33,7 @@ from raftkv.client.protocol import Argument, parse_addresses, unreachable
 from raftkv.client.reading import Level, Reading, Session, converse
 from raftkv.client.status import NodeStatus, merge_statuses, status_from_reply
 from raftkv.client.transactions import Gather, Transaction, transact
+from raftkv.client.watching import Watching
 from raftkv.errors import ConnectFailedError, RequestError
 
 T = TypeVar("T")
@@ -253,6 +255,40 @@ class AsyncClient(AsyncMethods[V]):
                 await asyncio.sleep(step.seconds)
             else:
                 value = await self.within(max(0.0, end_s - time.monotonic())).run(step)
+
+    async def watch(
+        self, key: Argument | None = None, *, prefix: Argument | None = None,
+        from_revision: int | None = None, prev: bool = False,
+    ) -> AsyncWatch[V]:  # fmt: skip
+        """Watch the changes of a key, or of all keys with a prefix, in order.
+
+        Each change is returned once and none is left out, also across the loss of
+        nodes; see the page of the Python API.
+
+        Args:
+            key: The key, or None for a prefix.
+            prefix: Prefix of the keys, empty for all; None for a key.
+            from_revision: First revision to be returned, from 1; None for all that is
+                changed once this method has returned.
+            prev: Whether the values before are wanted.
+
+        Raises:
+            CompactedError: The history does not go back to that revision.
+            ConnectFailedError: No node could be reached before the deadline.
+            ValueError: Not exactly one of key and prefix, or no such revision.
+        """
+        watch: AsyncWatch[V] = AsyncWatch(Watching(
+            self._route,
+            key=key,
+            prefix=prefix,
+            from_revision=from_revision,
+            prev=prev,
+            decode=self.decode,
+            reach_s_max=self._reach_s_max or self._deadline_s,
+            chance=self._random.random,
+        ))  # fmt: skip
+        await watch.start()
+        return watch
 
     @property
     def addresses(self) -> tuple[str, ...]:

@@ -115,10 +115,12 @@ class ReplyReader:
 
     Bulk and simple strings become bytes, numbers int or float, nil None, arrays
     and sets list, maps dict, errors `RequestError` values. Messages that the
-    server pushes unasked are dropped, since they answer nothing.
+    server pushes unasked are dropped, since they answer nothing, unless they are
+    what the user waits for.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, keeps_pushes: bool = False) -> None:
+        self._keeps_pushes = keeps_pushes
         self._reader = hiredis.Reader(
             protocolError=ProtocolError, replyError=error_from_text, notEnoughData=NOT_READY
         )
@@ -139,7 +141,7 @@ class ReplyReader:
             except (TypeError, UnicodeDecodeError) as error:
                 # A map whose key is itself a list cannot be a dict.
                 raise ProtocolError(f"a reply that cannot be represented: {error}") from error
-            if not isinstance(reply, hiredis.PushNotification):
+            if self._keeps_pushes or not isinstance(reply, hiredis.PushNotification):
                 return reply
 
 

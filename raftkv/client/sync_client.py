@@ -28,7 +28,9 @@ from raftkv.client.reading import Level, Reading, Session, converse
 from raftkv.client.status import NodeStatus, merge_statuses, status_from_reply
 from raftkv.client.sync_connection import SyncConnection
 from raftkv.client.sync_methods import SyncMethods
+from raftkv.client.sync_watch import Watch
 from raftkv.client.transactions import Gather, Transaction, transact
+from raftkv.client.watching import Watching
 from raftkv.errors import ConnectFailedError, RequestError
 
 T = TypeVar("T")
@@ -243,6 +245,38 @@ class Client(SyncMethods[V]):
                 time.sleep(step.seconds)
             else:
                 value = self.within(max(0.0, end_s - time.monotonic())).run(step)
+
+    def watch(
+        self, key: Argument | None = None, *, prefix: Argument | None = None,
+        from_revision: int | None = None, prev: bool = False,
+    ) -> Watch[V]:  # fmt: skip
+        """Watch the changes of a key, or of all keys with a prefix, in order.
+
+        Each change is returned once and none is left out, also across the loss of
+        nodes; see the page of the Python API.
+
+        Args:
+            key: The key, or None for a prefix.
+            prefix: Prefix of the keys, empty for all; None for a key.
+            from_revision: First revision to be returned, from 1; None for all that is
+                changed once this method has returned.
+            prev: Whether the values before are wanted.
+
+        Raises:
+            CompactedError: The history does not go back to that revision.
+            ConnectFailedError: No node could be reached before the deadline.
+            ValueError: Not exactly one of key and prefix, or no such revision.
+        """
+        return Watch(Watching(
+            self._route,
+            key=key,
+            prefix=prefix,
+            from_revision=from_revision,
+            prev=prev,
+            decode=self.decode,
+            reach_s_max=self._reach_s_max or self._deadline_s,
+            chance=self._random.random,
+        ))  # fmt: skip
 
     @property
     def addresses(self) -> tuple[str, ...]:

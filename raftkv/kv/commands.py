@@ -178,6 +178,10 @@ class Opcode(enum.IntEnum):
     REVISIONS = 272
     KV_GET = 273
     ANSWER = 274  # only inside the two first
+    COMPACT = 275  # of the leader itself: drop old revisions, and the bounds of the history
+    KV_GET_AT = 276
+    KV_RANGE = 277
+    HISTORY = 278
 
 
 WRITE_OPCODES: Final = frozenset(
@@ -236,11 +240,14 @@ WRITE_OPCODES: Final = frozenset(
         Opcode.EXEC,
         Opcode.TXN,
         Opcode.CHECKPOINT,
+        Opcode.COMPACT,
     )
 )
 
-# Reads which look at every key and therefore run in slices on a frozen view.
-SLICED_OPCODES: Final = frozenset((Opcode.KEYS, Opcode.COUNTKEYSINSLOT))
+# Reads which look at many keys or changes and therefore run in slices, as of one moment.
+SLICED_OPCODES: Final = frozenset(
+    (Opcode.KEYS, Opcode.COUNTKEYSINSLOT, Opcode.KV_GET_AT, Opcode.KV_RANGE)
+)
 
 
 def is_write(command: Command) -> bool:
@@ -381,6 +388,13 @@ class Comparison(enum.IntEnum):
     NOT_EQUAL = 1
     LESS = 2
     GREATER = 3
+
+
+class RangeReadFlag(enum.IntFlag):
+    """Sixth field of `Opcode.KV_RANGE`; part of the log format."""
+
+    KEYS_ONLY = 1
+    COUNT = 2  # answer with the number of keys
 
 
 class ValueCondition(enum.IntEnum):

@@ -15,6 +15,8 @@ from raftkv.kv import (
     generic,
     hashes,
     lists,
+    ranges,
+    revisions,
     scan,
     sets,
     sorted_algebra,
@@ -23,6 +25,7 @@ from raftkv.kv import (
     strings,
 )
 from raftkv.kv.commands import Opcode
+from raftkv.kv.scan import SlicedHandler
 from raftkv.kv.strings import Handler
 from raftkv.kv.values import Collection
 
@@ -44,4 +47,10 @@ HANDLERS: Final[dict[Opcode, Handler]] = {
     **sorted_ranges.HANDLERS,
     **sorted_algebra.HANDLERS,
     **bits.HANDLERS,
+    **revisions.HANDLERS,
+}
+SLICED_HANDLERS: Final[dict[Opcode, SlicedHandler]] = {
+    **scan.SLICED_HANDLERS,
+    **revisions.SLICED_HANDLERS,
+    **ranges.SLICED_HANDLERS,
 }

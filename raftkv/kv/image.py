@@ -4,10 +4,11 @@ An image is a sequence of pieces, each with its own header, so that a reader may
 get the bytes cut in any way. Little endian: body length (4 bytes), kind (1),
 three zero bytes, body in MessagePack. First one meta piece, a map; then pieces
 of keys, each an array of sections `[bucket number, type code, {key: [value,
-deadline, create revision, modify revision, version]}]`; last one end piece,
-`[number of keys, dead ones included]`. Buckets, types and keys are in ascending
-order: equal stores have equal images, byte for byte. A large collection goes on
-in sections of its own. Docs: docs/reference/store-formats.md.
+deadline, create revision, modify revision, version]}]`; then pieces of history,
+each an array of changes `[revision, kind, key, type code, entry before]`, newest
+first; last one end piece, `[number of keys, dead ones included]`. Buckets, types
+and keys are in ascending order: equal stores have equal images, byte for byte. A
+large collection goes on in sections or changes of its own. Docs: docs/reference/store-formats.md.
 
 Owns the format and the writing side; `image_loader` reads. Pure: compression,
 checksums and files are the storage layer's.
@@ -23,14 +24,21 @@ from typing import Any, Final
 
 import msgspec
 
-from raftkv.kv.keyspace import BUCKET_COUNT, Bucket, Entry, View
+from raftkv.kv.entries import Entry
+from raftkv.kv.history import Change, Chunk
+from raftkv.kv.keyspace import BUCKET_COUNT, Bucket, View
 from raftkv.kv.values import parts_of
 
-FORMAT_VERSION: Final = 1
+FORMAT_VERSION: Final = 2
+# Without history.
+FORMAT_WITHOUT_HISTORY: Final = 1
 PIECE_HEADER: Final = struct.Struct("<IB3x")
 PIECE_META: Final = 1
 PIECE_KEYS: Final = 2
 PIECE_END: Final = 3
+PIECE_HISTORY: Final = 4
+# Of the entry before a change that made a key.
+TYPE_NOTHING: Final = 0
 TYPE_STRING: Final = 1
 # Added to the type code where the collection of the section before goes on.
 CONTINUED: Final = 64
@@ -52,6 +60,26 @@ _ENCODER: Final = msgspec.msgpack.Encoder()
 Section = tuple[int, int, dict[bytes, Any]]
 # A section, what it counts for in keys, and its bytes.
 Measured = tuple[Section, int, int]
+# A change of the history: revision, kind, key, type code, entry before it.
+Record = tuple[int, int, bytes, int, Any]
+
+
+class HistoryMeta(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What the history of an image is.
+
+    Attributes:
+        compacted: Changes at or below this revision are gone.
+        revisions_kept: Bound that the last leader named.
+        bytes_kept: Bound that the last leader named.
+        change_count: Number of changes.
+        byte_count: What they count for.
+    """
+
+    compacted: int
+    revisions_kept: int
+    bytes_kept: int
+    change_count: int
+    byte_count: int
 
 
 class ImageMeta(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -65,6 +93,7 @@ class ImageMeta(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
         revision: Revision after that index.
         state_hash: Rolling state hash after that index, 16 bytes.
         key_count: Live keys at that log time.
+        history: None in the version without.
     """
 
     format: int = FORMAT_VERSION
@@ -74,6 +103,7 @@ class ImageMeta(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     revision: int
     state_hash: bytes
     key_count: int
+    history: HistoryMeta | None = None
 
 
 class Image:
@@ -84,11 +114,19 @@ class Image:
         image_hash: 16 bytes over all pieces; None before the last one was taken.
     """
 
-    __slots__ = ("_digest", "_view", "image_hash", "meta")
+    __slots__ = ("_chunks", "_digest", "_view", "image_hash", "meta")
 
-    def __init__(self, meta: ImageMeta, view: View) -> None:
+    def __init__(self, meta: ImageMeta, view: View, chunks: list[Chunk]) -> None:
+        """Take a frozen store.
+
+        Args:
+            meta: What it is.
+            view: Its keys.
+            chunks: Its history; used up.
+        """
         self.meta = meta
         self._view = view
+        self._chunks = chunks
         self._digest = blake2b(digest_size=IMAGE_HASH_BYTES)
         self.image_hash: bytes | None = None
 
@@ -104,6 +142,8 @@ class Image:
             for sections in self._sections():
                 entry_count += sum(len(held) for _, code, held in sections if code < CONTINUED)
                 yield from self._piece(PIECE_KEYS, sections)
+            for records in self._records():
+                yield from self._piece(PIECE_HISTORY, records)
             (last,) = self._piece(PIECE_END, (entry_count,))
             self.image_hash = self._digest.digest()
             yield last
@@ -111,7 +151,8 @@ class Image:
             self.close()
 
     def close(self) -> None:
-        """Let go of the frozen keys; harmless when repeated."""
+        """Let go of the frozen keys and changes; harmless when repeated."""
+        self._chunks = []
         self._view.close()
 
     def _sections(self) -> Iterator[list[Section]]:
@@ -134,6 +175,24 @@ class Image:
         if sections:
             yield sections
 
+    def _records(self) -> Iterator[list[Record]]:
+        """Group the changes into pieces, newest first."""
+        records: list[Record] = []
+        weights = size = 0
+        while self._chunks:
+            for change in reversed(self._chunks.pop()):
+                for record, weight, record_size in _records_of(change):
+                    if records and (
+                        weights + weight > PIECE_KEYS_MAX or size + record_size > PIECE_BYTES_MAX
+                    ):
+                        yield records
+                        records, weights, size = [], 0, 0
+                    records.append(record)
+                    weights += weight
+                    size += record_size
+        if records:
+            yield records
+
     def _piece(self, kind: int, body: Any) -> Iterator[bytes]:
         """Encode and hash one piece."""
         buffer = bytearray(PIECE_HEADER.size)
@@ -146,6 +205,18 @@ class Image:
                 yield b""
             self._digest.update(memoryview(piece)[position : position + HASH_SLICE_BYTES])
         yield piece
+
+
+def _records_of(change: Change) -> Iterator[tuple[Record, int, int]]:
+    """Put a change into as many records as the entry before it takes; nearly always one."""
+    revision, kind, key, before, _ = change
+    if before is None:
+        yield (revision, kind, key, TYPE_NOTHING, None), 1, len(key)
+    elif type(before[0]) is bytes:
+        yield (revision, kind, key, TYPE_STRING, before), 1, len(key) + len(before[0])
+    else:
+        for code, part, weight, size in _collection_parts(before):
+            yield (revision, kind, key, code, part), weight, len(key) + size
 
 
 def _sections_of(number: int, bucket: Bucket) -> Iterator[Measured]:
@@ -165,13 +236,23 @@ def _sections_of(number: int, bucket: Bucket) -> Iterator[Measured]:
 
 def _collection(number: int, key: bytes, entry: Entry) -> Iterator[Measured]:
     """Put one collection into as many sections as it takes; nearly always one."""
+    for code, part, weight, size in _collection_parts(entry):
+        yield (number, code, {key: part}), weight, len(key) + size
+
+
+def _collection_parts(entry: Entry) -> Iterator[tuple[int, Any, int, int]]:
+    """Cut the entry of a collection into parts that fit a piece.
+
+    Yields:
+        The type code; the entry with the first part, or a further part; what it counts for
+        in keys; and its bytes.
+    """
     value = entry[0]
     code = value.type_code
     held: Any = None
     for part, size in parts_of(value):
         held = part if held is not None else ((value.size, part), *entry[1:])
-        weight = 1 + len(part) // _ITEMS_LIKE_A_KEY
-        yield (number, code, {key: held}), weight, len(key) + size
+        yield code, held, 1 + len(part) // _ITEMS_LIKE_A_KEY, size
         code = value.type_code + CONTINUED
 
 

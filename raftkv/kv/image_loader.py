@@ -17,12 +17,16 @@ import msgspec
 
 from raftkv.errors import ProtocolError
 from raftkv.kv.families import COLLECTIONS
+from raftkv.kv.history import History
+from raftkv.kv.history_loader import HistoryLoader
 from raftkv.kv.image import (
     CONTINUED,
     FORMAT_VERSION,
+    FORMAT_WITHOUT_HISTORY,
     IMAGE_HASH_BYTES,
     PIECE_END,
     PIECE_HEADER,
+    PIECE_HISTORY,
     PIECE_KEYS,
     PIECE_META,
     TYPE_STRING,
@@ -49,10 +53,11 @@ class ImageLoader:
         meta: What the image stands for; None before its first piece has come.
     """
 
-    __slots__ = ("_buffer", "_digest", "_ended", "_keyspace", "_unfinished", "meta")
+    __slots__ = ("_buffer", "_digest", "_ended", "_history", "_keyspace", "_unfinished", "meta")
 
     def __init__(self) -> None:
         self._keyspace = Keyspace()
+        self._history = HistoryLoader(self._keyspace.held)
         self._digest = blake2b(digest_size=IMAGE_HASH_BYTES)
         self._buffer = bytearray()
         self._ended = False
@@ -99,6 +104,10 @@ class ImageLoader:
         keyspace.log_time_ms = meta.log_time_ms
         keyspace.lease_time_ms = meta.lease_time_ms
         keyspace.revision = meta.revision
+        if meta.history is None:
+            keyspace.history = History(meta.revision)
+        else:
+            keyspace.history = self._history.finish(meta.history, meta.revision)
         if keyspace.key_count() != meta.key_count:
             raise ProtocolError("the image holds another number of live keys than it says")
         return KvStore.restored(keyspace, meta)
@@ -110,8 +119,11 @@ class ImageLoader:
         try:
             if kind == PIECE_META:
                 self._take_meta(_META.decode(body))
-            elif kind == PIECE_KEYS:
+            elif kind == PIECE_KEYS and not self._history.started:
                 self._take_keys(body)
+            elif kind == PIECE_HISTORY and self.meta is not None and self.meta.history is not None:
+                self._expect_whole()
+                self._history.take(body)
             elif kind == PIECE_END:
                 (entry_count,) = _END.decode(body)
                 self._expect_whole()
@@ -119,15 +131,17 @@ class ImageLoader:
                     raise ProtocolError("the image holds another number of keys than it says")
                 self._ended = True
             else:
-                raise ProtocolError(f"piece kind {kind} is not known to this version")
+                raise ProtocolError(f"piece kind {kind} is not known to this version, or misplaced")
         except (msgspec.DecodeError, UnicodeDecodeError, TypeError, ValueError) as error:
             raise ProtocolError(f"a piece of the image is not readable: {error}") from error
 
     def _take_meta(self, meta: ImageMeta) -> None:
-        if meta.format != FORMAT_VERSION:
+        if meta.format not in (FORMAT_WITHOUT_HISTORY, FORMAT_VERSION):
             raise ProtocolError(f"image format {meta.format} is not known to this version")
         if len(meta.state_hash) != STATE_HASH_BYTES:
             raise ProtocolError("the state hash of the image has a wrong size")
+        if (meta.history is None) != (meta.format == FORMAT_WITHOUT_HISTORY):
+            raise ProtocolError("the image has a history where none belongs, or none")
         self.meta = meta
 
     def _take_keys(self, body: memoryview) -> None:

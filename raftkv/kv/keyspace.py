@@ -11,16 +11,22 @@ pair is there; nothing depends on the order of the keys in a dict.
 
 Who calls: the handlers of this package during `KvStore.apply` and reads. Every
 change goes through `put`, `remove`, `flush` or the expiry methods, which note
-how to undo it; only a run of plain SETs writes the buckets itself.
+how to undo it, until `record` makes history of it; only a run of plain SETs
+writes the buckets and the history itself.
 """
 
 from __future__ import annotations
 
 from binascii import crc_hqx
 from itertools import repeat
+from sys import getrefcount
 from typing import Any, Final, TypeAlias
 
 from sortedcontainers import SortedList
+
+from raftkv.kv.entries import Entry as Entry
+from raftkv.kv.entries import Value as Value
+from raftkv.kv.history import DELETE, EXPIRE, PUT, Chunk, History
 
 BUCKET_COUNT: Final = 1024
 # The 16384 slots of Redis Cluster divided by 1024 buckets.
@@ -32,16 +38,15 @@ FREE_SLICE_KEYS: Final = 2048
 FREE_SLICE_DEADLINES: Final = 1024
 # Limit: a value with more elements than this is freed by `free_slice`.
 _FREED_AT_ONCE: Final = 64
+# References to an object that a local variable alone holds, as `getrefcount` counts.
+_REFERENCES_OF_A_LOCAL: Final = 2
 
-Value: TypeAlias = Any  # bytes for a string, else a `values.Collection`; immutable
-# (value, deadline in ms of log time or 0, create revision, modify revision, version)
-Entry: TypeAlias = tuple[Value, int, int, int, int]
 Bucket: TypeAlias = dict[bytes, Entry]
 Deadlines: TypeAlias = "SortedList[tuple[int, bytes]]"
 
-# How to take one change back: (key, entry before, removed because it was dead), or
-# (None, what a flush replaced, False).
-_Undo: TypeAlias = tuple[bytes | None, Any, bool]
+# How to take one change back: (key, entry before, revision of its own if it was removed
+# because it was dead, else 0), or (None, what a flush replaced, 0).
+_Undo: TypeAlias = tuple[bytes | None, Any, int]
 
 
 def bucket_of(key: bytes) -> int:
@@ -103,12 +108,15 @@ class Keyspace:
         revision: Number of the last change.
         log_time_ms: Keys with a deadline at or before it are dead.
         lease_time_ms: Lease time after the last batch.
+        key_order: All keys in order, a list for each bucket, and the revision up to which
+            that is so; kept by `key_order`.
         orders: Hashes and keys of recently scanned buckets, sorted; kept by `scan`.
         expired: Keys removed by expiry since the batch began.
         copied_bytes: Bytes of values copied into results since the batch, or the
             run of reads, began.
         at_checkpoint: The batch has asked all nodes to compare their images behind it.
-        undo: Changes of the command being executed, oldest first.
+        undo: Changes of the command being executed, oldest first; see `record`.
+        history: The last changes.
         random_state: What the next choice of a write starts from.
         garbage: What flushes left behind, freed by `free_slice`.
         husks: Parts of large values that are gone, freed by `free_slice`.
@@ -122,7 +130,9 @@ class Keyspace:
         "deadlines",
         "expired",
         "garbage",
+        "history",
         "husks",
+        "key_order",
         "lease_time_ms",
         "log_time_ms",
         "orders",
@@ -138,11 +148,13 @@ class Keyspace:
         self.revision = 0
         self.log_time_ms = 0
         self.lease_time_ms = 0
+        self.key_order: tuple[int, list[list[bytes]]] | None = None
         self.orders: dict[int, tuple[list[int], list[bytes]]] = {}
         self.expired: list[bytes] = []
         self.copied_bytes = 0
         self.at_checkpoint = False
         self.undo: list[_Undo] = []
+        self.history = History()
         self.random_state = 0
         self.garbage: list[tuple[list[Bucket], Deadlines]] = []
         self.husks: list[Any] = []
@@ -156,6 +168,10 @@ class Keyspace:
         if entry is not None and 0 < entry[1] <= self.log_time_ms:
             return None
         return entry
+
+    def held(self, key: bytes) -> Entry | None:
+        """Return what is held of a key, also if it is dead."""
+        return self.buckets[bucket_of(key)].get(key)
 
     def entry_count(self) -> int:
         """Return the number of keys held, dead ones included."""
@@ -213,7 +229,7 @@ class Keyspace:
         old = bucket.get(key)
         if self.views:
             self.note(number, key, old)
-        self.undo.append((key, old, False))
+        self.undo.append((key, old, 0))
         if old is None:
             bucket[key] = (value, deadline_ms, revision, revision, 1)
             if self.orders:
@@ -232,7 +248,7 @@ class Keyspace:
 
     def remove(self, key: bytes, *, keeps_value: bool = False) -> None:
         """Remove a key that exists; `keeps_value` if its value goes to another key."""
-        self._remove(key, expired=False, keeps_value=keeps_value)
+        self._remove(key, 0, keeps_value=keeps_value)
 
     def flush(self) -> int:
         """Remove every key at once; what they occupied is freed by `free_slice`.
@@ -242,7 +258,7 @@ class Keyspace:
         """
         count = self.entry_count()
         if count:
-            self.undo.append((None, (self.buckets, self.deadlines), False))
+            self.undo.append((None, (self.buckets, self.deadlines), 0))
             # A copy of the list: open views go on reading the one replaced.
             self.garbage.append((list(self.buckets), self.deadlines))
             self.buckets = [{} for _ in range(BUCKET_COUNT)]
@@ -280,16 +296,16 @@ class Keyspace:
             view.note(self.buckets, number, key, before)
 
     def _expire(self, key: bytes) -> None:
-        self._remove(key, expired=True)
+        self._remove(key, self.revision)
         self.expired.append(key)
 
-    def _remove(self, key: bytes, *, expired: bool, keeps_value: bool = False) -> None:
+    def _remove(self, key: bytes, expiry_revision: int, *, keeps_value: bool = False) -> None:
         number = crc_hqx(key, 0) >> SLOT_SHIFT & BUCKET_MASK
         bucket = self.buckets[number]
         old = bucket[key]
         if self.views:
             self.note(number, key, old)
-        self.undo.append((key, old, expired))
+        self.undo.append((key, old, expiry_revision))
         del bucket[key]
         if type(old[0]) is not bytes and not keeps_value:
             self._discard(old[0])
@@ -303,16 +319,44 @@ class Keyspace:
         if value.size > _FREED_AT_ONCE:
             self.husks += value.roots()
 
+    def record(self) -> None:
+        """Make history of the changes noted in `undo`, which cannot be taken back any more.
+
+        What happened to a key several times under one revision is one change.
+        """
+        history, revision = self.history, self.revision
+        own: dict[bytes, Entry | None] = {}
+        flushed = False
+        for key, before, expiry_revision in self.undo:
+            if key is None:
+                flushed = True
+            elif expiry_revision:
+                history.add((expiry_revision, EXPIRE, key, before, None))
+            elif key not in own:
+                own[key] = before
+        self.undo.clear()
+        if flushed:
+            # Telling each key that went would keep all of them in memory.
+            history.cut(revision)
+            return
+        for key, before in own.items():
+            after = self.held(key)
+            if after is not None:
+                history.add((revision, PUT, key, before, after))
+            elif before is not None:
+                history.add((revision, DELETE, key, before, None))
+        history.revision = revision
+
     def roll_back(self, revision: int) -> None:
         """Take back all changes noted in `undo`; the revision becomes `revision`."""
-        for key, before, expired in reversed(self.undo):
+        for key, before, expiry_revision in reversed(self.undo):
             if key is None:
                 self.buckets, self.deadlines = before
                 self.garbage.pop()
                 self.orders.clear()
             else:
                 self._restore(key, before)
-                if expired:
+                if expiry_revision:
                     self.expired.pop()
         self.undo.clear()
         self.revision = revision
@@ -337,13 +381,19 @@ class Keyspace:
     # ------------------------------------------------------------ memory
 
     def free_slice(self) -> bool:
-        """Free a bounded part of what flushes left behind.
+        """Free a bounded part of what flushes, compactions and large values left behind.
 
         Dicts that a view still reads live on until it lets go of them.
 
         Returns:
             True while there is more to free.
         """
+        order = self.key_order
+        if order is not None and order[0] < self.history.compacted:
+            # The history cannot tell any more which of them came and went.
+            self.key_order = None
+            self.husks += order[1]
+        del order
         freed = self._free_husks()
         while self.garbage and freed < FREE_SLICE_KEYS:
             buckets, deadlines = self.garbage[-1]
@@ -361,16 +411,31 @@ class Keyspace:
                 break
             else:
                 self.garbage.pop()
-        return bool(self.garbage) or (bool(self.husks) and not self.views)
+        dropped = self.history.dropped
+        while dropped and freed < FREE_SLICE_KEYS and not self.views:
+            freed = self._free_husks(freed + self._free_chunk(dropped.pop()))
+        return bool(self.garbage) or (bool(self.husks or dropped) and not self.views)
+
+    def _free_chunk(self, chunk: Chunk) -> int:
+        """Let go of changes, but for the parts of large values; return how many there were."""
+        for change in chunk:
+            before = change[3]
+            if before is not None and type(before[0]) is not bytes:
+                self._discard(before[0])
+        return len(chunk)
 
     def _free_husks(self, freed: int = 0) -> int:
         """Free parts of values, branches before their children; return what was freed in all.
 
+        A part that something else holds, another value or the history, is left to that.
         While a view may still hold such a value, letting go of it here frees nothing.
         """
         husks = self.husks
         while husks and freed < FREE_SLICE_KEYS and not self.views:
             part = husks.pop()
+            if getrefcount(part) > _REFERENCES_OF_A_LOCAL:
+                freed += 1
+                continue
             children = getattr(part, "children", None)
             if children is None:
                 freed += 1 + len(part)

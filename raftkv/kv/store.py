@@ -22,7 +22,7 @@ from typing import Any, Final, NamedTuple
 import msgspec
 
 from raftkv.errors import CommandError, ProtocolError
-from raftkv.kv import scan, transactions
+from raftkv.kv import transactions
 from raftkv.kv.codec import MALFORMED, decode_batch
 from raftkv.kv.commands import (
     INTERNAL_ERROR,
@@ -33,8 +33,9 @@ from raftkv.kv.commands import (
     ErrorReply,
     Opcode,
 )
-from raftkv.kv.families import HANDLERS
-from raftkv.kv.image import Image, ImageMeta
+from raftkv.kv.families import HANDLERS, SLICED_HANDLERS
+from raftkv.kv.history import History
+from raftkv.kv.image import HistoryMeta, Image, ImageMeta
 from raftkv.kv.keyspace import Keyspace
 from raftkv.kv.strings import Handler, get_run, set_run
 
@@ -84,7 +85,7 @@ class Alarm(NamedTuple):
 
 def _run_sliced(opcode: Opcode) -> Handler:
     """Return a handler that runs a sliced read to its end."""
-    start = scan.SLICED_HANDLERS[opcode]
+    start = SLICED_HANDLERS[opcode]
 
     def run(keyspace: Keyspace, command: Command) -> object:
         steps = start(keyspace, command)
@@ -166,6 +167,11 @@ class KvStore:
         return self._keyspace.revision
 
     @property
+    def history(self) -> History:
+        """The last changes; for reading only."""
+        return self._keyspace.history
+
+    @property
     def key_count(self) -> int:
         """Number of live keys."""
         return self._keyspace.key_count()
@@ -235,8 +241,10 @@ class KvStore:
         keyspace.random_state = batch.seed
         keyspace.at_checkpoint = False
         keyspace.expire_due(EXPIRE_SLICE_KEYS + len(batch.commands))
-        keyspace.undo.clear()
+        if keyspace.undo:
+            keyspace.record()
         results = self._run(index, batch.commands)
+        keyspace.history.enforce()
         self._seal(index, payload, results)
         self._failed = False
         return results
@@ -287,7 +295,7 @@ class KvStore:
                 self._raise_alarm(index, command, error)
                 add_result(INTERNAL_ERROR)
             if undo:
-                undo.clear()
+                keyspace.record()
         return results
 
     def _seal(self, index: int, payload: bytes | memoryview, results: list[object]) -> None:
@@ -368,7 +376,7 @@ class KvStore:
         return results
 
     def sliced(self, command: Command) -> Generator[None, None, object]:
-        """Answer a read that looks at every key, as of this call.
+        """Answer a read that looks at many keys or changes, as of one moment from this call on.
 
         Each step does a bounded piece of work; writes may come between. Close
         the generator when the answer is no longer wanted.
@@ -386,7 +394,7 @@ class KvStore:
 
     def _sliced(self, command: Command) -> Generator[None, None, Any]:
         try:
-            return (yield from scan.SLICED_HANDLERS[command[0]](self._keyspace, command))
+            return (yield from SLICED_HANDLERS[command[0]](self._keyspace, command))
         except CommandError as error:
             return ErrorReply(error.message)
 
@@ -394,6 +402,7 @@ class KvStore:
 
     def start_image(self) -> Image:
         """Freeze the whole state for a snapshot; writes may go on meanwhile."""
+        history = self._keyspace.history
         return Image(
             ImageMeta(
                 applied_index=self.applied_index,
@@ -402,8 +411,16 @@ class KvStore:
                 revision=self.revision,
                 state_hash=self.state_hash,
                 key_count=self.key_count,
+                history=HistoryMeta(
+                    compacted=history.compacted,
+                    revisions_kept=history.revisions_kept,
+                    bytes_kept=history.bytes_kept,
+                    change_count=history.change_count,
+                    byte_count=history.byte_count,
+                ),
             ),
             self._keyspace.view(),
+            history.freeze(),
         )
 
     def free_slice(self) -> bool:
@@ -420,8 +437,11 @@ class KvStore:
         For a store that another one has replaced; it takes nothing more.
         """
         self._failed = True
-        self._keyspace.flush()
-        self._keyspace.undo.clear()
+        keyspace = self._keyspace
+        keyspace.flush()
+        keyspace.undo.clear()
+        # Beyond its revision, which tells reads under way that there is nothing to be read.
+        keyspace.history.cut(keyspace.revision + 1)
 
 
 def _outline(results: list[Any]) -> list[Any]:

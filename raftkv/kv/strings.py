@@ -18,6 +18,7 @@ from typing import Final, TypeAlias
 
 from raftkv.errors import CommandError
 from raftkv.kv.commands import OK, Command, GetexFlag, Opcode, SetFlag, ValueCondition
+from raftkv.kv.history import CHANGE_BYTES, CHUNK_CHANGES, PUT
 from raftkv.kv.keyspace import Entry, Keyspace
 from raftkv.kv.numbers import (
     INT64_MAX,
@@ -91,8 +92,8 @@ def set_run(keyspace: Keyspace, commands: Sequence[Command], first: int) -> int:
     """Carry out plain SETs in a row, as far as nothing about them is out of the ordinary.
 
     What `set_plain` does to a key that is new or a string without a deadline. Such a
-    command cannot fail, so it notes no undo; any other ends the run before it has
-    changed anything.
+    command cannot fail, so it notes no undo and goes into the history at once; any
+    other ends the run before it has changed anything. So does the end of a chunk.
 
     Args:
         keyspace: Of the store.
@@ -102,33 +103,42 @@ def set_run(keyspace: Keyspace, commands: Sequence[Command], first: int) -> int:
     Returns:
         Position of the first command that was not carried out.
     """
-    # The hot path of the store: it writes the buckets itself.
-    buckets, orders = keyspace.buckets, keyspace.orders
+    # The hot path of the store: it writes the buckets and the history itself.
+    buckets, orders, history = keyspace.buckets, keyspace.orders, keyspace.history
     frontier = keyspace.frontier()
     before = revision = keyspace.revision
+    add_change = history.recent.append
+    size = 0
     try:
-        for opcode, key, value in islice(commands, first, None):
+        for opcode, key, value in islice(commands, first, first + CHUNK_CHANGES):
             if opcode != _SET or value.__class__ is not bytes:
                 break
             number = crc_hqx(key, 0) >> 4 & 1023
             bucket = buckets[number]
             old = bucket.get(key)
+            following = revision + 1
             if old is None:
-                entry = (value, 0, revision + 1, revision + 1, 1)
+                entry = (value, 0, following, following, 1)
                 if orders:
                     orders.pop(number, None)
             elif old[1] or old[0].__class__ is not bytes:
                 break
             else:
-                entry = (value, 0, old[2], revision + 1, old[4] + 1)
+                entry = (value, 0, old[2], following, old[4] + 1)
+                size += len(old[0])
             if number >= frontier:
                 keyspace.note(number, key, old)
             bucket[key] = entry
-            revision += 1
+            revision = following
+            add_change((following, PUT, key, old, entry))
+            size += len(key)
     except (TypeError, ValueError):
         # Not a key, or another number of fields: as yet nothing has changed.
         pass
-    keyspace.revision = revision
+    if revision != before:
+        keyspace.revision = revision
+        count = revision - before
+        history.extended(count, size + count * CHANGE_BYTES, revision)
     return first + revision - before
 
 

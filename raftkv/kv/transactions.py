@@ -30,7 +30,7 @@ from raftkv.kv.commands import (
 from raftkv.kv.families import HANDLERS as FAMILIES
 from raftkv.kv.keyspace import Entry, Keyspace
 from raftkv.kv.strings import Handler, string_of
-from raftkv.types import NoList, Pairs
+from raftkv.types import NoList
 
 _COMPARISONS: Final[dict[int, Callable[[Any, Any], bool]]] = {
     Comparison.EQUAL: operator.eq,
@@ -50,7 +50,10 @@ _KNOWN_OPCODES: Final = frozenset(map(int, Opcode))
 # Not nested, not the leader's own, and nothing that looks at many keys: thousands of
 # them in one entry would hold up every node.
 _NEVER_INSIDE: Final = frozenset(
-    (Opcode.EXEC, Opcode.TXN, Opcode.CHECKPOINT, Opcode.SCAN, *SLICED_OPCODES)
+    (
+        *(Opcode.EXEC, Opcode.TXN, Opcode.CHECKPOINT, Opcode.COMPACT),
+        *(Opcode.SCAN, *SLICED_OPCODES),
+    )
 )
 
 
@@ -86,22 +89,6 @@ def execute_branch(keyspace: Keyspace, command: Command) -> object:
 def revisions(keyspace: Keyspace, command: Command) -> object:
     """(key, ...)"""
     return [_modify_revision(keyspace.find(key)) for key in command[1:]]
-
-
-def get_with_revisions(keyspace: Keyspace, command: Command) -> object:
-    """(key)"""
-    entry = keyspace.find(command[1])
-    if entry is None:
-        return NoList()
-    _, _, create_revision, modify_revision, version = entry
-    return Pairs(
-        (
-            *(b"value", string_of(entry)),
-            *(b"create_revision", create_revision),
-            *(b"modify_revision", modify_revision),
-            *(b"version", version),
-        )
-    )
 
 
 def _modify_revision(entry: Entry | None) -> int:
@@ -192,7 +179,6 @@ HANDLERS: Final[dict[Opcode, Handler]] = {
     Opcode.EXEC: execute,
     Opcode.TXN: execute_branch,
     Opcode.REVISIONS: revisions,
-    Opcode.KV_GET: get_with_revisions,
     Opcode.ANSWER: _answer,
 }
 

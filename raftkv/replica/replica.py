@@ -57,6 +57,7 @@ from raftkv.replica.follower_reads import FollowerReads
 from raftkv.replica.gathering import GATHER_CLIENTS_MIN, Gathering
 from raftkv.replica.guarded_worker import GuardedWorker
 from raftkv.replica.handover import Handover
+from raftkv.replica.history_bounds import HistoryBounds
 from raftkv.replica.log_reader import LogReader
 from raftkv.replica.membership import Membership, PendingChange
 from raftkv.replica.outbox import Outbox
@@ -200,6 +201,7 @@ class Replica(ReadLevels):
             interval_ms=config.timing.checkpoint_interval_ms,
             now_ms=clock.now_ms(),
         )
+        self._history_bounds = HistoryBounds(limits, clock.now_ms())
         self._snapshot_inbox = transfer.SnapshotInbox(
             network=network,
             snapshots=recovered.snapshots,
@@ -516,6 +518,11 @@ class Replica(ReadLevels):
         self._handover.turn(now_ms)
         if self._checkpoints.turn(now_ms, leads=self._core.is_leader):
             self.propose(CHECKPOINT, self._checkpoints)
+        compaction = self._history_bounds.turn(
+            self.store.history, now_ms, leads=self._core.is_leader
+        )
+        if compaction is not None:
+            self.propose((compaction,), self._history_bounds)
         self._agreement.turn(
             now_ms,
             self.store.applied_index,

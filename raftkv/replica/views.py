@@ -10,6 +10,7 @@ from __future__ import annotations
 from raftkv.config import Config
 from raftkv.engine.core import RaftCore
 from raftkv.engine.ready import PeerHello
+from raftkv.kv.history import History
 from raftkv.kv.store import KvStore
 from raftkv.replica.agreement import Agreement
 from raftkv.replica.batches import Batches
@@ -46,6 +47,11 @@ class ReplicaViews:
     def is_leader(self) -> bool:
         """Whether this node leads."""
         return self._core.is_leader
+
+    @property
+    def history(self) -> History:
+        """The last changes that are applied here; another one once a snapshot was installed."""
+        return self.store.history
 
     @property
     def accepting(self) -> bool:

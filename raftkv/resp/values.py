@@ -2,7 +2,7 @@
 
 The values are those of the store and of the server's own commands: None, int,
 bytes (bulk string), str (simple string, one line), float, bool, list or tuple,
-the kinds of list in `types`, dict, set or frozenset, `Verbatim`, `Push`,
+the kinds of list in `types`, dict, set or frozenset, `Verbatim`, `Push`, `Series`,
 `NULL_ARRAY`, and anything with a `message` attribute (an error, whole text with
 its code word). RESP2 has no word for most of them; they degrade as in Redis (a
 map becomes a flat array, ...).
@@ -42,6 +42,12 @@ class Verbatim(bytes):
 
 class Push(list[object]):
     """Out-of-band message: push type in RESP3, array in RESP2."""
+
+    __slots__ = ()
+
+
+class Series(list[object]):
+    """Several values one after the other: what SUBSCRIBE is answered with."""
 
     __slots__ = ()
 
@@ -230,6 +236,8 @@ def _encode_list_into(value: Sequence[object], resp3: bool, parts: list[bytes]) 
     protocol, size = (3 if resp3 else 2), len(value)
     if isinstance(value, NoList):
         parts.append(NULL_3 if resp3 else b"*-1\r\n")
+    elif isinstance(value, Series):
+        _encode_elements(b"", value, protocol, parts)
     elif resp3 and isinstance(value, Pairs):
         _encode_elements(b"%%%d\r\n" % (size // 2), value, protocol, parts)
     elif resp3 and isinstance(value, Couples):

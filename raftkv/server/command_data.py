@@ -122,8 +122,12 @@ delex|-2|write fast|1 1 1|string|8.4.0|O(1)|RW delete variable_flags
     Delete a key, with an optional condition on its string
 watch|-2|noscript loading stale fast allow_busy|1 -1 1|transactions|2.2.0|O(1)|RO
     Let the next EXEC depend on keys being unchanged
-kv/get|3|readonly fast|2 2 1|kv|0.2.0|O(1)|RO access
-    Return a string with its create revision, modify revision and version
+kv/get|-3|readonly fast|2 2 1|kv|0.2.0|O(1)|RO access
+    Return a value with its revisions, as it is or as it was at a revision
+kv/range|-4|readonly|0 0 0|kv|0.2.0|O(N)|
+    Return keys in order, with values and revisions, a page at a time
+kv/history|2|readonly fast|0 0 0|kv|0.2.0|O(1)|
+    Return which revisions can be read and watched, and what they take
 kv/revisions|-3|readonly fast|2 -1 1|kv|0.2.0|O(N)|RO
     Return the modify revisions of keys
 kv/txn|-5|write denyoom|0 0 0|kv|0.2.0|O(N)|
@@ -154,6 +158,12 @@ discard|1|noscript loading stale fast allow_busy|0 0 0|transactions|2.0.0|O(N)|
     Forget the queued commands
 unwatch|1|noscript loading stale fast allow_busy|0 0 0|transactions|2.2.0|O(N)|
     Forget all watched keys
+kv/watch|-4|noscript loading stale|0 0 0|kv|0.2.0|O(1)|
+    Be told the changes of a key, or of those with a prefix, from a revision on
+kv/unwatch|-2|noscript loading stale|0 0 0|kv|0.2.0|O(N)|
+    End watches of this connection, or all of them
+kv/progress|-2|noscript loading stale|0 0 0|kv|0.2.0|O(N)|
+    Be told up to which revision watches of this connection have been told everything
 kv/help|2|loading stale|0 0 0|kv|0.2.0|O(1)|
     List the subcommands
 time|1|loading stale fast|0 0 0|server|2.6.0|O(1)|
@@ -236,6 +246,36 @@ readwrite|1|loading stale fast|0 0 0|cluster|3.0.0|O(1)|
     Undo READONLY
 asking|1|fast|0 0 0|cluster|3.0.0|O(1)|
     Accepted for compatibility: slots never move
+subscribe|-2|pubsub noscript loading stale|0 0 0|pubsub|2.0.0|O(N)|
+    Listen to channels
+unsubscribe|-1|pubsub noscript loading stale|0 0 0|pubsub|2.0.0|O(N)|
+    Listen to channels no longer, or to none
+psubscribe|-2|pubsub noscript loading stale|0 0 0|pubsub|2.0.0|O(N)|
+    Listen to channels that match patterns
+punsubscribe|-1|pubsub noscript loading stale|0 0 0|pubsub|2.0.0|O(N)|
+    Listen to patterns no longer, or to none
+publish|3|pubsub loading stale fast|0 0 0|pubsub|2.0.0|O(N+M)|
+    Send a message to whoever listens to a channel, on every node
+ssubscribe|-2|pubsub noscript loading stale|1 -1 1|pubsub|7.0.0|O(N)|not_key
+    Listen to shard channels, which are a name space of their own
+sunsubscribe|-1|pubsub noscript loading stale|1 -1 1|pubsub|7.0.0|O(N)|not_key
+    Listen to shard channels no longer, or to none
+spublish|3|pubsub loading stale fast|1 1 1|pubsub|7.0.0|O(N)|not_key
+    Send a message to whoever listens to a shard channel, on every node
+pubsub/channels|-2|pubsub loading stale|0 0 0|pubsub|2.8.0|O(N)|
+    List the channels with subscribers on this node
+pubsub/numsub|-2|pubsub loading stale|0 0 0|pubsub|2.8.0|O(N)|
+    Count the subscribers of channels on this node
+pubsub/numpat|2|pubsub loading stale|0 0 0|pubsub|2.8.0|O(1)|
+    Count the patterns with subscribers on this node
+pubsub/shardchannels|-2|pubsub loading stale|0 0 0|pubsub|7.0.0|O(N)|
+    List the shard channels with subscribers on this node
+pubsub/shardnumsub|-2|pubsub loading stale|0 0 0|pubsub|7.0.0|O(N)|
+    Count the subscribers of shard channels on this node
+pubsub/help|2|loading stale|0 0 0|pubsub|6.2.0|O(1)|
+    List the subcommands
+pubsub|-2||0 0 0|pubsub|2.8.0|-|
+    Look at the subscriptions of this node
 raft|-2||0 0 0|raft|0.1.0|-|
     Look at and manage the replicated log and its members
 raft/status|2|loading stale|0 0 0|raft|0.1.0|O(N)|

@@ -20,6 +20,7 @@ from raftkv.server import (
     handlers_info,
     handlers_kv,
     handlers_lists,
+    handlers_pubsub,
     handlers_raft,
     handlers_sentinel,
     handlers_sets,
@@ -27,6 +28,7 @@ from raftkv.server import (
     handlers_sorted_sets,
     handlers_strings,
     handlers_transactions,
+    handlers_watches,
 )
 from raftkv.server.command_table import CommandTable, Handler, Parser
 
@@ -51,8 +53,10 @@ HANDLERS: dict[str, Handler] = {
     **handlers_cluster.HANDLERS,
     **handlers_raft.HANDLERS,
     **handlers_sentinel.HANDLERS,
+    **handlers_pubsub.HANDLERS,
     **handlers_transactions.HANDLERS,
     **handlers_kv.HANDLERS,
+    **handlers_watches.HANDLERS,
 }
 
 

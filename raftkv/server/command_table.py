@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Callable, Iterator, Mapping
+from copy import copy
 from typing import Any
 
 from raftkv.config import Limits
@@ -46,7 +47,11 @@ class Kind(enum.IntEnum):
 
 # Reads which look at every key: they wait for what is before them and hold up
 # what is behind them on their connection. Equal to kv.commands' own list.
-SLICED_COMMANDS = frozenset(("keys",))
+SLICED_COMMANDS = frozenset(("keys", "kv|range"))
+
+# Commands which look at the past when they have more words than they need, and then are
+# sliced reads.
+_SLICED_WHEN_LONG = frozenset(("kv|get",))
 
 # Reads of which a run would hold up everybody. Never in the log, where a run of them
 # would hold up every node.
@@ -60,9 +65,24 @@ ANSWERED_INSIDE = frozenset(("ping", "echo", "select", "unwatch"))
 # Transactions, none of which is inside another.
 _TRANSACTIONS = frozenset(("kv|exec", "kv|txn"))
 
-# Commands of the server's own which say something about those before them on their
-# connection, and so wait until these are answered.
-ORDERED_COMMANDS = frozenset(("raft|token",))
+# Commands of the server's own which wait until those before them on their connection are
+# answered: they say something about these, or others act on them at once.
+ORDERED_COMMANDS = frozenset(
+    (
+        "raft|token",
+        "publish",
+        "spublish",
+        "subscribe",
+        "unsubscribe",
+        "psubscribe",
+        "punsubscribe",
+        "ssubscribe",
+        "sunsubscribe",
+        "kv|watch",
+        "kv|unwatch",
+        "kv|progress",
+    )
+)
 
 # Help texts that the store's own families answer, as reads.
 _HELP_OF_DATA = ("object|help", "memory|help")
@@ -87,6 +107,8 @@ class CommandSpec:
         parse_run: For the most frequent ones, in their shortest form: the same for many
             requests in a row.
         handle: For local ones: does it and returns the reply.
+        long_form: The same command with more words than it needs, where that is carried
+            out in another way.
         calls, rejected: Counters for INFO commandstats: carried out, and refused
             because of their words.
     """
@@ -105,6 +127,7 @@ class CommandSpec:
         "key_step",
         "kind",
         "last_key",
+        "long_form",
         "low",
         "name",
         "ordered",
@@ -139,6 +162,7 @@ class CommandSpec:
         self.subcommands: dict[bytes, CommandSpec] = {}
         self.calls = self.rejected = 0
         self.parse_run: RunParser | None = None
+        self.long_form: CommandSpec | None = None
 
     def keys(self, arguments: list[bytes]) -> list[bytes]:
         """Return the keys among the words of a request, in order.
@@ -161,6 +185,16 @@ class CommandSpec:
         if not 0 < count <= len(arguments) - position:
             raise CommandError("ERR Invalid arguments specified for command")
         return fixed + arguments[position : position + count]
+
+    @property
+    def total_calls(self) -> int:
+        """How often it was carried out, in any form."""
+        return self.calls + (0 if self.long_form is None else self.long_form.calls)
+
+    def make_long_form(self) -> None:
+        """Let it be a sliced read where it has more words than it needs."""
+        self.long_form = copy(self)
+        self.long_form.kind = int(Kind.SLICED)
 
     def refuse_arity(self) -> CommandError:
         """Return Redis' error for a wrong number of words."""
@@ -245,6 +279,8 @@ class CommandTable:
             parser = parsers.get(spec.name.split("|")[0].upper().encode())
             if parser is not None:
                 spec.parse = parser
+                if spec.name in _SLICED_WHEN_LONG:
+                    spec.make_long_form()
                 self._add(spec)
         for word, run_parser in run_parsers.items():
             self.by_word[word].parse_run = run_parser
@@ -295,6 +331,8 @@ class CommandTable:
             spec = subcommand
         if not spec.low <= len(arguments) <= spec.high:
             raise spec.refuse_arity()
+        if spec.long_form is not None and len(arguments) > spec.low:
+            return spec.long_form
         return spec
 
     def all(self) -> Iterator[CommandSpec]:
@@ -307,6 +345,8 @@ class CommandTable:
         """Set all counters to zero (CONFIG RESETSTAT)."""
         for spec in self.all():
             spec.calls = spec.rejected = 0
+            if spec.long_form is not None:
+                spec.long_form.calls = 0
 
 
 def _shown(word: bytes, size_max: int) -> str:

@@ -1,7 +1,7 @@
 """One client's socket: bytes in, requests to the pipeline, replies out.
 
 `ClientConnection` is an asyncio protocol on top of
-`transactions.TransactionalPipeline`. It parses everything a read brought, lets
+`pushes.PushingPipeline`. It parses everything a read brought, lets
 the pipeline carry it out, and writes the replies of a turn with one call. It owns
 the state that a client can set (RESP version, name, routing, read level) and the
 flow of bytes: reading stops while requests wait, while the client does not take
@@ -22,9 +22,9 @@ from typing import cast
 
 from raftkv.resp.parser import RequestParser
 from raftkv.resp.values import encode_error
+from raftkv.server.pushes import PushingPipeline
 from raftkv.server.routing import SHUTTING_DOWN_REPLY
 from raftkv.server.service import Service
-from raftkv.server.transactions import TransactionalPipeline
 
 CLIENTS_MAX_REPLY = encode_error("ERR max number of clients reached")
 
@@ -39,7 +39,7 @@ STALLED_MS = 5000
 _JOINED_BYTES_MAX = 128 * 1024
 
 
-class ClientConnection(TransactionalPipeline, asyncio.Protocol):
+class ClientConnection(PushingPipeline, asyncio.Protocol):
     """The protocol object of one accepted socket.
 
     Attributes:
@@ -131,6 +131,7 @@ class ClientConnection(TransactionalPipeline, asyncio.Protocol):
         self._leave_lists()
         self.quit()
         self.release()
+        self.unsubscribe_all()
         self.discard()
         self.service.forget(self.number)
 
@@ -180,6 +181,7 @@ class ClientConnection(TransactionalPipeline, asyncio.Protocol):
         self._writable = True
         self.service.stalled.discard(self)
         self.update_reading()
+        self._resume_messages()
         if self._fifo or (self._blocked and not self.held):
             self.flush()
 
@@ -193,7 +195,7 @@ class ClientConnection(TransactionalPipeline, asyncio.Protocol):
             self._stalled_ms = now_ms
         self._stalled_bytes = buffered
         if now_ms - self._stalled_ms >= STALLED_MS:
-            if buffered + self._waiting_reply_bytes() > self._output_max:
+            if self.is_too_slow or buffered + self._waiting_reply_bytes() > self._output_max:
                 self._cut_off()
 
     # ------------------------------------------------------------ flow
@@ -228,8 +230,11 @@ class ClientConnection(TransactionalPipeline, asyncio.Protocol):
         return self._writable and super()._may_resume()
 
     def step_down(self) -> None:
-        """This node leads no longer: close a redirected client once it is answered."""
-        if not self.proxied and not self.readonly:
+        """This node leads no longer: close a redirected client once it is answered.
+
+        Messages reach a subscriber through any node, and would be lost while it connects.
+        """
+        if not self.proxied and not self.readonly and not self.is_subscribed:
             self.finish()
 
     def finish(self) -> None:

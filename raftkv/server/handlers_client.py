@@ -52,7 +52,11 @@ def describe(connection: ClientConnection) -> bytes:
     seconds = connection.service.seconds
     word = connection.last_word.lower()
     queue = connection.queue
-    flags = (b"r" if connection.readonly else b"") + (b"x" if queue is not None else b"")
+    flags = (
+        (b"P" if connection.is_subscribed else b"")
+        + (b"r" if connection.readonly else b"")
+        + (b"x" if queue is not None else b"")
+    )
     fields = {
         b"id": b"%d" % connection.number,
         b"addr": connection.client_address.encode(),
@@ -62,8 +66,9 @@ def describe(connection: ClientConnection) -> bytes:
         b"idle": b"%d" % (seconds - connection.active_second),
         b"flags": flags or b"N",
         b"db": b"0",
-        b"sub": b"0",
-        b"psub": b"0",
+        b"sub": b"%d" % len(connection.channels),
+        b"psub": b"%d" % len(connection.patterns),
+        b"ssub": b"%d" % len(connection.shard_channels),
         b"multi": b"%d" % (-1 if queue is None else len(queue)),
         b"multi-mem": b"%d" % connection.queued_bytes,
         b"cmd": word if word in connection.service.table.by_word else b"NULL",
@@ -85,6 +90,15 @@ def _check_type(word: bytes) -> bytes:
     if word.lower() not in _TYPES:
         raise CommandError(f"ERR Unknown client type '{word.decode('utf-8', 'surrogateescape')}'")
     return word.lower()
+
+
+def _of_type(connections: Iterable[ClientConnection], word: bytes) -> list[ClientConnection]:
+    """Return those of a type of CLIENT LIST: subscribers, or the others; none is of a third."""
+    kind = _check_type(word)
+    if kind not in (b"normal", b"pubsub"):
+        return []
+    subscribed = kind == b"pubsub"
+    return [other for other in connections if other.is_subscribed == subscribed]
 
 
 def handle_id(connection: ClientConnection, arguments: list[bytes]) -> object:
@@ -130,7 +144,7 @@ def handle_list(connection: ClientConnection, arguments: list[bytes]) -> object:
     if len(arguments) > 2:
         option = arguments[2].lower()
         if option == b"type" and len(arguments) == 4:
-            connections = connections if _check_type(arguments[3]) == b"normal" else ()
+            connections = _of_type(connections, arguments[3])
         elif option == b"id" and len(arguments) > 3:
             numbers = [_parse_number(word, "ERR Invalid client ID") for word in arguments[3:]]
             known = connection.service.connections
@@ -171,7 +185,7 @@ def handle_kill(connection: ClientConnection, arguments: list[bytes]) -> object:
         elif option == b"laddr":
             connections = [other for other in connections if other.local_address == text]
         elif option == b"type":
-            connections = connections if _check_type(value) == b"normal" else []
+            connections = _of_type(connections, value)
         elif option == b"user":
             if value != b"default":
                 raise CommandError(f"ERR No such user '{text}'")

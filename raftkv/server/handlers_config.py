@@ -1,7 +1,7 @@
 """CONFIG: settings under the names that Redis' clients and tools ask for.
 
 Each row of the table says where a value comes from, truthfully: a name of Redis
-appears only when something here corresponds to it. Two may change while the
+appears only when something here corresponds to it. Some may change while the
 node runs; the change lasts until it stops, as the file is never rewritten.
 """
 
@@ -12,6 +12,7 @@ from collections.abc import Callable
 from raftkv.errors import CommandError
 from raftkv.kv.patterns import compile_pattern
 from raftkv.server.connection import ClientConnection
+from raftkv.server.keyspace_events import parse_flags, show_flags
 from raftkv.server.service import Service
 
 HELP = """CONFIG <subcommand> [<arg> [value] [opt] ...]. Subcommands are:
@@ -48,6 +49,7 @@ _SETTINGS: dict[str, Callable[[Service], str]] = {
     "maxclients": lambda service: str(service.clients_max),
     "maxmemory": lambda service: "0",
     "maxmemory-policy": lambda service: "noeviction",
+    "notify-keyspace-events": lambda service: show_flags(service.notify_flags),
     "port": lambda service: str(service.port),
     "proto-max-bulk-len": lambda service: str(service.config.limits.request_bytes_max),
     "save": lambda service: "",
@@ -75,11 +77,18 @@ def _failed(name: str, reason: str) -> CommandError:
     return CommandError(f"ERR CONFIG SET failed (possibly related to argument '{name}') - {reason}")
 
 
+def _parse_flags(value: bytes) -> frozenset[str]:
+    try:
+        return parse_flags(value.decode("latin-1"))
+    except CommandError as error:
+        raise _failed("notify-keyspace-events", error.message.removeprefix("ERR ")) from None
+
+
 def handle_set(connection: ClientConnection, arguments: list[bytes]) -> object:
     """CONFIG SET name value [name value ...]"""
     if len(arguments) % 2:
         raise CommandError("ERR wrong number of arguments for 'config|set' command")
-    changes: dict[str, int] = {}
+    changes: dict[str, object] = {}
     for position in range(2, len(arguments), 2):
         shown = arguments[position].decode("utf-8", "surrogateescape")
         name, value = shown.lower(), arguments[position + 1]
@@ -87,6 +96,11 @@ def handle_set(connection: ClientConnection, arguments: list[bytes]) -> object:
             raise CommandError(
                 f"ERR Unknown option or number of arguments for CONFIG SET - '{shown}'"
             )
+        if name == "notify-keyspace-events":
+            if "notify_flags" in changes:
+                raise _failed(name, "duplicate parameter")
+            changes["notify_flags"] = _parse_flags(value)
+            continue
         if name not in _CHANGEABLE:
             raise _failed(name, "can't set immutable config")
         attribute, low, high = _CHANGEABLE[name]
@@ -97,8 +111,8 @@ def handle_set(connection: ClientConnection, arguments: list[bytes]) -> object:
         if not low <= int(value) <= high:
             raise _failed(name, f"argument must be between {low} and {high} inclusive")
         changes[attribute] = int(value)
-    for attribute, number in changes.items():
-        setattr(connection.service, attribute, number)
+    for attribute, setting in changes.items():
+        setattr(connection.service, attribute, setting)
     return "OK"
 
 

@@ -36,6 +36,8 @@ def handle_ping(connection: ClientConnection, arguments: list[bytes]) -> object:
     """PING [message]"""
     if len(arguments) > 2:
         raise CommandError("ERR wrong number of arguments for 'ping' command")
+    if connection.is_restricted:
+        return [b"pong", *(arguments[1:] or [b""])]
     return arguments[1] if len(arguments) == 2 else "PONG"
 
 
@@ -53,6 +55,7 @@ def handle_quit(connection: ClientConnection, arguments: list[bytes]) -> object:
 def handle_reset(connection: ClientConnection, arguments: list[bytes]) -> object:
     """RESET"""
     config = connection.service.config
+    connection.unsubscribe_all()
     connection.discard()
     connection.protocol = 2
     connection.name = b""
@@ -117,6 +120,7 @@ def handle_hello(connection: ClientConnection, arguments: list[bytes]) -> object
     if name is not None:
         connection.name = name
     connection.protocol = protocol
+    connection.choose_words()
     leads = connection.service.replica.is_leader
     return {
         b"server": b"redis",

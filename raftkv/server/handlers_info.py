@@ -73,6 +73,7 @@ def _clients(service: Service) -> Fields:
         "connected_clients": len(service.connections),
         "maxclients": service.clients_max,
         "blocked_clients": 0,
+        "pubsub_clients": sum(one.is_subscribed for one in service.connections.values()),
         "held_clients": len(service.held),
         "transaction_queue_bytes": service.queued_bytes,
     }
@@ -115,6 +116,14 @@ def _stats(service: Service) -> Fields:
         "rejected_connections": statistics.connections_refused,
         "total_error_replies": statistics.error_replies,
         "evicted_keys": 0,
+        "pubsub_channels": len(service.subscriptions.channels),
+        "pubsub_patterns": len(service.subscriptions.patterns),
+        "pubsubshard_channels": len(service.subscriptions.shard_channels),
+        "kv_watches": service.watches.count,
+        "messages_published": statistics.messages_published,
+        "messages_received": statistics.messages_received,
+        "messages_dropped": statistics.messages_dropped,
+        "messages_pushed": statistics.messages_pushed,
         "connections_closed_slow": statistics.connections_closed_slow,
         "connections_closed_idle": statistics.connections_closed_idle,
         "protocol_errors": statistics.protocol_errors,
@@ -162,10 +171,10 @@ def _cpu(service: Service) -> Fields:
 def _commandstats(service: Service) -> Fields:
     # Why no durations: a command has none of its own, it is carried out in batches.
     return {
-        f"cmdstat_{spec.name}": f"calls={spec.calls},usec=0,usec_per_call=0.00,"
+        f"cmdstat_{spec.name}": f"calls={spec.total_calls},usec=0,usec_per_call=0.00,"
         f"rejected_calls={spec.rejected},failed_calls=0"
         for spec in service.table.all()
-        if spec.calls or spec.rejected
+        if spec.total_calls or spec.rejected
     }
 
 

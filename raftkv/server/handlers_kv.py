@@ -1,4 +1,4 @@
-"""KV: what the data model has beyond Redis - revisions, and transactions in one request.
+"""KV: what the data model has beyond Redis - revisions, ranges, transactions in one request.
 
 `KV TXN` is etcd's if/then/else; `KV EXEC` is a whole MULTI in one request, which
 is what the server itself makes of EXEC, so that a transaction is proposed, held,
@@ -16,7 +16,14 @@ from typing import Final
 
 from raftkv.config import Limits
 from raftkv.errors import CommandError
-from raftkv.kv.commands import AnswerKind, Command, CompareTarget, Comparison, Opcode
+from raftkv.kv.commands import (
+    AnswerKind,
+    Command,
+    CompareTarget,
+    Comparison,
+    Opcode,
+    RangeReadFlag,
+)
 from raftkv.kv.numbers import parse_integer
 from raftkv.server.command_table import CommandTable, check_inside
 from raftkv.server.connection import ClientConnection
@@ -25,6 +32,10 @@ from raftkv.server.handlers_strings import SYNTAX_ERROR, check_key
 
 # Encoding a word takes at most this much besides its bytes.
 _WORD_BYTES: Final = 9
+# Words of KV GET at present.
+_GET_WORDS: Final = 3
+# Keys on a page of KV RANGE without LIMIT.
+_RANGE_LIMIT: Final = 1000
 
 _TARGETS: Final = {
     b"VALUE": CompareTarget.VALUE,
@@ -41,8 +52,15 @@ _COMPARISONS: Final = {
 }
 
 HELP = """KV <subcommand> [<arg> ...]. Subcommands are:
-GET <key>
-    Return a string with its create revision, modify revision and version.
+GET <key> [REV <revision>]
+    Return a value with its create revision, modify revision, version and type, as it is
+    or as it was behind a revision.
+RANGE <start> <end> | PREFIX <prefix> [FROM <key>] [LIMIT <n>] [REV <revision>] [KEYSONLY] [COUNT]
+    Return keys in order with values and revisions, from start up to but without end, which
+    is empty for no end. There is more if the reply says so: repeat the command with FROM
+    the next key it names, and REV the revision it is as of. COUNT returns only a number.
+HISTORY
+    Return the newest and the oldest revision that can be read, and what they take.
 REVISIONS <key> [<key> ...]
     Return the modify revision of each key, 0 for one that does not exist.
 TXN <n> [<key> <target> <op> <operand>]... <n> [<words> <word>...]... <n> [<words> <word>...]...
@@ -51,6 +69,12 @@ TXN <n> [<key> <target> <op> <operand>]... <n> [<words> <word>...]... <n> [<word
     preceded by the number of its words. Returns 1 or 0, the replies, and the revision.
 EXEC <n> [<key> <revision>]... <n> [<words> <word>...]...
     Execute n commands as MULTI and EXEC do, if the keys have these modify revisions.
+WATCH KEY <key> | PREFIX <prefix> [FROM <revision>] [PREV]
+    Be told the changes of a key, or of those with a prefix, in the order of revisions.
+UNWATCH [<watch> ...]
+    End watches of this connection, or all of them.
+PROGRESS [<watch> ...]
+    Be told up to which revision watches of this connection have been told everything.
 HELP
     Print this help."""
 
@@ -130,12 +154,18 @@ class KvParser:
     table: CommandTable
 
     def __call__(self, arguments: list[bytes], limits: Limits) -> Command:
-        """KV GET | REVISIONS | EXEC | TXN"""
+        """KV GET | RANGE | HISTORY | REVISIONS | EXEC | TXN"""
         subcommand = arguments[1].upper()
         if subcommand == b"TXN":
             return self._parse_txn(_Words(arguments), limits)
         if subcommand == b"EXEC":
             return self._parse_exec(_Words(arguments), limits)
+        if subcommand == b"RANGE":
+            return _parse_range(arguments[2:], limits)
+        if subcommand == b"HISTORY":
+            return (int(Opcode.HISTORY),)
+        if subcommand == b"GET" and len(arguments) > _GET_WORDS:
+            return _parse_get_at(arguments, limits)
         for key in arguments[2:]:
             check_key(key, limits)
         opcode = Opcode.KV_GET if subcommand == b"GET" else Opcode.REVISIONS
@@ -188,6 +218,58 @@ class KvParser:
             if not answers_errors:
                 raise
             return _answer(AnswerKind.ERROR, error.message.encode("utf-8", "replace"))
+
+
+def _parse_get_at(arguments: list[bytes], limits: Limits) -> Command:
+    """KV GET key REV revision"""
+    key = arguments[2]
+    if len(arguments) != _GET_WORDS + 2 or arguments[3].upper() != b"REV":
+        raise CommandError(SYNTAX_ERROR)
+    check_key(key, limits)
+    return (int(Opcode.KV_GET_AT), key, _revision(arguments[4]))
+
+
+def _parse_range(words: list[bytes], limits: Limits) -> Command:
+    """KV RANGE start end | PREFIX prefix, and options"""
+    start, end = words[:2]
+    if start.upper() == b"PREFIX":
+        start, end = end, prefix_end(end)
+    rest = iter(words[2:])
+    position, limit, flags = start, _RANGE_LIMIT, RangeReadFlag(0)
+    revision: int | None = None
+    for word in rest:
+        option = word.upper()
+        if option == b"KEYSONLY":
+            flags |= RangeReadFlag.KEYS_ONLY
+        elif option == b"COUNT":
+            flags |= RangeReadFlag.COUNT
+        elif option not in (b"FROM", b"LIMIT", b"REV") or (value := next(rest, None)) is None:
+            raise CommandError(SYNTAX_ERROR)
+        elif option == b"FROM":
+            position = value
+        elif option == b"REV":
+            revision = _revision(value)
+        else:
+            number = parse_integer(value)
+            if number is None or number < 1:
+                raise CommandError("ERR LIMIT takes a number from 1")
+            limit = number
+    for key in (start, end, position):
+        check_key(key, limits)
+    return (int(Opcode.KV_RANGE), max(start, position), end, limit, revision, int(flags))
+
+
+def prefix_end(prefix: bytes) -> bytes:
+    """Return the first key behind all with a prefix; empty where there is none behind."""
+    kept = prefix.rstrip(b"\xff")
+    return kept[:-1] + bytes((kept[-1] + 1,)) if kept else b""
+
+
+def _revision(word: bytes) -> int:
+    number = parse_integer(word)
+    if number is None or number < 0:
+        raise CommandError("ERR REV takes a revision, a number from 0")
+    return number
 
 
 def _parse_compare(

@@ -2,7 +2,8 @@
 
 Sentinel-mode clients ask for the address of a master by its name, which is
 `raftkv`; other names are unknown, as they are to a Sentinel. Such clients send no
-READONLY to replicas, hence they want `proxy` routing. No events are published.
+READONLY to replicas, hence they want `proxy` routing. `sentinel_events` tells them
+when to ask again.
 """
 
 from __future__ import annotations
@@ -10,10 +11,8 @@ from __future__ import annotations
 from raftkv.errors import CommandError
 from raftkv.resp.values import NULL_ARRAY
 from raftkv.server.connection import ClientConnection
+from raftkv.server.sentinel_events import MASTER_NAME
 from raftkv.server.topology import ShardNode, shard_nodes
-
-# What a client in Sentinel mode is told to ask for.
-MASTER_NAME = b"raftkv"
 
 HELP = """SENTINEL <subcommand> [<arg> [value] [opt] ...]. Subcommands are:
 CKQUORUM <master-name>

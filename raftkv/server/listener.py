@@ -16,12 +16,13 @@ import dataclasses
 import secrets
 
 from raftkv.config import Config
-from raftkv.seams import Clock, Network, Observer
+from raftkv.seams import PEER_PUBLISH, Clock, Observer
 from raftkv.server.command_set import standard_commands
 from raftkv.server.command_table import CommandTable
 from raftkv.server.connection import ClientConnection
 from raftkv.server.forwarding import Forwarder
-from raftkv.server.ports import Replica
+from raftkv.server.ports import PeerLinks, Replica
+from raftkv.server.publications import Publications
 from raftkv.server.service import Service
 from raftkv.server.statistics import Statistics
 from raftkv.types import NodeId
@@ -40,7 +41,7 @@ class ClientListener:
     def __init__(
         self,
         replica: Replica,
-        network: Network,
+        network: PeerLinks,
         config: Config,
         clock: Clock,
         observer: Observer,
@@ -57,6 +58,7 @@ class ClientListener:
             run_id=secrets.token_hex(20),
         )
         self.service.forwarder = Forwarder(self.service, network)
+        self.service.publications = Publications(self.service, network)
         replica.listener = self.service
         self._server: asyncio.Server | None = None
         self._timer: asyncio.TimerHandle | None = None
@@ -73,6 +75,7 @@ class ClientListener:
             **dataclasses.asdict(service.statistics),
             "connections": len(service.connections),
             "connections_held": len(service.held),
+            "watches": service.watches.count,
             "commands": sum(spec.calls for spec in service.table.all()),
         }
 
@@ -139,7 +142,10 @@ class ClientListener:
     # ------------------------------------------------------------ from the peer links
 
     def received(self, node: NodeId, kind: int, body: bytes | memoryview) -> None:
-        """Take a frame of kind `PEER_FORWARD` or `PEER_FORWARD_REPLY`."""
+        """Take a frame of a kind that is the server's; others are of a later version."""
+        if kind == PEER_PUBLISH:
+            self.service.publications.received(node, body)
+            return
         self.service.forwarder.received(node, kind, body)
 
     def peer_up(self, node: NodeId) -> None:

@@ -11,11 +11,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Protocol
 
-from raftkv.seams import Slot
+from raftkv.kv.history import History
+from raftkv.seams import Network, Slot
 from raftkv.types import Configuration, Index, Member, MembershipChange, NodeId, Status, Term
 
 # A command of the store, as kv.commands defines it: (opcode, *arguments).
 Command = tuple[Any, ...]
+
+
+class PeerLinks(Network, Protocol):
+    """Links to the other members, as the server needs them."""
+
+    def queued_bytes(self, node: NodeId) -> int:
+        """Bytes sent to that node which the operating system has not taken."""
+        ...
 
 
 class ReplicaListener(Protocol):
@@ -67,6 +76,11 @@ class Replica(Protocol):
     @property
     def configuration(self) -> Configuration:
         """Members in force."""
+        ...
+
+    @property
+    def history(self) -> History:
+        """The last changes that this node has applied; another one behind a snapshot."""
         ...
 
     def propose(self, commands: Sequence[Command], slot: Slot) -> None:

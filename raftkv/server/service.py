@@ -15,16 +15,22 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from raftkv.config import Config
+from raftkv.kv.history import History
 from raftkv.seams import Clock, Observer
 from raftkv.server.command_table import CommandTable
+from raftkv.server.keyspace_events import KeyspaceEvents
 from raftkv.server.ports import Replica
+from raftkv.server.sentinel_events import SentinelEvents
 from raftkv.server.statistics import Statistics
+from raftkv.server.subscriptions import Subscriptions
+from raftkv.server.watches import WatchHub
 from raftkv.types import Member, NodeId
 
 if TYPE_CHECKING:
     from raftkv.server.connection import ClientConnection
     from raftkv.server.forwarding import Forwarder
     from raftkv.server.pipeline import CommandPipeline
+    from raftkv.server.publications import Publications
     from raftkv.server.routing import RoutedPipeline
     from raftkv.server.runs import Run, TimedSlot
 
@@ -41,7 +47,11 @@ class Service:
         dirty: Streams with answers that `turn_ended` will write.
         held: Streams whose requests wait for a leader.
         timed: Runs on this node's replica whose requests have waited before.
-        queued_bytes: Memory of all that connections have queued since MULTI and watch.
+        queued_bytes: Memory of all that connections have queued since MULTI, watch, and
+            listen to.
+        subscriptions: Who listens to which channel.
+        watches: Who watches which keys.
+        linked: Members to which a link is up.
         stalled: Clients that do not take their replies at present.
         parting: Clients that were redirected behind a change of leader, to be closed.
         emptied: Set when the last connection is gone, once somebody waits for it.
@@ -56,6 +66,7 @@ class Service:
     """
 
     forwarder: Forwarder
+    publications: Publications
 
     def __init__(
         self,
@@ -80,17 +91,24 @@ class Service:
         self.held: set[RoutedPipeline] = set()
         self.timed: list[TimedSlot] = []
         self.queued_bytes = 0
+        self.subscriptions = Subscriptions()
+        self.watches = WatchHub(self._history, self.flush_soon)
+        self._keyspace_events = KeyspaceEvents(self.subscriptions)
+        self.linked: set[NodeId] = set()
         self.stalled: set[ClientConnection] = set()
         self.parting: set[RoutedPipeline] = set()
         self.emptied: asyncio.Event | None = None
         self.draining = False
         self.started_ms = clock.now_ms()
+        self._ticked_ms = self.started_ms
         self.seconds = self.started_ms // 1000
         self.port = 0
         # What CONFIG SET may change while the node runs.
         self.clients_max = config.limits.clients_max
         self.idle_seconds_max = config.limits.idle_seconds_max
         self.call_soon: Callable[[Callable[[], None]], object] = _leave_to_the_tick
+        self._flush_scheduled = False
+        self._sentinel_events = SentinelEvents(self)
         self._connection_number = 0
         self._was_leader = False
         self._leader_id: NodeId | None = None
@@ -133,11 +151,15 @@ class Service:
     def peer_up(self, node: NodeId) -> None:
         """A link to a member was established."""
         self._lost_links_ms.pop(node, None)
+        self.linked.add(node)
+        self._sentinel_events.peer_up(node)
         self.retry_held()
 
     def peer_down(self, node: NodeId) -> None:
         """A link to a member was lost."""
         self._lost_links_ms[node] = self.clock.now_ms()
+        self.linked.discard(node)
+        self._sentinel_events.peer_down(node)
 
     def deadline_ms(self, run: Run) -> int:
         """Return the clock time at which a run has its answer, whatever happens."""
@@ -154,13 +176,51 @@ class Service:
         self._connection_number += 1
         return self._connection_number
 
+    @property
+    def notify_flags(self) -> frozenset[str]:
+        """Which changes of keys are published, as CONFIG SET notify-keyspace-events says."""
+        return self._keyspace_events.flags
+
+    @notify_flags.setter
+    def notify_flags(self, flags: frozenset[str]) -> None:
+        events = self._keyspace_events
+        events.flags = flags
+        self.watches.on_change = events.changed if events.is_on else None
+
     # ------------------------------------------------------------ from the replica
 
     def turn_ended(self) -> None:
         """Write each stream's answers once."""
+        self._flush_scheduled = False
+        if self.watches.count or self.watches.on_change is not None:
+            self._tell_watches()
         dirty, self.dirty = self.dirty, []
         for pipeline in dirty:
             pipeline.flush()
+
+    def _history(self) -> History:
+        return self.replica.history
+
+    def _tell_watches(self) -> None:
+        """Tell watches what is new; a defect there must not disturb anybody else."""
+        hub = self.watches
+        try:
+            hub.turn()
+        except Exception as error:
+            # What was told is uncertain: whoever watches has to ask anew from where he is.
+            self.observer.event("watches_failed", error=repr(error))
+            self.watches = WatchHub(self._history, self.flush_soon)
+            self.watches.on_change = hub.on_change
+            for connection in list(self.connections.values()):
+                if connection.watches:
+                    connection.forget_watches()
+                    connection.break_off(error)
+
+    def flush_soon(self) -> None:
+        """Write what is due once others had their turn."""
+        if not self._flush_scheduled:
+            self._flush_scheduled = True
+            self.call_soon(self.turn_ended)
 
     def leader_changed(self) -> None:
         """Close redirected clients of a node that stepped down; route held requests."""
@@ -174,6 +234,7 @@ class Service:
         if stepped_down:
             for connection in list(self.connections.values()):
                 connection.step_down()
+        self._sentinel_events.leader_changed()
         self.retry_held()
 
     def accepting_changed(self) -> None:
@@ -201,6 +262,8 @@ class Service:
         self.forwarder.expire(now_ms)
         if self.timed:
             self.timed = [slot for slot in self.timed if not slot.expire(now_ms)]
+        self.watches.tick(now_ms - self._ticked_ms)
+        self._ticked_ms = now_ms
         if self.dirty:
             self.turn_ended()
         seconds = now_ms // 1000
@@ -213,6 +276,8 @@ class Service:
 
     def _close_idle(self, active_since: int) -> None:
         for connection in list(self.connections.values()):
+            if connection.is_subscribed:
+                continue
             if connection.active_second < active_since and connection.is_idle:
                 self.statistics.connections_closed_idle += 1
                 connection.close()

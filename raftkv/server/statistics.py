@@ -13,15 +13,21 @@ from dataclasses import dataclass, fields
 MEANINGS = {
     "connections": "Open client connections.",
     "connections_held": "Client connections with requests that wait for a leader.",
+    "watches": "Watches of all connections.",
     "commands": "Commands carried out or proposed since the start.",
     "connections_accepted": "Clients that connected and were let in.",
     "connections_refused": "Clients turned away because of limits.clients_max.",
-    "connections_closed_slow": "Clients cut off because of limits.output_buffer_bytes_max.",
+    "connections_closed_slow": "Clients cut off because of limits.output_buffer_bytes_max or "
+    "limits.push_buffer_bytes_max.",
     "connections_closed_idle": "Clients closed because of limits.idle_seconds_max.",
     "protocol_errors": "Clients closed because of bytes that are not the protocol.",
     "error_replies": "Requests refused before they reached the store.",
     "forwards_sent": "Batches of requests sent to the leader for a client.",
     "forwards_received": "Batches of requests carried out for another node.",
+    "messages_published": "Messages that clients of this node published.",
+    "messages_received": "Messages that clients of other nodes published.",
+    "messages_dropped": "Messages not sent to one of the other nodes, whose link was down or full.",
+    "messages_pushed": "Messages to subscribers and watchers.",
     "bytes_received": "Bytes from clients.",
     "bytes_sent": "Bytes to clients.",
 }
@@ -34,12 +40,17 @@ class Statistics:
     Attributes:
         connections_accepted: Clients that connected and were let in.
         connections_refused: Clients turned away because of `limits.clients_max`.
-        connections_closed_slow: Closed because of `limits.output_buffer_bytes_max`.
+        connections_closed_slow: Closed because of `limits.output_buffer_bytes_max` or
+            `limits.push_buffer_bytes_max`.
         connections_closed_idle: Closed because of `limits.idle_seconds_max`.
         protocol_errors: Closed because of bytes that are not the protocol.
         error_replies: Requests refused before they reached the store.
         forwards_sent: Batches of requests sent to the leader for a client.
         forwards_received: Batches of requests carried out for another node.
+        messages_published: By clients of this node.
+        messages_received: Published by clients of other nodes.
+        messages_dropped: Not sent to one of the other nodes, whose link was down or full.
+        messages_pushed: To subscribers and watchers.
         bytes_received: From clients.
         bytes_sent: To clients.
     """
@@ -52,6 +63,10 @@ class Statistics:
     error_replies: int = 0
     forwards_sent: int = 0
     forwards_received: int = 0
+    messages_published: int = 0
+    messages_received: int = 0
+    messages_dropped: int = 0
+    messages_pushed: int = 0
     bytes_received: int = 0
     bytes_sent: int = 0
 

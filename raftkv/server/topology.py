@@ -11,9 +11,12 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from raftkv.server.service import Service
 from raftkv.types import Member
+
+if TYPE_CHECKING:
+    from raftkv.server.service import Service
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -134,3 +134,13 @@ def test_a_short_long_tail(tmp_path: Path) -> None:
     assert len(facts["turns"]) == 8
     assert all(one["busy"]["slice_ms"] > 0 for one in facts["turns"])
     assert all(one["busy"]["latency_p50_ms"] > 0 for one in facts["turns"])
+
+
+@pytest.mark.slow
+def test_a_short_crowd_of_watchers() -> None:
+    options = ["--watchers", "40", "--idle", "40", "--rounds", "1", "--seconds", "1.5"]
+    result = subprocess.run(
+        [sys.executable, "-m", "tests.bench.watchers", *options],
+        cwd=ROOT, capture_output=True, text=True, timeout=LIMIT_S, check=False,
+    )  # fmt: skip
+    assert [line.split()[0] for line in result.stdout.splitlines()] == ["alone", "crowd", "told"]

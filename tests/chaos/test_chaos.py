@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.chaos import bit_rot, kill_storm, snapshot_catchup
+from tests.chaos import bit_rot, kill_storm, snapshot_catchup, watch_marathon
 
 pytestmark = [pytest.mark.chaos, pytest.mark.slow]
 
@@ -44,4 +44,9 @@ def test_bit_rot(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_snapshot_catchup(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     code = snapshot_catchup.main(f"--dir {tmp_path} --duration 8".split())
+    assert_ok(code, capsys.readouterr().out)
+
+
+def test_watch_marathon(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code = watch_marathon.main(f"--dir {tmp_path} --events 6000 --kills 2".split())
     assert_ok(code, capsys.readouterr().out)

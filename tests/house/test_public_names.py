@@ -12,8 +12,11 @@ import raftkv
 PUBLIC_NAMES = {
     "AsyncClient",
     "AsyncPipeline",
+    "AsyncWatch",
+    "Change",
     "Client",
     "CommandError",
+    "CompactedError",
     "ConnectFailedError",
     "ConnectionLostError",
     "DeadlineExceededError",
@@ -29,6 +32,8 @@ PUBLIC_NAMES = {
     "RaftKvError",
     "RequestError",
     "Transaction",
+    "Watch",
+    "WatchEvent",
     "__version__",
 }
 

@@ -38,6 +38,7 @@ NODE_CLIENTS = {
     "ioredis sentinel": "ioredis",
     "node-redis": "redis",
     "node-redis cluster": "redis",
+    "node-redis sentinel": "redis",
 }
 
 # Redirected clients follow the leader; the others are carried by the node that they ask.

@@ -49,6 +49,7 @@ class Cluster:
         self.invariants = Invariants(check_hashes=check_hashes)
         self.log_time = LogTimeWatch(self.invariants.checks)
         self.floors = Floors(self.world)
+        self.turn_listeners: list[Callable[[SimNode], None]] = []
         self.crash_listeners: list[Callable[[SimNode], None]] = []
         self.events: dict[str, int] = {}
         self.noted: Counter[str] = Counter()
@@ -222,6 +223,8 @@ class Cluster:
         self.invariants.turned(node)
         self.foresight.turned(node)
         self.log_time.note(self.world.now_ms, replica.store, leads=replica.is_leader)
+        for listener in self.turn_listeners:
+            listener(node)
 
     def note(self, name: str) -> None:
         """Count something that the simulated world did."""

@@ -45,7 +45,7 @@ from raftkv.types import (
     SnapshotMeta,
     WriteSequence,
 )
-from tests.sim import planted_reads
+from tests.sim import planted_reads, planted_watches
 
 Plant = Callable[[], AbstractContextManager[type[RaftCore]]]
 
@@ -594,3 +594,8 @@ _mutant("time", "time goes on from the latest in the log, applied or not")(
 # ------------------------------------------------------------------- read levels
 
 planted_reads.plant_all(_engine, _core, _mutant, patched)
+
+
+# ---------------------------------------------------------------------- watches
+
+planted_watches.plant_all(_mutant, patched)

@@ -22,6 +22,7 @@ from tests.sim.mix import draw
 from tests.sim.nemesis import Nemesis
 from tests.sim.node import EFFECTS
 from tests.sim.read_levels import Readers
+from tests.sim.watches import Watchers
 from tests.sim.workload import Workload
 
 # Of simulated time under faults; the healing comes on top.
@@ -125,6 +126,7 @@ def _run(cluster: Cluster, seed: int, duration_ms: float, history: Path | None) 
     changes = MembershipNemesis(cluster, pause_ms=nemesis.mix.changes_pause_ms)
     machines = HardwareNemesis(cluster)
     readers = Readers(cluster)
+    watchers = Watchers(cluster)
     cluster.run(duration_ms)
     while duration_ms >= DURATION_MS and workload.count() < OPERATIONS_MIN:
         cluster.run(1000)
@@ -144,10 +146,12 @@ def _run(cluster: Cluster, seed: int, duration_ms: float, history: Path | None) 
         )
     workload.read_everything()
     cluster.run_until(cluster.converged, CONVERGE_MS, invariant="a_healed_cluster_converges")
+    watchers.finish()
     if history is not None:
         workload.history().save(history)
     result = workload.judge()
     faults = nemesis.fired + changes.fired + machines.fired + cluster.noted + readers.counts
+    faults += watchers.counts
     return Report(
         seed=seed,
         steps=cluster.world.steps,

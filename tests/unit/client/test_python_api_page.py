@@ -68,7 +68,7 @@ def test_the_page_lists_every_method_and_error() -> None:
 
 def test_the_table_of_errors_tells_their_kind() -> None:
     rows = re.findall(r"^\| `(\w+)` \| (definite|indefinite) \|", TEXT, re.MULTILINE)
-    assert len(rows) == 8
+    assert len(rows) == 9
     for name, kind in rows:
         base = raftkv.DefiniteError if kind == "definite" else raftkv.IndefiniteError
         assert issubclass(getattr(raftkv, name), base)

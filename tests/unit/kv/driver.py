@@ -8,6 +8,7 @@ from typing import Any
 
 from raftkv.kv.codec import encode_batch
 from raftkv.kv.commands import Command
+from raftkv.kv.history import ChangeKind, change_bytes
 from raftkv.kv.image_loader import ImageLoader
 from raftkv.kv.keyspace import Keyspace, bucket_of
 from raftkv.kv.store import KvStore
@@ -45,6 +46,32 @@ def check_invariants(store: KvStore) -> None:
     for number, (hashes, keys) in keyspace.orders.items():
         assert sorted(keys) == sorted(keyspace.buckets[number])
         assert hashes == sorted(hashes)
+    _check_history(keyspace)
+
+
+def _check_history(keyspace: Keyspace) -> None:
+    """Check counts, and that each entry before and after is that of the neighbours."""
+    history = keyspace.history
+    changes = [change for chunk in history.freeze() for change in chunk]
+    assert history.revision == keyspace.revision
+    assert history.change_count == len(changes)
+    assert history.byte_count == sum(map(change_bytes, changes))
+    last_revision, same = history.compacted, set[bytes]()
+    for revision, kind, key, _, after in changes:
+        assert revision >= last_revision
+        if revision > last_revision:
+            same.clear()
+        assert revision > history.compacted
+        assert key not in same
+        same.add(key)
+        last_revision = revision
+        assert (kind == ChangeKind.PUT) == (after is not None)
+        assert after is None or after[3] == revision
+    later: dict[bytes, object] = {}
+    for _, _, key, before, after in reversed(changes):
+        now = later[key] if key in later else keyspace.buckets[bucket_of(key)].get(key)
+        assert after is now
+        later[key] = before
 
 
 def words(line: str) -> list[bytes]:

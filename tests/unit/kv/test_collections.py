@@ -187,6 +187,7 @@ def test_what_is_gone_is_freed_in_slices(kind: str) -> None:
         store = filled(kind, 9_000)
         apply(store, [(1, b"other", b"v")])
         apply(store, [command])
+        store.history.compact(store.revision)
         steps = 1
         while store.free_slice():
             steps += 1
@@ -250,11 +251,11 @@ def test_items_of_a_wrong_type_are_refused(kind: str) -> None:
                 family.empty().extended(part)
 
 
-GOLDEN = ROOT / "tests" / "golden" / "kv" / "image-1-collections.bin"
+GOLDEN = ROOT / "tests" / "golden" / "kv"
 
 
 def golden_store() -> KvStore:
-    """The store whose image is kept in the golden file; must not change."""
+    """The store whose image is kept in the golden files; must not change."""
     store = KvStore()
     apply(store, [(1, b"text", b"value")], at_ms=1_700_000_000_000)
     for kind in ("hash", "list", "set", "zset"):
@@ -264,11 +265,30 @@ def golden_store() -> KvStore:
     return store
 
 
+def with_history(store: KvStore) -> KvStore:
+    """Add what the golden file of the version with a history has besides; must not change."""
+    for kind in ("hash", "list", "set", "zset"):
+        apply(store, [ADD[kind](b"gone " + kind.encode(), names(1100))])
+        apply(store, [(int(Opcode.DEL), b"gone " + kind.encode())])
+    return store
+
+
 def test_the_bytes_are_those_of_the_golden_file() -> None:
-    golden = GOLDEN.read_bytes()
-    assert b"".join(image_of(golden_store())) == golden
+    golden = (GOLDEN / "image-2-collections.bin").read_bytes()
+    assert b"".join(image_of(with_history(golden_store()))) == golden
     loader = ImageLoader()
     loader.feed(golden)
+    store = loader.finish()
+    check_invariants(store)
+    assert image_of(store) == image_of(with_history(golden_store()))
+    for event in store.history.events(store.revision - 1, 1):
+        assert event.previous is not None
+        assert event.previous[0].size == 1100
+
+
+def test_collections_in_an_image_without_history_are_read() -> None:
+    loader = ImageLoader()
+    loader.feed((GOLDEN / "image-1-collections.bin").read_bytes())
     store = loader.finish()
     assert store.state_hash == golden_store().state_hash
     for kind in ("hash", "list", "set", "zset"):

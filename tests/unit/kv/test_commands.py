@@ -10,6 +10,8 @@ from raftkv.kv import (
     generic,
     hashes,
     lists,
+    ranges,
+    revisions,
     scan,
     sets,
     sorted_algebra,
@@ -46,6 +48,7 @@ NUMBERS = {
     "SETBIT": 250, "BITOP": 251, "BITFIELD": 252, "GETBIT": 253, "BITCOUNT": 254, "BITPOS": 255,
     "BITFIELD_RO": 256,
     "EXEC": 270, "TXN": 271, "REVISIONS": 272, "KV_GET": 273, "ANSWER": 274,
+    "COMPACT": 275, "KV_GET_AT": 276, "KV_RANGE": 277, "HISTORY": 278,
     "LREM": 186, "LTRIM": 187, "LLEN": 188, "LRANGE": 189, "LINDEX": 190, "LPOS": 191,
 }  # fmt: skip
 
@@ -71,22 +74,25 @@ def test_flag_bits_never_change() -> None:
     assert [kind.value for kind in commands.AnswerKind] == [0, 1, 2]
     assert [target.value for target in commands.CompareTarget] == [0, 1, 2, 3, 4]
     assert [kind.value for kind in commands.Comparison] == [0, 1, 2, 3]
+    assert [flag.value for flag in commands.RangeReadFlag] == [1, 2]
     assert [kind.value for kind in commands.ValueCondition] == [0, 1, 2]
 
 
 def test_every_opcode_has_exactly_one_handler() -> None:
     modules = (
         *(strings, generic, expiry, scan, hashes, sets, lists),
-        *(sorted_sets, sorted_ranges, sorted_algebra, bits),
+        *(sorted_sets, sorted_ranges, sorted_algebra, bits, revisions),
     )
     handled = [opcode for module in modules for opcode in module.HANDLERS]
     assert sorted(handled) == sorted(families.HANDLERS)
-    others = [*scan.SLICED_HANDLERS, *transactions.HANDLERS]
+    sliced = [opcode for module in (scan, revisions, ranges) for opcode in module.SLICED_HANDLERS]
+    assert sorted(sliced) == sorted(families.SLICED_HANDLERS)
+    others = [*sliced, *transactions.HANDLERS]
     assert sorted([*handled, *others]) == sorted(Opcode)
 
 
 def test_traits() -> None:
-    assert set(scan.SLICED_HANDLERS) == commands.SLICED_OPCODES
+    assert set(families.SLICED_HANDLERS) == commands.SLICED_OPCODES
     assert not commands.SLICED_OPCODES & commands.WRITE_OPCODES
     assert commands.is_write((Opcode.SET, b"k", b"v"))
     assert commands.is_write((1, b"k", b"v"))

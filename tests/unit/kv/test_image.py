@@ -11,10 +11,12 @@ from hypothesis import strategies as st
 
 from raftkv.errors import ProtocolError
 from raftkv.kv.commands import Opcode
+from raftkv.kv.history import Change, History
 from raftkv.kv.image import (
     PIECE_BYTES_MAX,
     PIECE_END,
     PIECE_HEADER,
+    PIECE_HISTORY,
     PIECE_KEYS,
     PIECE_KEYS_MAX,
     PIECE_META,
@@ -25,7 +27,8 @@ from raftkv.kv.store import KvStore
 from tests.unit.kv.driver import apply, check_invariants, reload
 
 SET = int(Opcode.SET)
-GOLDEN = Path(__file__).parents[2] / "golden" / "kv" / "image-1.bin"
+GOLDEN_DIRECTORY = Path(__file__).parents[2] / "golden" / "kv"
+GOLDEN = GOLDEN_DIRECTORY / "image-2.bin"
 
 # What `reload` brings back from the image, and what follows from the rest.
 STORE_IN_IMAGE = {"_keyspace", "applied_index", "state_hash"}
@@ -35,7 +38,7 @@ STORE_DERIVED = {
     "_readers",  # the program
     "alarms",  # what this process saw; not replicated
 }
-KEYSPACE_IN_IMAGE = {"buckets", "lease_time_ms", "log_time_ms", "revision"}
+KEYSPACE_IN_IMAGE = {"buckets", "history", "lease_time_ms", "log_time_ms", "revision"}
 KEYSPACE_DERIVED = {
     "at_checkpoint",  # begins again with each batch
     "copied_bytes",  # begins again with each batch
@@ -43,11 +46,27 @@ KEYSPACE_DERIVED = {
     "expired",  # empty between batches
     "garbage",  # memory to be freed
     "husks",  # memory to be freed
+    "key_order",  # a cache
     "orders",  # a cache
     "random_state",  # begins again with each batch
     "undo",  # empty between batches
     "views",  # of this process
 }
+
+
+HISTORY_IN_IMAGE = {
+    *("_chunks", "recent"),  # all changes; where chunks end shows nowhere
+    *("byte_count", "bytes_kept", "change_count", "compacted", "revision", "revisions_kept"),
+}
+HISTORY_DERIVED = {
+    "_chunk_bytes",  # from the changes
+    "_recent_bytes",  # from the changes
+    "dropped",  # memory to be freed
+}
+
+
+def changes_of(store: KvStore) -> list[Change]:
+    return [change for chunk in store.history.freeze() for change in chunk]
 
 
 def golden_store() -> KvStore:
@@ -87,15 +106,19 @@ def test_every_attribute_is_in_the_image_or_derived() -> None:
     restored = reload(store)
     for name in ("applied_index", "state_hash", "key_count", "next_deadline_ms"):
         assert getattr(store, name) == getattr(restored, name)
-    for name in (*KEYSPACE_IN_IMAGE, "deadlines"):
+    for name in (*(KEYSPACE_IN_IMAGE - {"history"}), "deadlines"):
         assert getattr(store._keyspace, name) == getattr(restored._keyspace, name)
+    assert set(History.__slots__) == HISTORY_IN_IMAGE | HISTORY_DERIVED
+    for name in HISTORY_IN_IMAGE - {"_chunks", "recent"}:
+        assert getattr(store.history, name) == getattr(restored.history, name)
+    assert changes_of(store) == changes_of(restored)
     check_invariants(restored)
 
 
 def test_the_meta_tells_what_the_image_stands_for() -> None:
     store = golden_store()
     meta = store.start_image().meta
-    assert (meta.format, meta.applied_index, meta.revision, meta.key_count) == (1, 3, 4, 3)
+    assert (meta.format, meta.applied_index, meta.revision, meta.key_count) == (2, 3, 4, 3)
     assert (meta.log_time_ms, meta.lease_time_ms) == (store.log_time_ms, store.lease_time_ms)
     assert meta.state_hash == store.state_hash
 
@@ -103,12 +126,27 @@ def test_the_meta_tells_what_the_image_stands_for() -> None:
 def test_the_bytes_are_those_of_the_golden_file() -> None:
     golden = GOLDEN.read_bytes()
     assert b"".join(golden_store().start_image().slices()) == golden
+    store = loaded(golden)
+    assert store.history.events(0, 100) == golden_store().history.events(0, 100)
+
+
+def loaded(golden: bytes) -> KvStore:
+    """Return what a golden image stands for, having checked its keys."""
     loader = ImageLoader()
     loader.feed(golden)
     store = loader.finish()
     assert store.state_hash == golden_store().state_hash
     assert store._keyspace.find(b"key") == (b"value 2", 0, 1, 3, 2)
     assert store._keyspace.find(b"mortal") == (b"7", 1_700_000_060_000, 4, 4, 1)
+    check_invariants(store)
+    return store
+
+
+def test_an_image_of_the_version_without_history_is_read() -> None:
+    store = loaded((GOLDEN_DIRECTORY / "image-1.bin").read_bytes())
+    history = store.history
+    assert (history.compacted, history.revision, history.change_count) == (4, 4, 0)
+    assert history.events(4, 1) == []
 
 
 def test_an_empty_store_has_an_image() -> None:
@@ -138,8 +176,14 @@ def test_a_piece_is_bounded() -> None:
     store = big_store(20_000)
     apply(store, [(SET, b"big %d" % n, bytes(100_000)) for n in range(30)])
     pieces = list(store.start_image().slices())
-    assert kinds(pieces) == [PIECE_META, *[PIECE_KEYS] * (len(pieces) - 2), PIECE_END]
-    assert len(pieces) >= 20_000 // PIECE_KEYS_MAX
+    history = store.history
+    assert history.change_count > 10_000
+    parts = len(pieces) - 2
+    of_history = kinds(pieces).count(PIECE_HISTORY)
+    expected = [*[PIECE_KEYS] * (parts - of_history), *[PIECE_HISTORY] * of_history]
+    assert kinds(pieces) == [PIECE_META, *expected, PIECE_END]
+    assert parts - of_history >= 20_000 // PIECE_KEYS_MAX
+    assert of_history >= history.change_count // PIECE_KEYS_MAX
     assert max(map(len, pieces)) < PIECE_BYTES_MAX + 100_000 + 10_000
 
 
@@ -263,7 +307,7 @@ def test_an_image_that_ends_early_is_refused() -> None:
 @pytest.mark.parametrize("order", [(1, 0, 2), (0, 0, 1, 2), (0, 2, 1), (0, 1, 2, 2), (0, 1, 1, 2)])
 def test_pieces_out_of_order_are_refused(order: tuple[int, ...]) -> None:
     pieces = pieces_of_golden()
-    assert len(pieces) == 3
+    pieces = [pieces[0], pieces[1], pieces[-1]]
     with pytest.raises(ProtocolError):
         load([pieces[number] for number in order])
 
@@ -277,14 +321,22 @@ def replaced(piece: bytes, old: bytes, new: bytes) -> bytes:
 @pytest.mark.parametrize(
     ("number", "old", "new", "reason"),
     [
-        (0, b"\xa6format\x01", b"\xa6format\x02", "image format 2 is not known"),
+        (0, b"\xa6format\x02", b"\xa6format\x03", "image format 3 is not known"),
         (0, b"\xa9key_count\x03", b"\xa9key_count\x02", "number of live keys"),
         (0, b"\xa9key_count\x03", b"\xa9key_cound\x03", "not readable"),
         (0, b"\xaastate_hash\xc4\x10", b"\xaastate_hash\xc4\x0f", "not readable"),
         (1, b"mortal", b"mortel", "wrong bucket"),
-        (2, b"\x91\x03", b"\x91\x04", "number of keys"),
-        (2, b"\x91\x03", b"\x92\x03", "not readable"),
-        (2, b"\x03\x00\x00\x00\x91", b"\x09\x00\x00\x00\x91", "piece kind 9"),
+        (3, b"\x91\x03", b"\x91\x04", "number of keys"),
+        (3, b"\x91\x03", b"\x92\x03", "not readable"),
+        (3, b"\x03\x00\x00\x00\x91", b"\x09\x00\x00\x00\x91", "piece kind 9"),
+        (0, b"\xa6format\x02", b"\xa6format\x01", "has a history where none belongs"),
+        (0, b"\xa9compacted\x00", b"\xa9compacted\x01", "other revisions than it says"),
+        (0, b"\xacchange_count\x04", b"\xacchange_count\x05", "number of changes"),
+        (2, b"\x95\x04\x00\xc4", b"\x95\x05\x00\xc4", "does not fit"),
+        (2, b"\x95\x04\x00\xc4", b"\x95\x02\x00\xc4", "does not fit"),
+        (2, b"\x95\x04\x00\xc4", b"\x95\x04\x01\xc4", "does not fit"),
+        (2, b"\x95\x04\x00\xc4", b"\x95\x04\x07\xc4", "does not fit"),
+        (2, b"\x05value\x00\x01", b"\x05value\x00\xc0", "not readable"),
     ],
 )
 def test_a_changed_image_is_refused(number: int, old: bytes, new: bytes, reason: str) -> None:

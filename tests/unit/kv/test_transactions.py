@@ -73,7 +73,8 @@ class TestExec:
         assert store.revision == 2
         assert revision_of(store, b"a") == revision_of(store, b"b") == 2
         assert store.execute((Opcode.KV_GET, b"a")) == [
-            *(b"value", b"2", b"create_revision", 2, b"modify_revision", 2, b"version", 2)
+            *(b"value", b"2", b"create_revision", 2, b"modify_revision", 2, b"version", 2),
+            *(b"type", b"string"),
         ]
         assert isinstance(store.execute((Opcode.KV_GET, b"a")), Pairs)
         assert isinstance(store.execute((Opcode.KV_GET, b"x")), NoList)

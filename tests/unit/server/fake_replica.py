@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from raftkv.config import Config, ListenConfig, NodeConfig
 from raftkv.kv.codec import encode_batch
 from raftkv.kv.commands import ErrorReply
+from raftkv.kv.history import History
 from raftkv.kv.store import KvStore
 from raftkv.seams import Failure, Slot
 from raftkv.server.ports import Command, ReplicaListener
@@ -92,6 +93,9 @@ class FakeNetwork:
         if not self.is_holding:
             self.deliver()
 
+    def queued_bytes(self, node: NodeId) -> int:
+        return sum(len(body) for target, _, body in self.frames if target == node)
+
     def deliver(self) -> None:
         frames, self.frames = self.frames, []
         for node, kind, body in frames:
@@ -158,6 +162,10 @@ class FakeReplica:
         self.asked.append(("read", list(commands)))
         self.reading.append((list(commands), slot))
         self._schedule()
+
+    @property
+    def history(self) -> History:
+        return self.shared.store.history
 
     def read_stale(self, command: Command) -> object:
         return self.shared.store.execute(command)

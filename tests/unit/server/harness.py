@@ -203,6 +203,10 @@ class Cluster:
             name: Node(name, shared=shared, routes=routes, leader=leader, **options)
             for name in ("n1", "n2", "n3")
         }
+        for name, node in self.nodes.items():
+            for other in self.nodes:
+                if other != name:
+                    node.listener.peer_up(NodeId(other))
 
     def __getitem__(self, name: str) -> Node:
         return self.nodes[name]

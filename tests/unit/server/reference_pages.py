@@ -81,8 +81,38 @@ KV TXN 1 lock EXISTS = 0  1 5 SET lock me PX 10000  1 2 GET lock
 ```
 
 `KV EXEC <keys> [<key> <revision>]... <commands> [<words> <word>...]...` is a whole `MULTI` in one
-request, without state on the connection; `KV REVISIONS key ...` returns what `WATCH` remembers,
-and `KV GET key` a string as a map with its `create_revision`, `modify_revision` and `version`.
+request, without state on the connection; `KV REVISIONS key ...` returns what `WATCH` remembers.
+
+## Revisions
+
+Whatever changes the store has a revision, which grows by one: a command, a transaction, or a
+slice of keys that expired. `KV GET key [REV revision]` returns a map of a key's `value`, its
+`create_revision`, `modify_revision`, `version` (changes since it was created) and `type`. A hash,
+list, set or sorted set is shown in whole, as `HGETALL`, `LRANGE`, `SMEMBERS` and `ZRANGE
+WITHSCORES` do. With `REV` it is what the key was behind that revision, whatever has become of it
+and its deadline since; null if it was not there.
+
+```text
+KV RANGE <start> <end> | PREFIX <prefix>
+         [FROM <key>] [LIMIT <n>] [REV <revision>] [KEYSONLY] [COUNT]
+```
+
+returns keys in ascending order of their bytes, from `start` up to but without `end`. An empty
+`end` is no end, and an empty `start` is the first key of all. The reply is a map: `revision`,
+which it is as of; `more`, 1 or 0; `next`, where to go on, or null; and `items`, each an array of
+key, value, create revision, modify revision and version, or with `KEYSONLY` the key. While `more`
+is 1, repeat the command with `FROM` the next key and `REV` the revision: all pages are as of the
+first, whatever is written meanwhile. A page has `LIMIT` keys (1000 if not given, 10,000 at most),
+or fewer above 1 MiB. `COUNT` answers with the number of all keys in the range alone. A start that
+is spelled `PREFIX` goes behind `FROM`, with an empty start.
+
+Without `REV` a key whose deadline has passed is not there; at a revision it is there until the
+revision that removed it. A revision is read as long as the history reaches it
+(`limits.history_revisions` and `history_bytes_max`, as the leader has them); `FLUSHALL` ends the
+history. Else the error is `ERR revision N is compacted; the oldest available is M`, and above the
+newest `ERR revision N is in the future; the newest is M`. `KV HISTORY` is a map of the `newest`
+and the `oldest` revision that can be read, the `events` held between them, the `bytes` that they
+count for, and the bounds in force, `revisions_kept` and `bytes_kept`.
 
 ## Compare and set
 
@@ -92,17 +122,88 @@ the reply is null, and with `GET` the old string in both cases. Neither goes wit
 the other. `DELEX key [IFEQ old | IFNE old]` answers 1 or 0. With a condition, another type than a
 string is `WRONGTYPE`. As in Redis 8.4, whose digests (`IFDEQ`, `IFDNE`) are not there.
 
+## Watches
+
+`KV WATCH KEY key | PREFIX prefix [FROM revision] [PREV]` tells a connection every change of a key,
+or of all keys with a prefix (an empty one is that of every key), in the order of revisions, **each
+exactly once and none left out**. Any node serves it, leader or not, from the changes that it has
+applied. `FROM` names the first revision to be told, which may be of the past or to come; without it
+a watch begins behind the newest one of that node, so everything that is written behind the reply is
+told. `PREV` adds the value before each change. The reply is a map with the number of the `watch` on
+its connection and the `revision` behind which it begins. A watch waits for nothing: `FROM` in the
+next call, on the same or another node, goes on where it was left.
+
+What one command, `EXEC` or `KV TXN` changes has one revision and is one message; a key that changed
+several times in it is told once. Messages are pushes in RESP3, and in RESP2, where a watch makes
+a subscriber of the connection, messages of a channel that nobody can publish to:
+
+```text
+RESP3   >5 "kv-watch" <watch> "events" <revision> [<event> ...]
+        >4 "kv-watch" <watch> "progress" <revision>
+        >5 "kv-watch" <watch> "compacted" <oldest> <reached>
+RESP2   *3 "message" "kv-watch:<watch>" ["events" <revision> [<event> ...]]       and so on
+event   [<what> <key> <type> <value> <deadline> <create revision> <version> <value before>]
+```
+
+*What* is `put`, `delete` or `expire`; a change of the deadline is a `put`. Values of strings are
+told; of other types the value is null, and read with the command of its type. The deadline is in ms
+of Unix time, 0 for none. What a key that is gone had is null or 0, as is the value before without
+`PREV`.
+
+* `progress` says that everything up to a revision has been told. It comes within 5 seconds when
+  revisions passed by that were not for the watch, and on demand: `KV PROGRESS [watch ...]` sends it
+  for each, in front of its reply.
+* A client that reads slowly costs no memory: what it has not been told waits in the
+  [history](../adr/0024-a-bounded-history.md). When that has been cut behind what it needs, it gets
+  `compacted` with the oldest revision from which it can be told, and the newest up to which it was
+  told everything, and the watch ends. `FROM` a revision that is gone is answered
+  `ERR revision 3 is compacted; the oldest available is 4`. `FLUSHALL` cuts the history.
+* `KV UNWATCH [watch ...]` ends watches, all without a number, and answers how many; no message
+  follows the reply. `RESET` and the end of the connection end them, too.
+* A node that is cut off from the leader tells nothing new; `RAFT STALENESS` on the connection says
+  how far it may be behind. The [client library](python-api.md) looks after that and changes nodes.
+* Watches and subscriptions of a node may take `limits.uncommitted_bytes_max` of memory together
+  with queued transactions.
+
+**Keyspace notifications** are for clients of Redis: with `CONFIG SET notify-keyspace-events`, which
+has Redis' flags, each node publishes the changes that it applies in `__keyspace@0__:<key>` and
+`__keyevent@0__:<event>` to its own subscribers, at most once. They are made of the same changes as
+watches, the same on every node. So the event says what became of a key: `set`, `hset` or `hdel`,
+`rpush` or `lpop`, `sadd` or `srem`, `zadd` or `zrem` by whether it grew or lost something,
+`expire`, `persist`, `del`, `expired`, `new`. `INCR` is a `set`, and `RENAME` a `del` and a `set`.
+
+## Publish and subscribe
+
+As in Redis, a message is delivered **at most once** and kept nowhere. Any node takes `SUBSCRIBE`
+and `PUBLISH`; a message goes to the subscribers of the node that was asked at once, and over the
+links between nodes to those of every other node, in the order in which its connection published.
+It is lost for a node whose link is down at that moment or has a quarter of
+`limits.peer_queue_bytes_max` waiting; the metrics count such losses. What must not be missed
+belongs into a key. `PUBLISH` counts the subscribers on the node that was asked, as in Redis
+Cluster; `PUBSUB` looks at that node, too.
+
+* `PUBLISH` and the commands that subscribe wait until everything sent before on their connection is
+  answered. So whoever hears of a write may read it, and behind an `UNKNOWN` nothing is published.
+* In RESP2 a connection with subscriptions takes the commands that change them, `PING`, `QUIT` and
+  `RESET`. In RESP3 it takes every command; messages come as pushes between two replies.
+* A subscriber that leaves more than `limits.push_buffer_bytes_max` of messages unread gets all to
+  there, then `ERR client too slow: messages exceed limits.push_buffer_bytes_max`, and is closed.
+* Shard channels (`SSUBSCRIBE`, `SPUBLISH`) are a name space of their own, served by every node.
+* Inside `MULTI` none of these commands is taken, `PUBLISH` included: it goes through no log.
+* A pattern has at most 1024 bytes, a channel `limits.key_bytes_max`.
+
 ## What differs from Redis
 
 * There is one database: `SELECT` takes 0 only.
 * `DEL` and `UNLINK` are the same, as are `FLUSHDB` and `FLUSHALL`; `TOUCH` counts keys.
 * `CLIENT NO-EVICT`, `CLIENT NO-TOUCH`, `ASKING` and passwords for the user `default` are accepted
   and change nothing. `CLIENT TRACKING` and `CLIENT REPLY` are refused: a client may rely on them.
-* `CONFIG SET` changes `maxclients` and `timeout`, until the node stops.
+* `CONFIG SET` changes `maxclients`, `timeout` and `notify-keyspace-events`, until the node stops.
 * `INFO commandstats` counts calls; commands have no durations of their own, because they are
   carried out in batches.
-* `SENTINEL` knows one master, `raftkv`: the leader. It publishes no events; clients in Sentinel
-  mode read from replicas without `READONLY`, so they want `proxy` routing.
+* `SENTINEL` knows one master, `raftkv`: the leader. `+switch-master`, `+slave`, `+sdown` and
+  `-sdown` are published by every node to its own subscribers. Clients in Sentinel mode read from
+  replicas without `READONLY`, so they want `proxy` routing.
 * The server never answers `CROSSSLOT`: one shard owns all slots. Cluster-aware clients may
   refuse such a command themselves; hash tags (`{user}:1`, `{user}:2`) help.
 """
@@ -117,6 +218,7 @@ TITLES = {
     "bitmap": "Bits",
     "transactions": "Transactions on a connection",
     "kv": "Revisions and conditions",
+    "pubsub": "Messages",
     "server": "Server",
     "connection": "Connection",
     "cluster": "Cluster",

@@ -78,6 +78,7 @@ REQUESTS = {
     "BITFIELD": ["BITFIELD k GET u8 0 SET i8 #1 5"],
     "BITFIELD_RO": ["BITFIELD_RO k GET u8 0"],
     "DELEX": ["DELEX k", "DELEX k IFEQ v", "DELEX k IFNE v"],
+    "KV|RANGE": ["KV RANGE a b", "KV RANGE PREFIX a LIMIT 5 REV 3 KEYSONLY"],
     "KV|EXEC": ["KV EXEC 0 0", "KV EXEC 1 k 7 2 3 SET k v 2 GET k"],
     "KV|TXN": ["KV TXN 0 0 0", "KV TXN 1 k VALUE = v 1 2 GET k 1 3 SET k v"],
     "SINTERCARD": ["SINTERCARD 2 a b", "SINTERCARD 1 a LIMIT 3"],

@@ -10,7 +10,7 @@ from raftkv.config import Limits
 from raftkv.seams import DISCARDED, NOT_LEADER, TIMEOUT
 from raftkv.server.command_set import standard_commands
 from raftkv.server.command_table import ANSWERED_INSIDE, Kind
-from raftkv.server.handlers_kv import _ANSWERS
+from raftkv.server.handlers_kv import _ANSWERS, prefix_end
 from raftkv.server.transactions import ABORTED
 from tests.unit.server.harness import Client, Cluster, Node, encode, pipeline
 
@@ -492,6 +492,29 @@ TXN_ERRORS = [
     ("KV EXEC 0", "ERR wrong number of arguments for 'kv|exec' command"),
     ("KV EXEC 0 1 1 INFO", NOT_INSIDE),
     ("KV GET", "ERR wrong number of arguments for 'kv|get' command"),
+    ("KV GET k REV", "ERR syntax error"),
+    ("KV GET k FOO 1", "ERR syntax error"),
+    ("KV GET k REV 1 2", "ERR syntax error"),
+    ("KV GET k REV x", "ERR REV takes a revision, a number from 0"),
+    ("KV GET k REV -1", "ERR REV takes a revision, a number from 0"),
+    ("KV GET k REV 1", "ERR revision 1 is in the future; the newest is 0"),
+    ("KV GET " + "k" * 70000, "ERR key exceeds limits.key_bytes_max (65536 bytes)"),
+    ("KV RANGE", "ERR wrong number of arguments for 'kv|range' command"),
+    ("KV RANGE a", "ERR wrong number of arguments for 'kv|range' command"),
+    ("KV RANGE a b c", "ERR syntax error"),
+    ("KV RANGE a b LIMIT", "ERR syntax error"),
+    ("KV RANGE a b LIMIT 0", "ERR LIMIT takes a number from 1"),
+    ("KV RANGE a b LIMIT x", "ERR LIMIT takes a number from 1"),
+    ("KV RANGE PREFIX a REV", "ERR syntax error"),
+    ("KV RANGE PREFIX a REV 1.5", "ERR REV takes a revision, a number from 0"),
+    ("KV RANGE PREFIX a REV 1", "ERR revision 1 is in the future; the newest is 0"),
+    ("KV RANGE a b COUNT REV 1", "ERR revision 1 is in the future; the newest is 0"),
+    ("KV RANGE a b FROM", "ERR syntax error"),
+    ("KV RANGE a " + "k" * 70000, "ERR key exceeds limits.key_bytes_max (65536 bytes)"),
+    ("KV HISTORY x", "ERR wrong number of arguments for 'kv|history' command"),
+    ("KV EXEC 0 1 3 KV RANGE a", "ERR wrong number of arguments for 'kv|range' command"),
+    ("KV EXEC 0 1 4 KV RANGE a b", NOT_INSIDE),
+    ("KV EXEC 0 1 5 KV GET a REV 1", NOT_INSIDE),
     ("KV REVISIONS", "ERR wrong number of arguments for 'kv|revisions' command"),
     ("KV FOO x", "ERR unknown subcommand 'FOO'. Try KV HELP."),
     ("KV", "ERR wrong number of arguments for 'kv' command"),
@@ -513,11 +536,40 @@ def test_kv_commands() -> None:
     assert client.ask("KV EXEC 1 lock 1 2 2 INCR n 4 SET lock v foo") == [1, "ERR syntax error"]
     assert client.ask("KV EXEC 1 lock 9 0") is None
     assert client.ask("KV GET lock") == [
-        *(b"value", b"me", b"create_revision", 1, b"modify_revision", 1, b"version", 1)
+        *(b"value", b"me", b"create_revision", 1, b"modify_revision", 1, b"version", 1),
+        *(b"type", b"string"),
     ]
     assert client.ask("KV GET none") is None
     ask(client, "SADD s m")
-    assert client.ask("KV GET s").startswith("WRONGTYPE")
+    assert client.ask("KV GET s")[1] == [b"m"]
+
+
+def test_kv_reads_of_the_past() -> None:
+    client = Node().client()
+    for line in ("SET a/1 x", "SET a/2 y", "SET b z", "DEL a/2"):
+        ask(client, line)
+    assert client.ask("KV GET a/2 REV 2")[1] == b"y"
+    assert client.ask("kv get a/2 rev 4") is None
+    assert client.ask("KV RANGE PREFIX a/ REV 3 KEYSONLY") == [
+        *(b"revision", 3, b"more", 0, b"next", None, b"items", [b"a/1", b"a/2"])
+    ]
+    page = client.ask("KV RANGE a z LIMIT 1")
+    assert page == [
+        *(b"revision", 4, b"more", 1, b"next", b"b", b"items", [[b"a/1", b"x", 1, 1, 1]])
+    ]
+    assert client.ask("KV RANGE a z FROM b REV 4 KEYSONLY")[-1] == [b"b"]
+    assert client.ask("kv range a z count rev 3") == 3
+    assert client.ask("KV RANGE PREFIX a/ COUNT") == 1
+    assert client.ask("KV HISTORY")[:6] == [b"newest", 4, b"oldest", 0, b"events", 4]
+    assert "cmdstat_kv|get:calls=2" in client.ask("INFO commandstats").decode()
+
+
+@pytest.mark.parametrize(
+    ("prefix", "end"),
+    [(b"a", b"b"), (b"a\xff", b"b"), (b"\xff\xff", b""), (b"", b""), (b"a\xfe", b"a\xff")],
+)
+def test_what_is_behind_a_prefix(prefix: bytes, end: bytes) -> None:
+    assert prefix_end(prefix) == end
 
 
 def test_a_transaction_that_grows_beyond_an_entry_is_refused() -> None:

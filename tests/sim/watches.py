@@ -1,0 +1,274 @@
+"""Clients that watch keys on all nodes while these crash, lag and install snapshots.
+
+Each is told by the production hub of the node that it is connected to, and goes to another
+one behind what it has received when that node is gone, when it likes, or when it has
+missed too much. What was on its way is lost with the connection. Some read slowly.
+
+They are judged by what the nodes have applied: the history of every node, also of one that
+was loaded from an image, must tell the same of each revision, and every client must have
+been told all of it that it watches, once and in order. Choices come from a source of their
+own, so that they change nothing else about a run.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+import hiredis
+
+from raftkv.kv.generic import type_name
+from raftkv.kv.history import Change, CompactedError
+from raftkv.server.watches import Watch, WatchHub
+from tests.sim.cluster import Cluster
+from tests.sim.invariants import Violation
+from tests.sim.node import SimNode
+
+CLIENTS = 6
+# Chances, each time that a node has taken a turn.
+CONNECTS, LEAVES, STALLS, READS_ON, RECEIVES = 0.2, 0.002, 0.01, 0.1, 0.5
+TICK_MS = 50
+
+# What happened to a key: (what, key, type, value, deadline, create revision, version).
+_Event = tuple[Any, ...]
+_WORDS = (b"put", b"delete", b"expire")
+
+
+def _event_of(change: Change) -> _Event:
+    """Return a change as a client is told it."""
+    _, kind, key, _, after = change
+    if after is None:
+        return (_WORDS[kind], key, None, None, 0, 0, 0)
+    value, deadline_ms, create_revision, _, version = after
+    told = value if type(value) is bytes else None
+    name = type_name(value).encode()
+    return (_WORDS[kind], key, name, told, deadline_ms, create_revision, version)
+
+
+class _Client:
+    """One watch of one client, whichever node it is connected to; implements `Watcher`.
+
+    Attributes:
+        received: Revision up to which it was told everything; None before it was told any.
+        node: To which it is connected.
+    """
+
+    def __init__(self, watchers: Watchers, number: int, key: bytes, *, is_prefix: bool) -> None:
+        self._watchers = watchers
+        self.protocol = 2 + number % 2
+        self.name = f"client {number} of {'prefix ' if is_prefix else ''}{key!r}"
+        self.key = key
+        self.is_prefix = is_prefix
+        self.received: int | None = None
+        self.node: SimNode | None = None
+        self.watch: Watch | None = None
+        self.is_writable = True
+        self._under_way: list[bytes] = []
+        self._reader = hiredis.Reader()
+
+    def has_room(self) -> bool:
+        return self.is_writable
+
+    def push_data(self, data: bytes) -> None:
+        self._under_way.append(data)
+
+    def watch_ended(self, number: int) -> None:
+        self.watch = None
+
+    def connect(self, node: SimNode, hub: WatchHub) -> None:
+        """Go on at a node, or begin anew if it holds too little."""
+        first = None if self.received is None else self.received + 1
+        self._reader = hiredis.Reader()
+        self._under_way = []
+        self.is_writable = True
+        self.watch = Watch(self, 1, self.key, is_prefix=self.is_prefix, previous=False)
+        try:
+            position = hub.add(self.watch, first)
+        except CompactedError as error:
+            self.missed(error.oldest + 1)
+            first = None
+            self.watch = Watch(self, 1, self.key, is_prefix=self.is_prefix, previous=False)
+            position = hub.add(self.watch, None)
+        if first is None:
+            self.received = position
+        self.node = node
+
+    def disconnect(self, hub: WatchHub | None) -> None:
+        """Leave a node, which is gone if it has no hub; what was under way is lost."""
+        if hub is not None and self.watch is not None:
+            hub.remove(self.watch)
+        self.node = self.watch = None
+        self._under_way = []
+
+    def receive(self) -> None:
+        """Take what was under way."""
+        for data in self._under_way:
+            self._reader.feed(data)
+        self._under_way = []
+        while (message := self._reader.gets()) is not False:
+            what, revision, *rest = message[2:] if self.protocol == 3 else message[2]
+            if what == b"compacted":
+                self.missed(revision)
+            else:
+                events = [tuple(event[:7]) for event in rest[0]] if rest else []
+                self._told(revision, events, is_progress=what == b"progress")
+
+    def missed(self, oldest: int) -> None:
+        """Changes are gone: this must be true, and then it begins anew."""
+        counts = self._watchers
+        counts.counts["watch_compacted"] += 1
+        if self.received is None or oldest <= self.received + 1:
+            raise Violation(
+                f"{self.name} lost changes below {oldest} and needs those behind {self.received}",
+                invariant="a_watch_ends_only_if_changes_are_gone",
+            )
+        self.received = None
+
+    def _told(self, revision: int, events: list[_Event], *, is_progress: bool) -> None:
+        checks = self._watchers.cluster.invariants.checks
+        checks["watches_tell_everything_once_in_order"] += 1
+        received = self.received
+        assert received is not None
+        if revision < received or (revision == received and not is_progress):
+            raise self._broken(f"was told {revision} behind {received}")
+        for passed in range(received + 1, revision + is_progress):
+            if self._watchers.matching(passed, self.key, is_prefix=self.is_prefix):
+                raise self._broken(f"was told {revision} and not {passed}, behind {received}")
+        if not is_progress:
+            wanted = self._watchers.matching(revision, self.key, is_prefix=self.is_prefix)
+            if events != wanted:
+                raise self._broken(f"was told {events} of {revision}, which is {wanted}")
+            self._watchers.counts["watch_told"] += 1
+        self.received = revision
+
+    def _broken(self, detail: str) -> Violation:
+        return Violation(f"{self.name} {detail}", invariant="watches_tell_everything_once_in_order")
+
+
+class Watchers:
+    """All watching clients of a run, and what they must be told.
+
+    Attributes:
+        counts: What they did and met.
+    """
+
+    def __init__(self, cluster: Cluster) -> None:
+        self.cluster = cluster
+        self.counts: Counter[str] = Counter()
+        self._random = random.Random(f"watches of seed {cluster.world.seed}")
+        self._events: dict[int, list[_Event]] = {}
+        self._keys: set[bytes] = set()
+        # Node -> store whose history was looked at, and up to which revision.
+        self._seen: dict[str, tuple[Any, int]] = {}
+        self._hubs: dict[str, tuple[int, WatchHub, float]] = {}
+        self._is_calm = False
+        wishes = [(b"", True), (b"", True), (b"k", True), (b"", True)]
+        self._clients = [
+            _Client(self, number, *wishes[number % 4][:1], is_prefix=wishes[number % 4][1])
+            for number in range(CLIENTS)
+        ]
+        cluster.turn_listeners.append(self._turned)
+        cluster.crash_listeners.append(self._crashed)
+
+    def matching(self, revision: int, key: bytes, *, is_prefix: bool) -> list[_Event]:
+        """Return the events of a revision that are for a watch, in order."""
+        wanted: Callable[[bytes], bool] = key.__eq__
+        if is_prefix:
+            wanted = lambda other: other.startswith(key)  # noqa: E731 - beside its sibling
+        return [event for event in self._events.get(revision, ()) if wanted(event[1])]
+
+    def finish(self, limit_ms: float = 30_000) -> None:
+        """Let nodes and clients be well, and wait until each was told everything."""
+        self._is_calm = True
+
+        def told() -> bool:
+            newest = max(self._events, default=0)
+            return all((client.received or 0) >= newest for client in self._clients)
+
+        self.cluster.run_until(told, limit_ms, invariant="a_watch_is_told_in_time")
+
+    # ------------------------------------------------------------- what happens
+
+    def _crashed(self, node: SimNode) -> None:
+        self._hubs.pop(node.name, None)
+        self._seen.pop(node.name, None)
+        for client in self._clients:
+            if client.node is node:
+                client.disconnect(None)
+
+    def _turned(self, node: SimNode) -> None:
+        """A node has taken a turn: it tells what is new, and clients do as they like."""
+        self._note_history(node)
+        hub = self._hub_of(node)
+        hub.turn()
+        chance = self._random.random
+        for client in self._clients:
+            if client.node is None:
+                if self._is_calm or chance() < CONNECTS:
+                    client.connect(node, hub)
+                    self.counts["watch_connected"] += 1
+            elif client.node is node:
+                self._live(client, hub, chance)
+
+    def _live(self, client: _Client, hub: WatchHub, chance: Callable[[], float]) -> None:
+        if self._is_calm:
+            self._go_on(client, hub)
+            client.receive()
+        elif chance() < LEAVES:
+            client.disconnect(hub)
+            return
+        elif client.is_writable:
+            client.is_writable = chance() >= STALLS
+        elif chance() < READS_ON:
+            self._go_on(client, hub)
+        if chance() < RECEIVES:
+            client.receive()
+        if client.watch is None:
+            # Told that changes are gone: it begins anew, anywhere.
+            client.receive()
+            client.disconnect(None)
+
+    def _go_on(self, client: _Client, hub: WatchHub) -> None:
+        client.is_writable = True
+        if client.watch is not None:
+            hub.resume([client.watch])
+
+    def _hub_of(self, node: SimNode) -> WatchHub:
+        life, now_ms = node.life, self.cluster.world.now_ms
+        known = self._hubs.get(node.name)
+        if known is None or known[0] != life:
+            hub = WatchHub(lambda: node.replica.history, lambda: None)
+            self._hubs[node.name] = (life, hub, now_ms)
+            return hub
+        _, hub, ticked_ms = known
+        if now_ms - ticked_ms >= TICK_MS:
+            hub.tick(int(now_ms - ticked_ms))
+            self._hubs[node.name] = (life, hub, now_ms)
+        return hub
+
+    def _note_history(self, node: SimNode) -> None:
+        """Read what a node has applied since, or all of it behind a restart or a snapshot."""
+        store = node.replica.store
+        history = store.history
+        seen_store, position = self._seen.get(node.name, (None, 0))
+        if seen_store is not store or position < history.compacted:
+            position = history.compacted
+        if position < history.revision:
+            found: dict[int, list[_Event]] = {}
+            for change in history.stretch(position, history.change_count + 1):
+                found.setdefault(change[0], []).append(_event_of(change))
+            for revision, events in found.items():
+                self.histories_are_equal(node, revision, events)
+        self._seen[node.name] = (store, history.revision)
+
+    def histories_are_equal(self, node: SimNode, revision: int, events: list[_Event]) -> None:
+        """Each revision has changed the same for every node, and behind every image."""
+        self.cluster.invariants.checks["histories_are_equal"] += 1
+        known = self._events.setdefault(revision, events)
+        if known != events:
+            raise Violation(
+                f"{node.name} tells {events} of revision {revision}, and another {known}",
+                invariant="histories_are_equal",
+            )
