@@ -4,7 +4,9 @@ An image is a sequence of pieces, each with its own header, so that a reader may
 get the bytes cut in any way. Little endian: body length (4 bytes), kind (1),
 three zero bytes, body in MessagePack. First one meta piece, a map; then pieces
 of keys, each an array of sections `[bucket number, type code, {key: [value,
-deadline, create revision, modify revision, version]}]`; last one end piece,
+deadline, create revision, modify revision, version]}]`; then, once a session was ever
+opened, pieces of sessions, `[last id, [[id, ttl, deadline, lowest number, [number,
+result, ...]], ...]]`, a session with many results in several parts; last one end piece,
 `[number of keys, dead ones included]`. Buckets, types and keys are in ascending
 order: equal stores have equal images, byte for byte. A large collection goes on
 in sections of its own. Docs: docs/reference/store-formats.md.
@@ -24,13 +26,18 @@ from typing import Any, Final
 import msgspec
 
 from raftkv.kv.keyspace import BUCKET_COUNT, Bucket, Entry, View
+from raftkv.kv.sessions import Session, SessionsView, pack_result
 from raftkv.kv.values import parts_of
 
-FORMAT_VERSION: Final = 1
+FORMAT_VERSION: Final = 2
+# What a node writes that never saw anything of a later version: while nodes are being
+# replaced, older ones read it, and find their own images equal.
+FORMAT_VERSION_PLAIN: Final = 1
 PIECE_HEADER: Final = struct.Struct("<IB3x")
 PIECE_META: Final = 1
 PIECE_KEYS: Final = 2
 PIECE_END: Final = 3
+PIECE_SESSIONS: Final = 6
 TYPE_STRING: Final = 1
 # Added to the type code where the collection of the section before goes on.
 CONTINUED: Final = 64
@@ -67,7 +74,7 @@ class ImageMeta(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
         key_count: Live keys at that log time.
     """
 
-    format: int = FORMAT_VERSION
+    format: int
     applied_index: int
     log_time_ms: int
     lease_time_ms: int
@@ -104,6 +111,8 @@ class Image:
             for sections in self._sections():
                 entry_count += sum(len(held) for _, code, held in sections if code < CONTINUED)
                 yield from self._piece(PIECE_KEYS, sections)
+            for body in _session_bodies(self._view.sessions):
+                yield from self._piece(PIECE_SESSIONS, body)
             (last,) = self._piece(PIECE_END, (entry_count,))
             self.image_hash = self._digest.digest()
             yield last
@@ -146,6 +155,44 @@ class Image:
                 yield b""
             self._digest.update(memoryview(piece)[position : position + HASH_SLICE_BYTES])
         yield piece
+
+
+def _session_bodies(view: SessionsView) -> Iterator[Any]:
+    """Group the sessions into the bodies of pieces; none before the first was opened."""
+    if not view.last_id:
+        return
+    parts: list[Any] = []
+    count = size = 0
+    while (session := view.take_next()) is not None:
+        for part, part_count, part_size in _session_parts(session):
+            if parts and (
+                count + part_count > PIECE_KEYS_MAX or size + part_size > PIECE_BYTES_MAX
+            ):
+                yield (view.last_id, parts)
+                parts, count, size = [], 0, 0
+            parts.append(part)
+            count += part_count
+            size += part_size
+    yield (view.last_id, parts)
+
+
+def _session_parts(session: Session) -> Iterator[tuple[Any, int, int]]:
+    """Put a session into parts that fit a piece, in the order of the numbers.
+
+    Yields:
+        Each part, what it counts for in keys, and its bytes.
+    """
+    head = (session.id, session.ttl_ms, session.deadline_ms, session.lowest)
+    answers: list[Any] = []
+    count = size = 0
+    for number, (result, result_size) in sorted(session.answers.items(), key=itemgetter(0)):
+        if answers and (count == PIECE_KEYS_MAX - 1 or size + result_size > PIECE_BYTES_MAX):
+            yield (*head, answers), 1 + count, size
+            answers, count, size = [], 0, 0
+        answers += (number, pack_result(result))
+        count += 1
+        size += result_size
+    yield (*head, answers), 1 + count, size
 
 
 def _sections_of(number: int, bucket: Bucket) -> Iterator[Measured]:

@@ -22,6 +22,8 @@ from typing import Any, Final, TypeAlias
 
 from sortedcontainers import SortedList
 
+from raftkv.kv.sessions import Sessions, SessionsView
+
 BUCKET_COUNT: Final = 1024
 # The 16384 slots of Redis Cluster divided by 1024 buckets.
 SLOT_SHIFT: Final = 4
@@ -56,7 +58,7 @@ class View:
     its dict with the noted entries put back.
     """
 
-    __slots__ = ("_buckets", "_keyspace", "_next_bucket", "_replaced", "log_time_ms")
+    __slots__ = ("_buckets", "_keyspace", "_next_bucket", "_replaced", "log_time_ms", "sessions")
 
     def __init__(self, keyspace: Keyspace) -> None:
         self._keyspace = keyspace
@@ -64,6 +66,7 @@ class View:
         self._next_bucket = 0
         self._replaced: dict[int, dict[bytes, Entry | None]] = {}
         self.log_time_ms = keyspace.log_time_ms
+        self.sessions: SessionsView = keyspace.sessions.view()
 
     def note(self, buckets: list[Bucket], number: int, key: bytes, before: Entry | None) -> None:
         """Remember an entry that is about to be replaced, unless it is newer than the view."""
@@ -92,6 +95,7 @@ class View:
         self._next_bucket = BUCKET_COUNT
         self._buckets = []
         self._replaced.clear()
+        self.sessions.close()
 
 
 class Keyspace:
@@ -112,6 +116,7 @@ class Keyspace:
         random_state: What the next choice of a write starts from.
         garbage: What flushes left behind, freed by `free_slice`.
         husks: Parts of large values that are gone, freed by `free_slice`.
+        sessions: Of clients whose writes are executed once.
         views: The open ones.
     """
 
@@ -128,6 +133,7 @@ class Keyspace:
         "orders",
         "random_state",
         "revision",
+        "sessions",
         "undo",
         "views",
     )
@@ -146,6 +152,7 @@ class Keyspace:
         self.random_state = 0
         self.garbage: list[tuple[list[Bucket], Deadlines]] = []
         self.husks: list[Any] = []
+        self.sessions = Sessions()
         self.views: list[View] = []
 
     # ------------------------------------------------------------ reading

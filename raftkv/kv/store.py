@@ -22,10 +22,11 @@ from typing import Any, Final, NamedTuple
 import msgspec
 
 from raftkv.errors import CommandError, ProtocolError
-from raftkv.kv import scan, transactions
+from raftkv.kv import once, scan, transactions
 from raftkv.kv.codec import MALFORMED, decode_batch
 from raftkv.kv.commands import (
     INTERNAL_ERROR,
+    MACHINE_ERRORS,
     OK,
     SLICED_OPCODES,
     WRITE_OPCODES,
@@ -34,7 +35,7 @@ from raftkv.kv.commands import (
     Opcode,
 )
 from raftkv.kv.families import HANDLERS
-from raftkv.kv.image import Image, ImageMeta
+from raftkv.kv.image import FORMAT_VERSION, FORMAT_VERSION_PLAIN, Image, ImageMeta
 from raftkv.kv.keyspace import Keyspace
 from raftkv.kv.strings import Handler, get_run, set_run
 
@@ -63,9 +64,6 @@ _SKIP_PREFIX: Final = struct.Struct("<Q4s")
 _RESULTS: Final = msgspec.msgpack.Encoder()
 # Types of results of which the hash takes all.
 _SMALL_RESULTS: Final = frozenset((int, float, str, type(None), ErrorReply))
-
-# An error of the machine says nothing about the command: the node stops.
-_MACHINE_ERRORS: Final = (MemoryError, OSError, RecursionError, ProtocolError)
 
 
 class Alarm(NamedTuple):
@@ -103,7 +101,10 @@ def _refuse(_keyspace: Keyspace, _command: Command) -> object:
 
 
 _HANDLERS: Final[dict[int, Handler]] = (
-    {int(opcode): handler for opcode, handler in (HANDLERS | transactions.HANDLERS).items()}
+    {
+        int(opcode): handler
+        for opcode, handler in (HANDLERS | transactions.HANDLERS | once.HANDLERS).items()
+    }
     | {int(opcode): _run_sliced(opcode) for opcode in SLICED_OPCODES}
     | {MALFORMED[0]: _refuse}
 )
@@ -185,6 +186,11 @@ class KvStore:
         return deadlines[0][0] if deadlines else None
 
     @property
+    def next_lease_deadline_ms(self) -> int | None:
+        """Earliest deadline of a session that is still held, in lease time."""
+        return self._keyspace.sessions.next_deadline_ms
+
+    @property
     def is_expiring(self) -> bool:
         """Whether dead keys are held, so that each batch removes many of them."""
         deadlines = self._keyspace.deadlines
@@ -235,6 +241,7 @@ class KvStore:
         keyspace.random_state = batch.seed
         keyspace.at_checkpoint = False
         keyspace.expire_due(EXPIRE_SLICE_KEYS + len(batch.commands))
+        keyspace.sessions.expire_due(keyspace.lease_time_ms)
         keyspace.undo.clear()
         results = self._run(index, batch.commands)
         self._seal(index, payload, results)
@@ -279,7 +286,7 @@ class KvStore:
                 add_result(handlers[command[0]](keyspace, command))
             except CommandError as error:
                 add_result(ErrorReply(error.message))
-            except _MACHINE_ERRORS:
+            except MACHINE_ERRORS:
                 raise
             except Exception as error:
                 self._check_opcode(command)
@@ -308,6 +315,9 @@ class KvStore:
             digest.update(view[position : position + _DIGEST_SLICE_BYTES])
         digest.update(_RESULTS.encode((_outline(results), keyspace.expired)))
         keyspace.expired.clear()
+        if keyspace.sessions.expired:
+            digest.update(_RESULTS.encode(keyspace.sessions.expired))
+            keyspace.sessions.expired.clear()
         self.state_hash = digest.digest()
         self.applied_index = index
 
@@ -358,7 +368,7 @@ class KvStore:
                 results.append(readers[command[0]](keyspace, command))
             except CommandError as error:
                 results.append(ErrorReply(error.message))
-            except _MACHINE_ERRORS:
+            except MACHINE_ERRORS:
                 raise
             except Exception as error:
                 if command[0] not in readers:
@@ -396,6 +406,7 @@ class KvStore:
         """Freeze the whole state for a snapshot; writes may go on meanwhile."""
         return Image(
             ImageMeta(
+                format=FORMAT_VERSION if self._keyspace.sessions.last_id else FORMAT_VERSION_PLAIN,
                 applied_index=self.applied_index,
                 log_time_ms=self.log_time_ms,
                 lease_time_ms=self.lease_time_ms,
@@ -412,7 +423,8 @@ class KvStore:
         Returns:
             True while there is more to free.
         """
-        return self._keyspace.free_slice()
+        more_sessions = self._keyspace.sessions.free_slice()
+        return self._keyspace.free_slice() or more_sessions
 
     def retire(self) -> None:
         """Give up the content, so that `free_slice` can free it piece by piece.
@@ -421,6 +433,7 @@ class KvStore:
         """
         self._failed = True
         self._keyspace.flush()
+        self._keyspace.sessions.retire()
         self._keyspace.undo.clear()
 
 

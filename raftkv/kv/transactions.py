@@ -19,6 +19,7 @@ from typing import Any, Final
 
 from raftkv.errors import CommandError, ProtocolError
 from raftkv.kv.commands import (
+    SESSION_OPCODES,
     SLICED_OPCODES,
     AnswerKind,
     Command,
@@ -50,7 +51,7 @@ _KNOWN_OPCODES: Final = frozenset(map(int, Opcode))
 # Not nested, not the leader's own, and nothing that looks at many keys: thousands of
 # them in one entry would hold up every node.
 _NEVER_INSIDE: Final = frozenset(
-    (Opcode.EXEC, Opcode.TXN, Opcode.CHECKPOINT, Opcode.SCAN, *SLICED_OPCODES)
+    (Opcode.EXEC, Opcode.TXN, Opcode.CHECKPOINT, Opcode.SCAN, *SLICED_OPCODES, *SESSION_OPCODES)
 )
 
 

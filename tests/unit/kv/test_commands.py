@@ -10,6 +10,7 @@ from raftkv.kv import (
     generic,
     hashes,
     lists,
+    once,
     scan,
     sets,
     sorted_algebra,
@@ -46,6 +47,8 @@ NUMBERS = {
     "SETBIT": 250, "BITOP": 251, "BITFIELD": 252, "GETBIT": 253, "BITCOUNT": 254, "BITPOS": 255,
     "BITFIELD_RO": 256,
     "EXEC": 270, "TXN": 271, "REVISIONS": 272, "KV_GET": 273, "ANSWER": 274,
+    "ONCE": 310, "OUTCOME": 311, "SESSION_OPEN": 312, "SESSION_KEEPALIVE": 313,
+    "SESSION_CLOSE": 314, "SESSION_INFO": 315, "SESSION_LIST": 316,
     "LREM": 186, "LTRIM": 187, "LLEN": 188, "LRANGE": 189, "LINDEX": 190, "LPOS": 191,
 }  # fmt: skip
 
@@ -81,7 +84,7 @@ def test_every_opcode_has_exactly_one_handler() -> None:
     )
     handled = [opcode for module in modules for opcode in module.HANDLERS]
     assert sorted(handled) == sorted(families.HANDLERS)
-    others = [*scan.SLICED_HANDLERS, *transactions.HANDLERS]
+    others = [*scan.SLICED_HANDLERS, *transactions.HANDLERS, *once.HANDLERS]
     assert sorted([*handled, *others]) == sorted(Opcode)
 
 

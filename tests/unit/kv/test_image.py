@@ -21,6 +21,7 @@ from raftkv.kv.image import (
 )
 from raftkv.kv.image_loader import ImageLoader
 from raftkv.kv.keyspace import Keyspace, bucket_of
+from raftkv.kv.sessions import Sessions
 from raftkv.kv.store import KvStore
 from tests.unit.kv.driver import apply, check_invariants, reload
 
@@ -35,7 +36,7 @@ STORE_DERIVED = {
     "_readers",  # the program
     "alarms",  # what this process saw; not replicated
 }
-KEYSPACE_IN_IMAGE = {"buckets", "lease_time_ms", "log_time_ms", "revision"}
+KEYSPACE_IN_IMAGE = {"buckets", "lease_time_ms", "log_time_ms", "revision", "sessions"}
 KEYSPACE_DERIVED = {
     "at_checkpoint",  # begins again with each batch
     "copied_bytes",  # begins again with each batch
@@ -46,6 +47,15 @@ KEYSPACE_DERIVED = {
     "orders",  # a cache
     "random_state",  # begins again with each batch
     "undo",  # empty between batches
+    "views",  # of this process
+}
+
+SESSIONS_IN_IMAGE = {"by_id", "last_id"}
+SESSIONS_DERIVED = {
+    "_due",  # from the sessions
+    "_garbage",  # memory to be freed
+    "expired",  # empty between batches
+    "size_bytes",  # from the sessions
     "views",  # of this process
 }
 
@@ -87,9 +97,10 @@ def test_every_attribute_is_in_the_image_or_derived() -> None:
     restored = reload(store)
     for name in ("applied_index", "state_hash", "key_count", "next_deadline_ms"):
         assert getattr(store, name) == getattr(restored, name)
-    for name in (*KEYSPACE_IN_IMAGE, "deadlines"):
+    for name in (*(KEYSPACE_IN_IMAGE - {"sessions"}), "deadlines"):
         assert getattr(store._keyspace, name) == getattr(restored._keyspace, name)
     check_invariants(restored)
+    assert set(Sessions.__slots__) == SESSIONS_IN_IMAGE | SESSIONS_DERIVED
 
 
 def test_the_meta_tells_what_the_image_stands_for() -> None:
@@ -277,7 +288,7 @@ def replaced(piece: bytes, old: bytes, new: bytes) -> bytes:
 @pytest.mark.parametrize(
     ("number", "old", "new", "reason"),
     [
-        (0, b"\xa6format\x01", b"\xa6format\x02", "image format 2 is not known"),
+        (0, b"\xa6format\x01", b"\xa6format\x03", "image format 3 is not known"),
         (0, b"\xa9key_count\x03", b"\xa9key_count\x02", "number of live keys"),
         (0, b"\xa9key_count\x03", b"\xa9key_cound\x03", "not readable"),
         (0, b"\xaastate_hash\xc4\x10", b"\xaastate_hash\xc4\x0f", "not readable"),
