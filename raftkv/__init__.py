@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from raftkv.client.async_client import AsyncClient as AsyncClient
     from raftkv.client.async_client import AsyncPipeline as AsyncPipeline
+    from raftkv.client.sessions import Outcome as Outcome
     from raftkv.client.status import NodeStatus as NodeStatus
     from raftkv.client.sync_client import Client as Client
     from raftkv.client.sync_client import Pipeline as Pipeline
@@ -50,6 +51,7 @@ __all__ = [
     "NodeStatus",
     "NotAppliedError",
     "NotLeaderError",
+    "Outcome",
     "OutcomeUnknownError",
     "Pipeline",
     "ProtocolError",
@@ -64,6 +66,7 @@ _HOMES = {
     "AsyncPipeline": "raftkv.client.async_client",
     "Client": "raftkv.client.sync_client",
     "NodeStatus": "raftkv.client.status",
+    "Outcome": "raftkv.client.sessions",
     "Pipeline": "raftkv.client.sync_client",
     "Transaction": "raftkv.client.transactions",
 }
