@@ -21,6 +21,7 @@ from tests.sim.mix import draw
 from tests.sim.nemesis import Nemesis
 from tests.sim.node import EFFECTS
 from tests.sim.read_levels import Readers
+from tests.sim.sessions import SessionClients
 from tests.sim.workload import Workload
 
 # Of simulated time under faults; the healing comes on top.
@@ -121,6 +122,7 @@ def _run(cluster: Cluster, seed: int, duration_ms: float, history: Path | None) 
     changes = MembershipNemesis(cluster, pause_ms=nemesis.mix.changes_pause_ms)
     machines = HardwareNemesis(cluster)
     readers = Readers(cluster)
+    sessions = SessionClients(cluster, workload)
     cluster.run(duration_ms)
     while duration_ms >= DURATION_MS and workload.count() < OPERATIONS_MIN:
         cluster.run(1000)
@@ -129,6 +131,7 @@ def _run(cluster: Cluster, seed: int, duration_ms: float, history: Path | None) 
         machines.stop()
         nemesis.stop()
         readers.stop()
+        sessions.stop()
         cluster.run(SETTLE_MS)
         # A change that nobody could answer may have been committed meanwhile.
         cluster.join_missing()
@@ -138,12 +141,16 @@ def _run(cluster: Cluster, seed: int, duration_ms: float, history: Path | None) 
         raise Violation(
             f"nodes stopped by themselves: {unexpected}", invariant="healthy_nodes_do_not_stop"
         )
+    cluster.run_until(
+        lambda: not sessions.under_way, ANSWER_MS, invariant="every_number_has_an_outcome"
+    )
     workload.read_everything()
     cluster.run_until(cluster.converged, CONVERGE_MS, invariant="a_healed_cluster_converges")
     if history is not None:
         workload.history().save(history)
     result = workload.judge()
     faults = nemesis.fired + changes.fired + machines.fired + cluster.noted + readers.counts
+    faults += sessions.counts
     return Report(
         seed=seed,
         steps=cluster.world.steps,
