@@ -211,6 +211,10 @@ class Sessions:
     """
 
     def __init__(self, lock: Lock) -> None:
+        self.begin(lock)
+
+    def begin(self, lock: Lock) -> None:
+        """Start without a session."""
         self.lock = lock
         self.current: ClientSession | None = None
         self.is_opening = False

@@ -28,7 +28,7 @@ from raftkv.client.reading import Level, Reading, Session
 from raftkv.client.sessions import Outcome, Sessions
 from raftkv.client.status import NodeStatus, merge_statuses, status_from_reply
 from raftkv.client.sync_connection import SyncConnection
-from raftkv.client.sync_keeper import Keeper
+from raftkv.client.sync_keeper import Keeper, begun_anew_by_forks
 from raftkv.client.sync_methods import SyncMethods
 from raftkv.client.transactions import Gather, Transaction, transact
 from raftkv.errors import ConnectFailedError, ConnectionLostError, RequestError
@@ -41,9 +41,15 @@ class _Pool:
     """Connections of a client and of the views made from it."""
 
     def __init__(self, connections_max: int, *, keep_state: bool) -> None:
-        self.permits = threading.BoundedSemaphore(connections_max)
+        self.connections_max = connections_max
         self.keep_state = keep_state
         self.is_closed = False
+        self.begin()
+        begun_anew_by_forks.add(self)
+
+    def begin(self) -> None:
+        """Start without connections: those of a parent process are not for its child."""
+        self.permits = threading.BoundedSemaphore(self.connections_max)
         self._idle: dict[str, list[SyncConnection]] = {}
         self._lock = threading.Lock()
 

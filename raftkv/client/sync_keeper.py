@@ -4,15 +4,20 @@ Started when the client has a session, and ended with the client: by `stop`, or 
 garbage collector, so neither the thread nor what it holds refers to the client itself.
 What is to be done is said by client.once.
 
+A process that is forked off gets no thread, and must not use what its parent uses:
+what is in `begun_anew_by_forks` starts from the beginning there.
+
 User: client.sync_client.
 """
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 import weakref
 from collections.abc import Callable
+from typing import Protocol
 
 from raftkv.client import once
 from raftkv.client.policy import Pause, Request
@@ -20,6 +25,21 @@ from raftkv.client.sessions import Sessions
 from raftkv.errors import RequestError
 
 Ask = Callable[[list[Request]], list[object]]
+
+
+class _Beginning(Protocol):
+    def begin(self) -> None: ...
+
+
+begun_anew_by_forks: weakref.WeakSet[_Beginning] = weakref.WeakSet()
+
+
+def _begin_anew() -> None:
+    for one in list(begun_anew_by_forks):
+        one.begin()
+
+
+os.register_at_fork(after_in_child=_begin_anew)
 
 
 class _Bell:
@@ -52,10 +72,16 @@ class Keeper:
     def __init__(self, ask: Ask, sessions: Sessions) -> None:
         self._ask = ask
         self._sessions = sessions
+        self.begin()
+        begun_anew_by_forks.add(self)
+
+    def begin(self) -> None:
+        """Start without a session: two processes must not number their writes alike."""
         self._bell = _Bell()
         self._thread: threading.Thread | None = None
         self._lock = threading.Lock()
-        sessions.wake = self._bell.ring
+        self._sessions.begin(threading.Lock())
+        self._sessions.wake = self._bell.ring
         weakref.finalize(self, self._bell.stop)
 
     def start_if_needed(self) -> None:

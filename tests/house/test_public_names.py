@@ -23,6 +23,7 @@ PUBLIC_NAMES = {
     "NodeStatus",
     "NotAppliedError",
     "NotLeaderError",
+    "Outcome",
     "OutcomeUnknownError",
     "Pipeline",
     "ProtocolError",

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
+import os
 import threading
 import time
 from collections.abc import Callable
@@ -379,6 +381,23 @@ class TestThreads:
             client.incr("n")
             keeper = [one for one in threading.enumerate() if one.name == "raftkv-session"]
         until(lambda: not any(one.is_alive() for one in keeper))
+
+    def test_a_process_that_is_forked_off_has_a_session_of_its_own(
+        self, cluster: FakeCluster
+    ) -> None:
+        with Client(cluster.addresses) as client:
+            assert client.incr("n") == 1
+            child = os.fork()
+            if child == 0:
+                # Nothing of the test run itself may happen here.
+                code = 1
+                with contextlib.suppress(BaseException):
+                    code = 0 if [client.incr("n"), client.incr("n")] == [2, 3] else 2
+                os._exit(code)
+            _, status = os.waitpid(child, 0)
+            assert os.waitstatus_to_exitcode(status) == 0
+            assert client.incr("n") == 4
+            assert len(cluster.sessions.open) == 2
 
 
 class TestKeeper:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from raftkv.kv.commands import ONCE_OPCODES
+from raftkv.kv.sessions import Session
+from raftkv.kv.store import KvStore
 from raftkv.seams import DISCARDED, NOT_LEADER, TIMEOUT
 from raftkv.server.command_set import standard_commands
 from raftkv.server.command_table import Kind
+from tests.unit.kv.driver import reload
 from tests.unit.server.harness import Cluster, Node, encode, pipeline
 
 NOT_AN_INTEGER = "ERR value is not an integer or out of range"
@@ -94,16 +96,71 @@ def test_bad_input_is_refused_and_changes_nothing(line: str, reply: str) -> None
         assert node.shared.store.applied_index == 1
 
 
-def test_every_write_about_keys_can_be_executed_once() -> None:
-    for spec in standard_commands().all():
-        is_ours = spec.name in ("kv|once", "kv|outcome", "kv|session")
-        if spec.kind == Kind.WRITE and not spec.subcommands and not is_ours:
-            words = ["KV", "ONCE", "1", "1", "1", *spec.name.upper().split("|")]
-            words += ["2"] * max(0, spec.low - spec.name.count("|") - 1)
-            # Without options it only reads.
-            words += ["PERSIST"] * (spec.name == "getex")
-            assert Node().client().ask(encode(*words)) != NOT_ONCE, spec.name
-    assert len(ONCE_OPCODES) > 50
+FILLED = """
+SET s abc | SET n 5 | SET f 1.5 | SET m v PX 100000 | HSET h a 1 b 2 c x | SADD t a b c d e
+SADD u b c x | RPUSH l a b c d e f | RPUSH k x | ZADD z 1 a 2 b 3 c 4 d | ZADD y 2 b 9 q
+"""
+# At least one of every write, on keys of its type, so that every kind of result is kept.
+WRITES = """
+SET s v | SET s v GET | SET s v NX | SET s v NX GET | SETNX s v | SETEX s 5 v | PSETEX s 5000 v
+MSET a 1 b 2 | MSETNX a 1 s 2 | GETSET s v | GETDEL s | GETDEL none | GETEX s EX 5 | GETEX m PERSIST
+APPEND s x | SETRANGE s 1 x | INCR n | DECR n | INCRBY n 3 | DECRBY n 3 | INCRBYFLOAT f 0.1
+INCR s | SET s v IFEQ abc | DELEX s | DELEX s IFNE abc | DEL s n none | UNLINK s | EXPIRE s 9
+PEXPIRE s 9000 | EXPIREAT s 9999999999 | PEXPIREAT s 9999999999999 | PERSIST m | RENAME s q
+RENAME none q | RENAMENX s n | COPY s q | FLUSHDB | FLUSHALL
+HSET h a 2 d 3 | HSETNX h a 5 | HMSET h a 5 | HDEL h a b | HINCRBY h a 5 | HINCRBYFLOAT h a 0.5
+HINCRBY h c 1 | LPUSH l x y | RPUSH l x | LPUSHX none x | RPUSHX l x | LPOP l | LPOP l 2 | LPOP none
+LPOP none 2 | RPOP l 2 | LMPOP 2 none l LEFT COUNT 2 | LMPOP 1 none LEFT | LSET l 0 x | LSET l 99 x
+LINSERT l BEFORE b x | LREM l 0 a | LTRIM l 1 2 | LMOVE l k LEFT RIGHT | LMOVE none k LEFT RIGHT
+RPOPLPUSH l k | SADD t x y | SREM t a | SPOP t | SPOP t 2 | SPOP none | SPOP none 2 | SMOVE t u a
+SINTERSTORE q t u | SUNIONSTORE q t u | SDIFFSTORE q t u | ZADD z 5 e | ZADD z INCR 2 a
+ZADD z NX INCR 2 a | ZADD z CH 7 a 8 b | ZINCRBY z 1.5 a | ZREM z a | ZPOPMIN z | ZPOPMIN z 2
+ZPOPMAX z 2 | ZPOPMIN none | ZMPOP 2 none z MIN COUNT 2 | ZMPOP 1 none MIN | ZRANGESTORE q z 0 1
+ZREMRANGEBYRANK z 0 1 | ZREMRANGEBYSCORE z 1 2 | ZREMRANGEBYLEX z - + | ZUNIONSTORE q 2 z y
+ZINTERSTORE q 2 z y | ZDIFFSTORE q 2 z y | SETBIT s 7 1 | BITOP AND q s n
+BITFIELD s GET u8 0 SET i8 8 5 INCRBY u2 100 1 OVERFLOW FAIL INCRBY u2 102 9
+KV EXEC 0 3 2 INCR n 2 HGETALL h 3 ZPOPMAX z 2 | KV EXEC 1 s 99 1 2 INCR n | KV EXEC 0 0
+KV EXEC 0 4 2 SMEMBERS t 3 KV|GET s 1 PING 2 INCR s | KV TXN 1 s VALUE = abc 1 2 INCR n 0
+KV TXN 0 1 4 ZRANGE z 0 -1 0
+"""
+
+
+def sessions_of(store: KvStore) -> dict[int, Session]:
+    return store._keyspace.sessions.by_id
+
+
+def requests(text: str) -> list[list[str]]:
+    lines = text.strip().replace("\n", " | ").split(" | ")
+    return [line.replace("KV|", "KV ").split() for line in lines]
+
+
+@pytest.mark.parametrize("words", requests(WRITES), ids=" ".join)
+@pytest.mark.parametrize("protocol", ["2", "3"])
+def test_a_write_has_the_same_result_with_a_number(words: list[str], protocol: str) -> None:
+    replies: list[object] = []
+    for head in ([], ["KV", "ONCE", "1", "1", "1"]):
+        node = Node()
+        client = node.client()
+        client.ask(encode("HELLO", protocol))
+        client.ask("KV SESSION OPEN")
+        for request in requests(FILLED):
+            client.ask(encode(*request))
+        replies.append(client.ask(encode(*head, *words)))
+        if head:
+            assert client.ask(encode(*head, *words)) == replies[-1]
+            assert client.ask("KV OUTCOME 1 1") == [b"applied", replies[-1]]
+            answers = sessions_of(node.shared.store)[1].answers
+            assert sessions_of(reload(node.shared.store))[1].answers == answers
+    assert str(replies[0]) == str(replies[1])
+    assert "internal error" not in str(replies[1])
+
+
+def test_the_list_has_every_write() -> None:
+    table = standard_commands()
+    listed = {table.resolve([word.encode() for word in words]).name for words in requests(WRITES)}
+    ours = {"kv|once", "kv|outcome", "kv|session"}
+    writes = [spec for spec in table.all() if spec.kind == Kind.WRITE and not spec.subcommands]
+    assert listed == {spec.name for spec in writes} - ours
 
 
 def test_the_commands() -> None:
