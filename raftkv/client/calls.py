@@ -45,6 +45,8 @@ WRITES = frozenset(
     b"ZREMRANGEBYSCORE ZREMRANGEBYLEX ZPOPMIN ZPOPMAX ZMPOP ZUNIONSTORE ZINTERSTORE ZDIFFSTORE "
     b"SETBIT BITOP BITFIELD".split()
 )
+# The second execution of which the cluster prevents by itself.
+_KV_REPEATS = frozenset({b"ONCE", b"OUTCOME"})
 _KV_WRITES = frozenset({b"EXEC", b"TXN"})
 # With more words a command would not fit the default limit of a request once it has a number.
 _ONCE_WORDS_MAX = 65_000
@@ -105,7 +107,8 @@ def request_of(arguments: tuple[bytes, ...]) -> Request:
         return Request(arguments, second in _RAFT_READS, second in _RAFT_STATEFUL)
     if name == b"KV":
         once = second in _KV_WRITES and len(arguments) <= _ONCE_WORDS_MAX
-        return Request(arguments, second in _KV_READS, stateful=False, once=once)
+        reads, repeats = second in _KV_READS, second in _KV_REPEATS
+        return Request(arguments, reads, stateful=False, once=once, repeats=repeats)
     # Without options GETEX only reads.
     reads = name in READS or (name == b"GETEX" and len(arguments) == 2)
     once = name in WRITES and not reads and len(arguments) <= _ONCE_WORDS_MAX

@@ -18,9 +18,11 @@ from collections.abc import Callable, Generator, Sequence
 from typing import Any, Final
 
 from raftkv.client import reading as reads
+from raftkv.client.calls import decoded
 from raftkv.client.policy import BEHIND_UNKNOWN, Exchange, Exchanged, Pause, Request, Route
 from raftkv.client.reading import Reading
 from raftkv.client.sessions import (
+    NOT_KNOWN_S,
     REFUSED_S,
     RESULT_TOO_LARGE,
     SESSION_EXPIRED,
@@ -61,8 +63,9 @@ _RETRY_S: Final = 1.0
 # Limit: what is done beside the calls waits this long for an answer.
 DUTY_S_MAX: Final = 5.0
 
+# One that nobody uses expires.
 _OPEN: Final = Request(
-    (b"KV", b"SESSION", b"OPEN", b"TTL", b"%d" % TTL_MS), reads=True, stateful=False
+    (b"KV", b"SESSION", b"OPEN", b"TTL", b"%d" % TTL_MS), reads=False, stateful=False, repeats=True
 )
 
 
@@ -189,10 +192,11 @@ def _session(talk: _Talk) -> Step:
     """Return the session to use, None to go without, or why there is none."""
     sessions = talk.sessions
     while talk.clock() < talk.end_s:
-        if not sessions.is_supported or talk.clock() < sessions.refused_until_s:
+        if talk.clock() < sessions.refused_until_s:
             return None
-        if sessions.current is not None:
-            return sessions.current
+        session = sessions.current
+        if session is not None:
+            return session
         if sessions.begin_opening():
             return (yield from _open(talk))
         yield Pause(_WAIT_S)
@@ -212,7 +216,7 @@ def _open(talk: _Talk) -> Step:
             sessions.refused_until_s = talk.clock() + REFUSED_S
             return None
         if isinstance(reply, CommandError) and reply.code == "ERR":
-            sessions.is_supported = False
+            sessions.refused_until_s = talk.clock() + NOT_KNOWN_S
             return None
         if isinstance(reply, DefiniteError):
             return reply
@@ -299,7 +303,7 @@ def _as_error(result: object) -> RequestError:
 def outcome_request(session_id: int, number: int) -> Request:
     """Return the request that decides a number; it may be sent again."""
     words = (b"KV", b"OUTCOME", b"%d" % session_id, b"%d" % number)
-    return Request(words, reads=True, stateful=False)
+    return Request(words, reads=False, stateful=False, repeats=True)
 
 
 def close_request(session: ClientSession) -> Request:
@@ -337,7 +341,7 @@ def duties(
         elif due_s <= 0:
             asked_s = clock()
             words = (b"KV", b"SESSION", b"KEEPALIVE", b"%d" % session.id)
-            reply = yield Request(words, reads=True, stateful=False)
+            reply = yield Request(words, reads=False, stateful=False, repeats=True)
             if reply == 1:
                 session.renewed_s = asked_s
             elif reply == 0:
@@ -365,6 +369,11 @@ def write_of(error: RequestError) -> tuple[int, int]:
 def known_outcome(sessions: Sessions | None, write: tuple[int, int]) -> Outcome | None:
     """Return what became of a write if it was found out beside the calls."""
     return None if sessions is None else sessions.outcome(*write)
+
+
+def shown_outcome(outcome: Outcome, *, decode: bool) -> Outcome:
+    """Return an outcome as the caller wants it."""
+    return outcome._replace(result=decoded(outcome.result)) if decode else outcome
 
 
 def learn_outcome(sessions: Sessions | None, write: tuple[int, int], reply: object) -> Outcome:

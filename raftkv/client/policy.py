@@ -111,17 +111,19 @@ class Request(NamedTuple):
         reads: True when it certainly changes nothing, so that it may be sent again.
         stateful: True when it changes the connection it was sent on.
         once: True when it is a write that the cluster can execute once.
+        repeats: True when a second execution changes nothing more.
     """
 
     arguments: tuple[bytes, ...]
     reads: bool
     stateful: bool
     once: bool = False
+    repeats: bool = False
 
     @property
     def repeatable(self) -> bool:
         """Whether it may be sent again although it may have been executed."""
-        return self.reads
+        return self.reads or self.repeats
 
 
 class Route:

@@ -36,8 +36,10 @@ TTL_MS: Final = 60_000
 WINDOW_NUMBERS_MAX: Final = 8192
 # Limit: outcomes remembered of writes that were given up.
 OUTCOMES_MAX: Final = 4096
-# After a refusal to open a session: until then writes go without one.
+# After a refusal to open a session, because there are too many or none is known, writes
+# go without one for so long.
 REFUSED_S: Final = 5.0
+NOT_KNOWN_S: Final = 60.0
 
 SESSION_EXPIRED: Final = "session expired"
 FENCED: Final = "fenced"
@@ -205,8 +207,7 @@ class Sessions:
         lock: The same.
         current: The session of new writes, or None.
         is_opening: A caller is opening one; the others wait for it.
-        is_supported: False once a server has shown that it knows no sessions.
-        refused_until_s: Until then none is opened: the cluster has too many.
+        refused_until_s: Until then none is opened: the cluster has too many, or knows none.
         wake: Called when a write is given up.
     """
 
@@ -218,7 +219,6 @@ class Sessions:
         self.lock = lock
         self.current: ClientSession | None = None
         self.is_opening = False
-        self.is_supported = True
         self.refused_until_s = float("-inf")
         self.wake: Callable[[], object] = lambda: None
         self._outcomes: OrderedDict[tuple[int, int], Outcome] = OrderedDict()

@@ -358,11 +358,11 @@ class Client(SyncMethods[V]):
             RequestError: The cluster did not answer; ask again.
         """
         write = once.write_of(error)
-        known = once.known_outcome(self._sessions, write)
-        if known is not None:
-            return known
-        (reply,) = self.converse([once.outcome_request(*write)])
-        return once.learn_outcome(self._sessions, write, reply)
+        outcome = once.known_outcome(self._sessions, write)
+        if outcome is None:
+            (reply,) = self.converse([once.outcome_request(*write)])
+            outcome = once.learn_outcome(self._sessions, write, reply)
+        return once.shown_outcome(outcome, decode=self.decode)
 
     def _perform(self, effect: Exchange | Pause) -> Exchanged:
         if isinstance(effect, Pause):
