@@ -18,7 +18,7 @@ from collections.abc import Awaitable, Callable
 from raftkv.client import once
 from raftkv.client.policy import Pause, Request
 from raftkv.client.sessions import Sessions
-from raftkv.errors import RequestError
+from raftkv.errors import RaftKvError
 
 Ask = Callable[[list[Request]], Awaitable[list[object]]]
 
@@ -84,6 +84,6 @@ async def _keep(ask: Ask, sessions: Sessions, bell: _Bell) -> None:
         else:
             try:
                 (reply,) = await ask([step])
-            except RequestError as error:
+            except RaftKvError as error:
                 reply = error
         step = steps.send(reply)

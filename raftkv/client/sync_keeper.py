@@ -22,7 +22,7 @@ from typing import Protocol
 from raftkv.client import once
 from raftkv.client.policy import Pause, Request
 from raftkv.client.sessions import Sessions
-from raftkv.errors import RequestError
+from raftkv.errors import RaftKvError
 
 Ask = Callable[[list[Request]], list[object]]
 
@@ -113,6 +113,6 @@ def _keep(ask: Ask, sessions: Sessions, bell: _Bell) -> None:
         else:
             try:
                 (reply,) = ask([step])
-            except RequestError as error:
+            except RaftKvError as error:
                 reply = error
         step = steps.send(reply)
