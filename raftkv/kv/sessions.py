@@ -40,6 +40,9 @@ _ELEMENT_BYTES: Final = 16
 # Limit: answers that go with dead sessions in one batch, besides those of the last.
 DROPPED_ANSWERS_MAX: Final = 4096
 
+# Limit: pairs of closed sessions that wait for their deadlines, besides one for each open one.
+_DUE_SPARE: Final = 64
+
 # Kinds of lists among results; numbers are part of the image format.
 _LIST_CODES: Final[dict[type[Any], int]] = {list: 0, Pairs: 1, Couples: 2, Members: 3, NoList: 4}
 _LIST_KINDS: Final = {code: kind for kind, code in _LIST_CODES.items()}
@@ -145,7 +148,7 @@ class Sessions:
         self.size_bytes = 0
         self.expired: list[int] = []
         self.views: list[SessionsView] = []
-        # One pair for each session, (a time not behind its deadline, id): a deadline that
+        # At least one pair for each session, (a time not behind its deadline, id): a deadline that
         # moves with every write is looked at only when the time in the pair has come.
         self._due: list[tuple[int, int]] = []
         self._garbage: list[Session] = []
@@ -242,6 +245,10 @@ class Sessions:
         self._note(session)
         del self.by_id[session.id]
         self.size_bytes -= session.size_bytes
+        if len(self._due) > 2 * len(self.by_id) + _DUE_SPARE:
+            # Mostly of sessions that were closed long before their deadlines.
+            self._due = [(one.deadline_ms, one.id) for one in self.by_id.values()]
+            heapq.heapify(self._due)
 
     def expire_due(self, lease_time_ms: int) -> None:
         """Drop dead sessions, earliest first, a bounded number."""

@@ -315,6 +315,16 @@ class TestLife:
             check_sessions(store)
             assert store.execute((Opcode.SESSION_LIST,)) == []
 
+    def test_closed_sessions_leave_nothing_behind(self) -> None:
+        store, first = opened()
+        for session in range(2, 500):
+            commands = [(Opcode.SESSION_OPEN, 10**6), (Opcode.SESSION_CLOSE, session)]
+            assert apply(store, commands) == [session, 1]
+        check_sessions(store)
+        assert len(store._keyspace.sessions._due) < 100
+        assert one(store, (Opcode.SESSION_KEEPALIVE, first), at_ms=TTL_MS - 1) == 1
+        assert store.next_lease_deadline_ms == 2 * TTL_MS - 1
+
     def test_what_was_dropped_is_in_the_state_hash(self) -> None:
         store, twin = KvStore(), KvStore()
         apply(store, [(Opcode.SESSION_OPEN, TTL_MS)])
