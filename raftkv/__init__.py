@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from raftkv.client.async_client import AsyncClient as AsyncClient
     from raftkv.client.async_client import AsyncPipeline as AsyncPipeline
     from raftkv.client.async_watch import AsyncWatch as AsyncWatch
+    from raftkv.client.sessions import Outcome as Outcome
     from raftkv.client.status import NodeStatus as NodeStatus
     from raftkv.client.sync_client import Client as Client
     from raftkv.client.sync_client import Pipeline as Pipeline
@@ -58,6 +59,7 @@ __all__ = [
     "NodeStatus",
     "NotAppliedError",
     "NotLeaderError",
+    "Outcome",
     "OutcomeUnknownError",
     "Pipeline",
     "ProtocolError",
@@ -76,6 +78,7 @@ _HOMES = {
     "Change": "raftkv.client.watching",
     "Client": "raftkv.client.sync_client",
     "NodeStatus": "raftkv.client.status",
+    "Outcome": "raftkv.client.sessions",
     "Pipeline": "raftkv.client.sync_client",
     "Transaction": "raftkv.client.transactions",
     "Watch": "raftkv.client.sync_watch",

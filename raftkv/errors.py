@@ -51,7 +51,15 @@ class ProtocolError(RaftKvError):
 
 
 class RequestError(RaftKvError):
-    """A request was not answered with a result."""
+    """A request was not answered with a result.
+
+    Attributes:
+        session: Of the write, where its outcome is unknown and can be asked for.
+        number: Of the write in that session.
+    """
+
+    session: int | None = None
+    number: int | None = None
 
 
 class DefiniteError(RequestError):

@@ -80,7 +80,11 @@ class LabLoad:
         self.counts: Counter[Outcome] = Counter()
         self.read_count = 0
         self._client = AsyncClient(
-            addresses, deadline_s=max(_DEADLINES_S), connections_max=2 * clients
+            addresses,
+            deadline_s=max(_DEADLINES_S),
+            connections_max=2 * clients,
+            # What a fault leaves unknown is counted here, and judged.
+            exactly_once=False,
         )
         self._source = source
         self._think_s = think_s

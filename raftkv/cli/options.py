@@ -43,6 +43,8 @@ class Target:
             deadline_s=self.deadline_s,
             reach_s_max=REACH_S_MAX,
             keep_state=keep_state,
+            # One command is not worth a session, and exit code 5 tells of what is lost.
+            exactly_once=False,
         )
 
     def show(self, value: Any) -> None:

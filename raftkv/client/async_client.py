@@ -15,6 +15,7 @@ Belongs to one event loop; any number of its tasks may share an `AsyncClient`.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import inspect
 import random
 import time
@@ -22,19 +23,21 @@ from collections.abc import AsyncIterator, Callable, Iterable
 from types import TracebackType
 from typing import Any, Generic, Literal, Self, TypeVar, cast, overload
 
-from raftkv.client import commands, policy
+from raftkv.client import commands, once, policy
 from raftkv.client.async_connection import AsyncConnection, open_connection
+from raftkv.client.async_keeper import AsyncKeeper
 from raftkv.client.async_methods import AsyncMethods
 from raftkv.client.async_watch import AsyncWatch
 from raftkv.client.calls import Call
 from raftkv.client.pipeline import Commands, results_of
 from raftkv.client.policy import Exchange, Exchanged, Fate, Pause, Request, Route
-from raftkv.client.protocol import Argument, parse_addresses, unreachable
-from raftkv.client.reading import Level, Reading, Session, converse
+from raftkv.client.protocol import Argument, encode_request, parse_addresses, unreachable
+from raftkv.client.reading import Level, Reading, Session
+from raftkv.client.sessions import Outcome, Sessions
 from raftkv.client.status import NodeStatus, merge_statuses, status_from_reply
 from raftkv.client.transactions import Gather, Transaction, transact
 from raftkv.client.watching import Watching
-from raftkv.errors import ConnectFailedError, RequestError
+from raftkv.errors import ConnectFailedError, ConnectionLostError, RequestError
 
 T = TypeVar("T")
 V = TypeVar("V")
@@ -75,7 +78,7 @@ class _Pool:
         """End all connections, also those in use."""
         self.is_closed = True
         self._idle.clear()
-        ending = list(self.open)
+        ending = [connection for connection in self.open if not connection.is_leaving]
         for connection in ending:
             connection.abort()
         for connection in ending:
@@ -117,36 +120,46 @@ class AsyncClient(AsyncMethods[V]):
         connections_max: Limit of calls under way at once; more of them wait.
         keep_state: True to keep using a connection after a command such as
             SELECT or READONLY has changed it; for interactive use by one task.
+        exactly_once: False to send a write at most once and without a session: what is
+            lost on the way is an `IndefiniteError`. Always so with `keep_state`.
 
     Every method raises a `DefiniteError` when the command was certainly not
-    executed and an `IndefiniteError` when it may have been.
+    executed and an `IndefiniteError` when it may have been; see `outcome`.
     """
 
     @overload
     def __init__(
         self: AsyncClient[bytes], nodes: str | Iterable[str], *, deadline_s: float = ...,
         reach_s_max: float | None = ..., decode: Literal[False] = ...,
-        connections_max: int = ..., keep_state: bool = ...,
+        connections_max: int = ..., keep_state: bool = ..., exactly_once: bool = ...,
     ) -> None: ...  # fmt: skip
     @overload
     def __init__(
         self: AsyncClient[str], nodes: str | Iterable[str], *, deadline_s: float = ...,
         reach_s_max: float | None = ..., decode: Literal[True],
-        connections_max: int = ..., keep_state: bool = ...,
+        connections_max: int = ..., keep_state: bool = ..., exactly_once: bool = ...,
     ) -> None: ...  # fmt: skip
     def __init__(
         self, nodes: str | Iterable[str], *, deadline_s: float = policy.DEADLINE_S_DEFAULT,
         reach_s_max: float | None = None, decode: bool = False,
-        connections_max: int = 64, keep_state: bool = False,
+        connections_max: int = 64, keep_state: bool = False, exactly_once: bool = True,
     ) -> None:  # fmt: skip
         self._random = random.Random()
         addresses = parse_addresses(nodes)
         self._route = Route(addresses, first=self._random.randrange(len(addresses)))
         self._pool = _Pool(connections_max, keep_state=keep_state)
         self._reading: Reading | None = None
+        self._sessions = (
+            Sessions(contextlib.nullcontext()) if exactly_once and not keep_state else None
+        )
+        self._keeper: AsyncKeeper | None = None
         self._deadline_s = deadline_s
         self._reach_s_max = reach_s_max
         self.decode = decode
+        if self._sessions is not None:
+            helper = self._view(deadline_s=once.DUTY_S_MAX)
+            helper._sessions = None
+            self._keeper = AsyncKeeper(helper.converse, self._sessions)
 
     async def __aenter__(self) -> Self:
         return self
@@ -160,8 +173,26 @@ class AsyncClient(AsyncMethods[V]):
         await self.close()
 
     async def close(self) -> None:
-        """Close all connections; calls under way lose theirs, calls afterwards fail."""
+        """Close all connections and the session.
+
+        Calls under way lose their connections, calls afterwards fail.
+        """
+        if self._keeper is not None:
+            await self._keeper.stop()
+        self._close_session()
         await self._pool.close()
+
+    def _close_session(self) -> None:
+        """Tell the cluster that the session is not needed, without waiting for an answer.
+
+        Where that is lost the session ends by itself.
+        """
+        session = self._sessions.current if self._sessions is not None else None
+        if session is None or self._route.leader is None:
+            return
+        connection = self._pool.take(self._route.leader)
+        if connection is not None:
+            connection.send_and_close(encode_request(once.close_request(session).arguments))
 
     def _view(
         self,
@@ -353,8 +384,8 @@ class AsyncClient(AsyncMethods[V]):
         except TimeoutError:
             raise ConnectFailedError("no connection became free before the deadline") from None
         try:
-            conversation = converse(
-                self._reading, self._route, requests,
+            conversation = once.converse(
+                self._sessions, self._reading, self._route, requests,
                 end_s=end_s, reach_s_max=self._reach_s_max or self._deadline_s,
                 clock=time.monotonic, chance=self._random.random,
             )  # fmt: skip
@@ -364,14 +395,39 @@ class AsyncClient(AsyncMethods[V]):
                     effect = conversation.send(cast(Exchanged, event))
                 except StopIteration as stop:
                     return cast("list[object]", stop.value)
-                event = await self._perform(effect)
+                try:
+                    event = await self._perform(effect)
+                except BaseException:
+                    conversation.close()
+                    raise
         finally:
             self._pool.permits.release()
+            if self._keeper is not None:
+                self._keeper.start_if_needed()
+
+    async def outcome(self, error: RequestError) -> Outcome:
+        """Find out what became of the write that an error is about; see `Outcome`.
+
+        If it was not executed, it never will be: a copy that is still under way is refused.
+
+        Raises:
+            ValueError: The error is not an indefinite one of a write in a session.
+            OutcomeUnknownError: The session has expired, and nobody knows.
+            RequestError: The cluster did not answer; ask again.
+        """
+        write = once.write_of(error)
+        outcome = once.known_outcome(self._sessions, write)
+        if outcome is None:
+            (reply,) = await self.converse([once.outcome_request(*write)])
+            outcome = once.learn_outcome(self._sessions, write, reply)
+        return once.shown_outcome(outcome, decode=self.decode)
 
     async def _perform(self, effect: Exchange | Pause) -> Exchanged:
         if isinstance(effect, Pause):
             await asyncio.sleep(effect.seconds)
             return Exchanged(Fate.COMPLETE)
+        if self._pool.is_closed:
+            raise ConnectionLostError("the client was closed")
         try:
             connection = self._pool.take(effect.address) or await self._connect(effect)
         except OSError as error:

@@ -22,10 +22,17 @@ from raftkv.errors import ProtocolError
 
 
 class AsyncConnection(asyncio.Protocol):
-    """A connected transport that speaks requests and replies; made by `open_connection`."""
+    """A connected transport that speaks requests and replies; made by `open_connection`.
+
+    Attributes:
+        address: `host:port` of the node.
+        closed: Done when the connection has ended.
+        is_leaving: It ends by itself as soon as all is sent.
+    """
 
     def __init__(self, address: str) -> None:
         self.address = address
+        self.is_leaving = False
         self.closed = asyncio.get_running_loop().create_future()
         self._reader = ReplyReader()
         self._replies: list[object] = []
@@ -76,6 +83,13 @@ class AsyncConnection(asyncio.Protocol):
         watched = select.poll()
         watched.register(self._transport.get_extra_info("socket").fileno(), select.POLLIN)
         return not watched.poll(0)
+
+    def send_and_close(self, payload: bytes) -> None:
+        """Send a request of which no answer is awaited, and close behind it."""
+        if self._transport is not None and not self._transport.is_closing():
+            self.is_leaving = True
+            self._transport.write(payload)
+            self._transport.close()
 
     def abort(self) -> None:
         """Close at once; `closed` is done when the loop has done so."""

@@ -4,8 +4,9 @@ Owns the classification of commands (reads, and those that change their
 connection) and the conversion of replies to Python values. Owns no names of
 methods and no I/O.
 
-Invariants: a command counts as a read only if it is in `READS`; anything that
-is not known there is treated as a write, and so never sent twice. Replies of
+Invariants: a command counts as a read only if it is in `READS`, and as a write that
+the cluster can execute once only if it is in `WRITES`; anything else is treated as a
+write that is never sent twice. Replies of
 either protocol version are understood; one of an unexpected kind raises
 `ProtocolError`.
 
@@ -34,6 +35,21 @@ READS = frozenset(
     b"ZREVRANGEBYSCORE ZRANGEBYLEX ZREVRANGEBYLEX ZRANDMEMBER ZSCAN ZUNION ZINTER ZDIFF "
     b"ZINTERCARD GETBIT BITCOUNT BITPOS BITFIELD_RO".split()
 )
+# Writes about keys, which a session takes.
+WRITES = frozenset(
+    b"SET DEL UNLINK MSET MSETNX SETNX SETEX PSETEX GETSET GETDEL GETEX APPEND SETRANGE INCR "
+    b"DECR INCRBY DECRBY INCRBYFLOAT EXPIRE PEXPIRE EXPIREAT PEXPIREAT PERSIST RENAME RENAMENX "
+    b"COPY FLUSHDB FLUSHALL DELEX HSET HSETNX HMSET HDEL HINCRBY HINCRBYFLOAT LPUSH RPUSH LPUSHX "
+    b"RPUSHX LPOP RPOP LMPOP LSET LINSERT LREM LTRIM LMOVE RPOPLPUSH SADD SREM SPOP SMOVE "
+    b"SINTERSTORE SUNIONSTORE SDIFFSTORE ZADD ZINCRBY ZREM ZRANGESTORE ZREMRANGEBYRANK "
+    b"ZREMRANGEBYSCORE ZREMRANGEBYLEX ZPOPMIN ZPOPMAX ZMPOP ZUNIONSTORE ZINTERSTORE ZDIFFSTORE "
+    b"SETBIT BITOP BITFIELD".split()
+)
+# The second execution of which the cluster prevents by itself.
+_KV_REPEATS = frozenset({b"ONCE", b"OUTCOME"})
+_KV_WRITES = frozenset({b"EXEC", b"TXN"})
+# With more words a command would not fit the default limit of a request once it has a number.
+_ONCE_WORDS_MAX = 65_000
 _KV_READS = frozenset({b"GET", b"REVISIONS", b"HELP"})
 _RAFT_READS = frozenset({b"STATUS", b"MEMBERS"})
 # They change the connection, which must not serve another caller afterwards.
@@ -90,8 +106,13 @@ def request_of(arguments: tuple[bytes, ...]) -> Request:
     if name == b"RAFT":
         return Request(arguments, second in _RAFT_READS, second in _RAFT_STATEFUL)
     if name == b"KV":
-        return Request(arguments, second in _KV_READS, stateful=False)
-    return Request(arguments, name in READS, name in _STATEFUL)
+        once = second in _KV_WRITES and len(arguments) <= _ONCE_WORDS_MAX
+        reads, repeats = second in _KV_READS, second in _KV_REPEATS
+        return Request(arguments, reads, stateful=False, once=once, repeats=repeats)
+    # Without options GETEX only reads.
+    reads = name in READS or (name == b"GETEX" and len(arguments) == 2)
+    once = name in WRITES and not reads and len(arguments) <= _ONCE_WORDS_MAX
+    return Request(arguments, reads, name in _STATEFUL, once)
 
 
 # ------------------------------------------------------------------ replies

@@ -6,9 +6,10 @@ so many replies) or a `Pause`, and is sent what came of it. The two shells only
 carry that out, so they cannot differ in what they retry.
 
 Invariants:
-* Only what was certainly not executed is sent again: definite refusals, requests
-  that never left, and reads, which change nothing. A write whose outcome is
-  unknown is an `IndefiniteError` and is never sent again.
+* Sent again is only what was certainly not executed, definite refusals and requests
+  that never left, and what may be repeated: reads, which change nothing, and numbered
+  writes, which the cluster executes once. Any other write whose outcome is unknown is
+  an `IndefiniteError` and is never sent again.
 * Order in a pipeline is kept: a command is sent again only together with all
   commands behind it, and never behind one whose outcome is unknown.
 * Every conversation ends at its deadline, with the last known reason.
@@ -24,6 +25,14 @@ from collections.abc import Callable, Generator, Sequence
 from typing import NamedTuple
 
 from raftkv.client.protocol import encode_request, split_address
+from raftkv.client.sessions import (
+    FENCED,
+    RESULT_TOO_LARGE,
+    TOO_MANY_SESSIONS,
+    NumberedRequest,
+    is_expired,
+    note_replies,
+)
 from raftkv.errors import (
     CommandError,
     ConnectFailedError,
@@ -51,7 +60,8 @@ FREE_TRIES_AFTER_PAUSE = 2
 ADDRESSES_MAX = 64
 
 # Waiting does not help against these within the life of a request.
-_FINAL_REASONS = ("disk full", "earlier command unknown")
+BEHIND_UNKNOWN = "earlier command unknown"
+_FINAL_REASONS = ("disk full", BEHIND_UNKNOWN, FENCED, RESULT_TOO_LARGE, TOO_MANY_SESSIONS)
 _TRANSIENT_CODES = frozenset({"TRYAGAIN", "LOADING"})
 
 
@@ -100,11 +110,20 @@ class Request(NamedTuple):
         arguments: Name and arguments as they are sent.
         reads: True when it certainly changes nothing, so that it may be sent again.
         stateful: True when it changes the connection it was sent on.
+        once: True when it is a write that the cluster can execute once.
+        repeats: True when a second execution changes nothing more.
     """
 
     arguments: tuple[bytes, ...]
     reads: bool
     stateful: bool
+    once: bool = False
+    repeats: bool = False
+
+    @property
+    def repeatable(self) -> bool:
+        """Whether it may be sent again although it may have been executed."""
+        return self.reads or self.repeats
 
 
 class Route:
@@ -245,7 +264,7 @@ def back_off_s(attempt: int, chance: float) -> float:
 
 def converse(
     route: Route,
-    requests: Sequence[Request],
+    requests: Sequence[Request | NumberedRequest],
     *,
     end_s: float,
     reach_s_max: float,
@@ -281,7 +300,7 @@ def converse(
             return results
         rest = requests[first:]
         address = route.choose()
-        harmless = all(request.reads for request in rest)
+        harmless = all(request.repeatable for request in rest)
         exchanged = yield Exchange(
             address,
             b"".join([encode_request(request.arguments) for request in rest]),
@@ -329,7 +348,10 @@ def _is_unsettled(results: Sequence[object], first: int) -> bool:
 
 
 def _record(
-    results: list[object], first: int, rest: Sequence[Request], exchanged: Exchanged
+    results: list[object],
+    first: int,
+    rest: Sequence[Request | NumberedRequest],
+    exchanged: Exchanged,
 ) -> int:
     """Write down what an exchange brought.
 
@@ -340,20 +362,32 @@ def _record(
     answered = min(first + len(exchanged.replies), end)
     results[first:answered] = exchanged.replies[: answered - first]
     unanswered = rest[answered - first :]
-    repeatable = [is_retryable(results[position]) for position in range(first, answered)]
+    repeatable = [
+        _may_repeat(request, result)
+        for request, result in zip(rest, results[first:answered], strict=False)
+    ]
     if unanswered:
         sent = exchanged.fate is not Fate.UNREACHABLE
         # Commands behind the lost one may have been executed too, so a tail with
         # a write in it is not sent again in parts.
-        harmless = not sent or all(request.reads for request in unanswered)
+        harmless = not sent or all(request.repeatable for request in unanswered)
         for position in range(answered, end):
             results[position] = _failure(exchanged)
         repeatable += [harmless] * len(unanswered)
+    note_replies(rest, results[first:end])
     again = end
     while again > first and repeatable[again - first - 1]:
         again -= 1
     unknown_before = any(isinstance(result, IndefiniteError) for result in results[:again])
     return end if unknown_before else again
+
+
+def _may_repeat(request: Request | NumberedRequest, reply: object) -> bool:
+    """Whether a request with this reply may be sent again, together with all behind it."""
+    if isinstance(reply, IndefiniteError):
+        return request.repeatable and not is_expired(reply)
+    behind_unknown = isinstance(reply, NotAppliedError) and str(reply) == BEHIND_UNKNOWN
+    return behind_unknown or is_retryable(reply)
 
 
 def _failure(exchanged: Exchanged) -> RequestError:

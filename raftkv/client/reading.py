@@ -23,6 +23,7 @@ from typing import Literal
 from raftkv.client import policy
 from raftkv.client.policy import Exchange, Exchanged, Fate, Pause, Request, Route
 from raftkv.client.protocol import encode_request
+from raftkv.client.sessions import NumberedRequest
 from raftkv.errors import NotAppliedError, RequestError
 
 Level = Literal["lease", "bounded", "stale"]
@@ -103,7 +104,7 @@ class Reading:
 def converse(
     reading: Reading | None,
     route: Route,
-    requests: Sequence[Request],
+    requests: Sequence[Request | NumberedRequest],
     *,
     end_s: float,
     reach_s_max: float,
@@ -112,7 +113,7 @@ def converse(
 ) -> Conversation:
     """Get a reply for each of `requests`, as `policy.converse`, read as `reading` says."""
 
-    def ordinary(asked: Sequence[Request]) -> Conversation:
+    def ordinary(asked: Sequence[Request | NumberedRequest]) -> Conversation:
         return policy.converse(
             route, asked, end_s=end_s, reach_s_max=reach_s_max, clock=clock, chance=chance
         )
@@ -130,7 +131,10 @@ def converse(
 
 
 def _try(
-    reading: Reading, route: Route, requests: Sequence[Request], remaining_s: float
+    reading: Reading,
+    route: Route,
+    requests: Sequence[Request | NumberedRequest],
+    remaining_s: float,
 ) -> Generator[Exchange | Pause, Exchanged, list[object] | None]:
     """Ask one node at the level; None where that is no answer to all of it."""
     session = reading.session

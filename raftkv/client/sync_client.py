@@ -19,19 +19,21 @@ from collections.abc import Callable, Iterable, Iterator
 from types import TracebackType
 from typing import Any, Generic, Literal, Self, TypeVar, cast, overload
 
-from raftkv.client import commands, policy
+from raftkv.client import commands, once, policy
 from raftkv.client.calls import Call
 from raftkv.client.pipeline import Commands, results_of
 from raftkv.client.policy import Exchange, Exchanged, Fate, Pause, Request, Route
-from raftkv.client.protocol import Argument, parse_addresses, unreachable
-from raftkv.client.reading import Level, Reading, Session, converse
+from raftkv.client.protocol import Argument, encode_request, parse_addresses, unreachable
+from raftkv.client.reading import Level, Reading, Session
+from raftkv.client.sessions import Outcome, Sessions
 from raftkv.client.status import NodeStatus, merge_statuses, status_from_reply
 from raftkv.client.sync_connection import SyncConnection
+from raftkv.client.sync_keeper import Keeper, begun_anew_by_forks
 from raftkv.client.sync_methods import SyncMethods
 from raftkv.client.sync_watch import Watch
 from raftkv.client.transactions import Gather, Transaction, transact
 from raftkv.client.watching import Watching
-from raftkv.errors import ConnectFailedError, RequestError
+from raftkv.errors import ConnectFailedError, ConnectionLostError, RequestError
 
 T = TypeVar("T")
 V = TypeVar("V")
@@ -41,9 +43,15 @@ class _Pool:
     """Connections of a client and of the views made from it."""
 
     def __init__(self, connections_max: int, *, keep_state: bool) -> None:
-        self.permits = threading.BoundedSemaphore(connections_max)
+        self.connections_max = connections_max
         self.keep_state = keep_state
         self.is_closed = False
+        self.begin()
+        begun_anew_by_forks.add(self)
+
+    def begin(self) -> None:
+        """Start without connections: those of a parent process are not for its child."""
+        self.permits = threading.BoundedSemaphore(self.connections_max)
         self._idle: dict[str, list[SyncConnection]] = {}
         self._lock = threading.Lock()
 
@@ -110,36 +118,44 @@ class Client(SyncMethods[V]):
         connections_max: Limit of calls under way at once; more of them wait.
         keep_state: True to keep using a connection after a command such as
             SELECT or READONLY has changed it; for interactive use by one thread.
+        exactly_once: False to send a write at most once and without a session: what is
+            lost on the way is an `IndefiniteError`. Always so with `keep_state`.
 
     Every method raises a `DefiniteError` when the command was certainly not
-    executed and an `IndefiniteError` when it may have been.
+    executed and an `IndefiniteError` when it may have been; see `outcome`.
     """
 
     @overload
     def __init__(
         self: Client[bytes], nodes: str | Iterable[str], *, deadline_s: float = ...,
         reach_s_max: float | None = ..., decode: Literal[False] = ...,
-        connections_max: int = ..., keep_state: bool = ...,
+        connections_max: int = ..., keep_state: bool = ..., exactly_once: bool = ...,
     ) -> None: ...  # fmt: skip
     @overload
     def __init__(
         self: Client[str], nodes: str | Iterable[str], *, deadline_s: float = ...,
         reach_s_max: float | None = ..., decode: Literal[True],
-        connections_max: int = ..., keep_state: bool = ...,
+        connections_max: int = ..., keep_state: bool = ..., exactly_once: bool = ...,
     ) -> None: ...  # fmt: skip
     def __init__(
         self, nodes: str | Iterable[str], *, deadline_s: float = policy.DEADLINE_S_DEFAULT,
         reach_s_max: float | None = None, decode: bool = False,
-        connections_max: int = 64, keep_state: bool = False,
+        connections_max: int = 64, keep_state: bool = False, exactly_once: bool = True,
     ) -> None:  # fmt: skip
         self._random = random.Random()
         addresses = parse_addresses(nodes)
         self._route = Route(addresses, first=self._random.randrange(len(addresses)))
         self._pool = _Pool(connections_max, keep_state=keep_state)
         self._reading: Reading | None = None
+        self._sessions = Sessions(threading.Lock()) if exactly_once and not keep_state else None
+        self._keeper: Keeper | None = None
         self._deadline_s = deadline_s
         self._reach_s_max = reach_s_max
         self.decode = decode
+        if self._sessions is not None:
+            helper = self._view(deadline_s=once.DUTY_S_MAX)
+            helper._sessions = None
+            self._keeper = Keeper(helper.converse, self._sessions)
 
     def __enter__(self) -> Self:
         return self
@@ -153,8 +169,23 @@ class Client(SyncMethods[V]):
         self.close()
 
     def close(self) -> None:
-        """Close all connections; calls afterwards fail."""
+        """Close all connections and the session; calls afterwards fail."""
+        if self._keeper is not None:
+            self._keeper.stop()
+        self._close_session()
         self._pool.close()
+
+    def _close_session(self) -> None:
+        """Tell the cluster that the session is not needed, without waiting for an answer.
+
+        Where that is lost the session ends by itself.
+        """
+        session = self._sessions.current if self._sessions is not None else None
+        if session is None or self._route.leader is None:
+            return
+        connection = self._pool.take(self._route.leader)
+        if connection is not None:
+            connection.send_and_close(encode_request(once.close_request(session).arguments))
 
     def _view(
         self,
@@ -335,8 +366,8 @@ class Client(SyncMethods[V]):
         if not self._pool.permits.acquire(timeout=max(0.0, self._deadline_s)):
             raise ConnectFailedError("no connection became free before the deadline")
         try:
-            conversation = converse(
-                self._reading, self._route, requests,
+            conversation = once.converse(
+                self._sessions, self._reading, self._route, requests,
                 end_s=end_s, reach_s_max=self._reach_s_max or self._deadline_s,
                 clock=time.monotonic, chance=self._random.random,
             )  # fmt: skip
@@ -347,11 +378,32 @@ class Client(SyncMethods[V]):
             return cast("list[object]", stop.value)
         finally:
             self._pool.permits.release()
+            if self._keeper is not None:
+                self._keeper.start_if_needed()
+
+    def outcome(self, error: RequestError) -> Outcome:
+        """Find out what became of the write that an error is about; see `Outcome`.
+
+        If it was not executed, it never will be: a copy that is still under way is refused.
+
+        Raises:
+            ValueError: The error is not an indefinite one of a write in a session.
+            OutcomeUnknownError: The session has expired, and nobody knows.
+            RequestError: The cluster did not answer; ask again.
+        """
+        write = once.write_of(error)
+        outcome = once.known_outcome(self._sessions, write)
+        if outcome is None:
+            (reply,) = self.converse([once.outcome_request(*write)])
+            outcome = once.learn_outcome(self._sessions, write, reply)
+        return once.shown_outcome(outcome, decode=self.decode)
 
     def _perform(self, effect: Exchange | Pause) -> Exchanged:
         if isinstance(effect, Pause):
             time.sleep(effect.seconds)
             return Exchanged(Fate.COMPLETE)
+        if self._pool.is_closed:
+            raise ConnectionLostError("the client was closed")
         try:
             connection = self._pool.take(effect.address) or self._connect(effect)
         except OSError as error:

@@ -50,6 +50,12 @@ class SyncConnection:
         with contextlib.suppress(OSError):
             self._socket.close()
 
+    def send_and_close(self, payload: bytes) -> None:
+        """Send a request of which no answer is awaited, as far as that goes at once."""
+        with contextlib.suppress(OSError):
+            self._socket.send(payload)
+        self.close()
+
     def is_usable(self) -> bool:
         """Whether an idle connection is still open and has nothing unread.
 

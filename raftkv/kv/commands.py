@@ -18,6 +18,8 @@ from typing import Any, Final, TypeAlias
 
 import msgspec
 
+from raftkv.errors import ProtocolError
+
 Command: TypeAlias = tuple[Any, ...]
 
 # The simple string that most writes answer with.
@@ -35,6 +37,10 @@ class ErrorReply(msgspec.Struct, frozen=True, gc=False):
 
 
 INTERNAL_ERROR: Final = ErrorReply("ERR internal error")
+
+# An error of the machine, or of the log itself, says nothing about the command: the
+# node stops.
+MACHINE_ERRORS: Final = (MemoryError, OSError, RecursionError, ProtocolError)
 
 
 class Opcode(enum.IntEnum):
@@ -183,6 +189,15 @@ class Opcode(enum.IntEnum):
     KV_RANGE = 277
     HISTORY = 278
 
+    # Sessions: 310 to 319.
+    ONCE = 310
+    OUTCOME = 311
+    SESSION_OPEN = 312
+    SESSION_KEEPALIVE = 313
+    SESSION_CLOSE = 314
+    SESSION_INFO = 315
+    SESSION_LIST = 316
+
 
 WRITE_OPCODES: Final = frozenset(
     (
@@ -241,8 +256,29 @@ WRITE_OPCODES: Final = frozenset(
         Opcode.TXN,
         Opcode.CHECKPOINT,
         Opcode.COMPACT,
+        Opcode.ONCE,
+        Opcode.OUTCOME,
+        Opcode.SESSION_OPEN,
+        Opcode.SESSION_KEEPALIVE,
+        Opcode.SESSION_CLOSE,
     )
 )
+
+# Commands that are about sessions, not about keys.
+SESSION_OPCODES: Final = frozenset(
+    (
+        Opcode.ONCE,
+        Opcode.OUTCOME,
+        Opcode.SESSION_OPEN,
+        Opcode.SESSION_KEEPALIVE,
+        Opcode.SESSION_CLOSE,
+        Opcode.SESSION_INFO,
+        Opcode.SESSION_LIST,
+    )
+)
+
+# Writes that `ONCE` takes: all of clients that are about keys.
+ONCE_OPCODES: Final = WRITE_OPCODES - SESSION_OPCODES - {Opcode.CHECKPOINT, Opcode.COMPACT}
 
 # Reads which look at many keys or changes and therefore run in slices, as of one moment.
 SLICED_OPCODES: Final = frozenset(

@@ -6,8 +6,10 @@ three zero bytes, body in MessagePack. First one meta piece, a map; then pieces
 of keys, each an array of sections `[bucket number, type code, {key: [value,
 deadline, create revision, modify revision, version]}]`; then pieces of history,
 each an array of changes `[revision, kind, key, type code, entry before]`, newest
-first; last one end piece, `[number of keys, dead ones included]`. Buckets, types
-and keys are in ascending order: equal stores have equal images, byte for byte. A
+first; then, once a session was ever opened, pieces of sessions, `[last id, [[id, ttl,
+deadline, lowest number, [number, result, ...]], ...]]`, a session with many results in
+several parts; last one end piece, `[number of keys, dead ones included]`. Buckets,
+types and keys are in ascending order: equal stores have equal images, byte for byte. A
 large collection goes on in sections or changes of its own. Docs: docs/reference/store-formats.md.
 
 Owns the format and the writing side; `image_loader` reads. Pure: compression,
@@ -27,16 +29,18 @@ import msgspec
 from raftkv.kv.entries import Entry
 from raftkv.kv.history import Change, Chunk
 from raftkv.kv.keyspace import BUCKET_COUNT, Bucket, View
+from raftkv.kv.sessions import Session, SessionsView, pack_result
 from raftkv.kv.values import parts_of
 
 FORMAT_VERSION: Final = 2
-# Without history.
+# Without history and sessions.
 FORMAT_WITHOUT_HISTORY: Final = 1
 PIECE_HEADER: Final = struct.Struct("<IB3x")
 PIECE_META: Final = 1
 PIECE_KEYS: Final = 2
 PIECE_END: Final = 3
 PIECE_HISTORY: Final = 4
+PIECE_SESSIONS: Final = 6
 # Of the entry before a change that made a key.
 TYPE_NOTHING: Final = 0
 TYPE_STRING: Final = 1
@@ -144,6 +148,8 @@ class Image:
                 yield from self._piece(PIECE_KEYS, sections)
             for records in self._records():
                 yield from self._piece(PIECE_HISTORY, records)
+            for body in _session_bodies(self._view.sessions):
+                yield from self._piece(PIECE_SESSIONS, body)
             (last,) = self._piece(PIECE_END, (entry_count,))
             self.image_hash = self._digest.digest()
             yield last
@@ -217,6 +223,44 @@ def _records_of(change: Change) -> Iterator[tuple[Record, int, int]]:
     else:
         for code, part, weight, size in _collection_parts(before):
             yield (revision, kind, key, code, part), weight, len(key) + size
+
+
+def _session_bodies(view: SessionsView) -> Iterator[Any]:
+    """Group the sessions into the bodies of pieces; none before the first was opened."""
+    if not view.last_id:
+        return
+    parts: list[Any] = []
+    count = size = 0
+    while (session := view.take_next()) is not None:
+        for part, part_count, part_size in _session_parts(session):
+            if parts and (
+                count + part_count > PIECE_KEYS_MAX or size + part_size > PIECE_BYTES_MAX
+            ):
+                yield (view.last_id, parts)
+                parts, count, size = [], 0, 0
+            parts.append(part)
+            count += part_count
+            size += part_size
+    yield (view.last_id, parts)
+
+
+def _session_parts(session: Session) -> Iterator[tuple[Any, int, int]]:
+    """Put a session into parts that fit a piece, in the order of the numbers.
+
+    Yields:
+        Each part, what it counts for in keys, and its bytes.
+    """
+    head = (session.id, session.ttl_ms, session.deadline_ms, session.lowest)
+    answers: list[Any] = []
+    count = size = 0
+    for number, (result, result_size) in sorted(session.answers.items(), key=itemgetter(0)):
+        if answers and (count == PIECE_KEYS_MAX - 1 or size + result_size > PIECE_BYTES_MAX):
+            yield (*head, answers), 1 + count, size
+            answers, count, size = [], 0, 0
+        answers += (number, pack_result(result))
+        count += 1
+        size += result_size
+    yield (*head, answers), 1 + count, size
 
 
 def _sections_of(number: int, bucket: Bucket) -> Iterator[Measured]:

@@ -29,10 +29,12 @@ from raftkv.kv.image import (
     PIECE_HISTORY,
     PIECE_KEYS,
     PIECE_META,
+    PIECE_SESSIONS,
     TYPE_STRING,
     ImageMeta,
 )
 from raftkv.kv.keyspace import BUCKET_COUNT, Bucket, Keyspace, bucket_of
+from raftkv.kv.sessions import Session, unpack_result
 from raftkv.kv.store import STATE_HASH_BYTES, KvStore
 from raftkv.kv.values import Collection
 
@@ -43,6 +45,7 @@ _COLLECTIONS: Final = msgspec.msgpack.Decoder(
     dict[bytes, tuple[tuple[int, list[Any]], int, int, int, int]]
 )
 _PARTS: Final = msgspec.msgpack.Decoder(dict[bytes, list[Any]])
+_SESSIONS: Final = msgspec.msgpack.Decoder(tuple[int, list[tuple[int, int, int, int, list[Any]]]])
 _END: Final = msgspec.msgpack.Decoder(tuple[int])
 
 
@@ -53,7 +56,16 @@ class ImageLoader:
         meta: What the image stands for; None before its first piece has come.
     """
 
-    __slots__ = ("_buffer", "_digest", "_ended", "_history", "_keyspace", "_unfinished", "meta")
+    __slots__ = (
+        "_buffer",
+        "_digest",
+        "_ended",
+        "_history",
+        "_keyspace",
+        "_session",
+        "_unfinished",
+        "meta",
+    )
 
     def __init__(self) -> None:
         self._keyspace = Keyspace()
@@ -63,6 +75,8 @@ class ImageLoader:
         self._ended = False
         # A collection of which parts are missing: bucket, type code, key, size, entry.
         self._unfinished: tuple[int, int, bytes, int, tuple[Any, ...]] | None = None
+        # The last one; its results may go on in the next piece.
+        self._session: Session | None = None
         self.meta: ImageMeta | None = None
 
     @property
@@ -124,6 +138,9 @@ class ImageLoader:
             elif kind == PIECE_HISTORY and self.meta is not None and self.meta.history is not None:
                 self._expect_whole()
                 self._history.take(body)
+            elif kind == PIECE_SESSIONS and self.meta and self.meta.format == FORMAT_VERSION:
+                self._expect_whole()
+                self._take_sessions(*_SESSIONS.decode(body))
             elif kind == PIECE_END:
                 (entry_count,) = _END.decode(body)
                 self._expect_whole()
@@ -187,6 +204,22 @@ class ImageLoader:
             self._take_section(number, {key: (value, *rest)})
         else:
             self._unfinished = (number, type_code, key, size, (value, *rest))
+
+    def _take_sessions(self, last_id: int, parts: list[tuple[int, int, int, int, Any]]) -> None:
+        """Take sessions in the order of their ids; the last one may go on from the piece before."""
+        sessions = self._keyspace.sessions
+        sessions.last_id = last_id
+        for session_id, ttl_ms, deadline_ms, lowest, answers in parts:
+            session = self._session
+            if session is None or session.id != session_id:
+                if not (session.id if session else 0) < session_id <= last_id:
+                    raise ProtocolError("the sessions of the image are out of order")
+                session = self._session = Session(session_id, ttl_ms, deadline_ms, lowest)
+                sessions.add(session)
+            for number, packed in zip(answers[::2], answers[1::2], strict=True):
+                if number < lowest or number in session.answers:
+                    raise ProtocolError("a session of the image holds a number that it cannot")
+                sessions.keep(session, number, *unpack_result(packed))
 
     def _take_section(self, number: int, entries: Bucket) -> None:
         keyspace = self._keyspace

@@ -27,6 +27,7 @@ from sortedcontainers import SortedList
 from raftkv.kv.entries import Entry as Entry
 from raftkv.kv.entries import Value as Value
 from raftkv.kv.history import DELETE, EXPIRE, PUT, Chunk, History
+from raftkv.kv.sessions import Sessions, SessionsView
 
 BUCKET_COUNT: Final = 1024
 # The 16384 slots of Redis Cluster divided by 1024 buckets.
@@ -61,7 +62,7 @@ class View:
     its dict with the noted entries put back.
     """
 
-    __slots__ = ("_buckets", "_keyspace", "_next_bucket", "_replaced", "log_time_ms")
+    __slots__ = ("_buckets", "_keyspace", "_next_bucket", "_replaced", "log_time_ms", "sessions")
 
     def __init__(self, keyspace: Keyspace) -> None:
         self._keyspace = keyspace
@@ -69,6 +70,7 @@ class View:
         self._next_bucket = 0
         self._replaced: dict[int, dict[bytes, Entry | None]] = {}
         self.log_time_ms = keyspace.log_time_ms
+        self.sessions: SessionsView = keyspace.sessions.view()
 
     def note(self, buckets: list[Bucket], number: int, key: bytes, before: Entry | None) -> None:
         """Remember an entry that is about to be replaced, unless it is newer than the view."""
@@ -97,6 +99,7 @@ class View:
         self._next_bucket = BUCKET_COUNT
         self._buckets = []
         self._replaced.clear()
+        self.sessions.close()
 
 
 class Keyspace:
@@ -120,6 +123,7 @@ class Keyspace:
         random_state: What the next choice of a write starts from.
         garbage: What flushes left behind, freed by `free_slice`.
         husks: Parts of large values that are gone, freed by `free_slice`.
+        sessions: Of clients whose writes are executed once.
         views: The open ones.
     """
 
@@ -138,6 +142,7 @@ class Keyspace:
         "orders",
         "random_state",
         "revision",
+        "sessions",
         "undo",
         "views",
     )
@@ -158,6 +163,7 @@ class Keyspace:
         self.random_state = 0
         self.garbage: list[tuple[list[Bucket], Deadlines]] = []
         self.husks: list[Any] = []
+        self.sessions = Sessions()
         self.views: list[View] = []
 
     # ------------------------------------------------------------ reading

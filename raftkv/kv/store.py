@@ -22,10 +22,11 @@ from typing import Any, Final, NamedTuple
 import msgspec
 
 from raftkv.errors import CommandError, ProtocolError
-from raftkv.kv import transactions
+from raftkv.kv import once, transactions
 from raftkv.kv.codec import MALFORMED, decode_batch
 from raftkv.kv.commands import (
     INTERNAL_ERROR,
+    MACHINE_ERRORS,
     OK,
     SLICED_OPCODES,
     WRITE_OPCODES,
@@ -65,9 +66,6 @@ _RESULTS: Final = msgspec.msgpack.Encoder()
 # Types of results of which the hash takes all.
 _SMALL_RESULTS: Final = frozenset((int, float, str, type(None), ErrorReply))
 
-# An error of the machine says nothing about the command: the node stops.
-_MACHINE_ERRORS: Final = (MemoryError, OSError, RecursionError, ProtocolError)
-
 
 class Alarm(NamedTuple):
     """An unexpected failure of a command, which was undone.
@@ -104,7 +102,10 @@ def _refuse(_keyspace: Keyspace, _command: Command) -> object:
 
 
 _HANDLERS: Final[dict[int, Handler]] = (
-    {int(opcode): handler for opcode, handler in (HANDLERS | transactions.HANDLERS).items()}
+    {
+        int(opcode): handler
+        for opcode, handler in (HANDLERS | transactions.HANDLERS | once.HANDLERS).items()
+    }
     | {int(opcode): _run_sliced(opcode) for opcode in SLICED_OPCODES}
     | {MALFORMED[0]: _refuse}
 )
@@ -191,6 +192,11 @@ class KvStore:
         return deadlines[0][0] if deadlines else None
 
     @property
+    def next_lease_deadline_ms(self) -> int | None:
+        """Earliest deadline of a session that is still held, in lease time."""
+        return self._keyspace.sessions.next_deadline_ms
+
+    @property
     def is_expiring(self) -> bool:
         """Whether dead keys are held, so that each batch removes many of them."""
         deadlines = self._keyspace.deadlines
@@ -241,6 +247,7 @@ class KvStore:
         keyspace.random_state = batch.seed
         keyspace.at_checkpoint = False
         keyspace.expire_due(EXPIRE_SLICE_KEYS + len(batch.commands))
+        keyspace.sessions.expire_due(keyspace.lease_time_ms)
         if keyspace.undo:
             keyspace.record()
         results = self._run(index, batch.commands)
@@ -287,7 +294,7 @@ class KvStore:
                 add_result(handlers[command[0]](keyspace, command))
             except CommandError as error:
                 add_result(ErrorReply(error.message))
-            except _MACHINE_ERRORS:
+            except MACHINE_ERRORS:
                 raise
             except Exception as error:
                 self._check_opcode(command)
@@ -316,6 +323,9 @@ class KvStore:
             digest.update(view[position : position + _DIGEST_SLICE_BYTES])
         digest.update(_RESULTS.encode((_outline(results), keyspace.expired)))
         keyspace.expired.clear()
+        if keyspace.sessions.expired:
+            digest.update(_RESULTS.encode(keyspace.sessions.expired))
+            keyspace.sessions.expired.clear()
         self.state_hash = digest.digest()
         self.applied_index = index
 
@@ -366,7 +376,7 @@ class KvStore:
                 results.append(readers[command[0]](keyspace, command))
             except CommandError as error:
                 results.append(ErrorReply(error.message))
-            except _MACHINE_ERRORS:
+            except MACHINE_ERRORS:
                 raise
             except Exception as error:
                 if command[0] not in readers:
@@ -429,7 +439,8 @@ class KvStore:
         Returns:
             True while there is more to free.
         """
-        return self._keyspace.free_slice()
+        more_sessions = self._keyspace.sessions.free_slice()
+        return self._keyspace.free_slice() or more_sessions
 
     def retire(self) -> None:
         """Give up the content, so that `free_slice` can free it piece by piece.
@@ -440,6 +451,7 @@ class KvStore:
         keyspace = self._keyspace
         keyspace.flush()
         keyspace.undo.clear()
+        keyspace.sessions.retire()
         # Beyond its revision, which tells reads under way that there is nothing to be read.
         keyspace.history.cut(keyspace.revision + 1)
 

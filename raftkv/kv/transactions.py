@@ -19,6 +19,7 @@ from typing import Any, Final
 
 from raftkv.errors import CommandError, ProtocolError
 from raftkv.kv.commands import (
+    SESSION_OPCODES,
     SLICED_OPCODES,
     AnswerKind,
     Command,
@@ -52,7 +53,7 @@ _KNOWN_OPCODES: Final = frozenset(map(int, Opcode))
 _NEVER_INSIDE: Final = frozenset(
     (
         *(Opcode.EXEC, Opcode.TXN, Opcode.CHECKPOINT, Opcode.COMPACT),
-        *(Opcode.SCAN, *SLICED_OPCODES),
+        *(Opcode.SCAN, *SLICED_OPCODES, *SESSION_OPCODES),
     )
 )
 

@@ -1,8 +1,8 @@
 """When a leader stamps a batch, and when it proposes one only to move time.
 
-Keys expire by log time alone, so time must move in the log also when nobody
-writes: when a deadline is due, and about once a second while any key has one,
-so that TTL replies do not freeze.
+Keys expire by log time alone, and sessions by lease time, so time must move in the
+log also when nobody writes: when a deadline is due, and about once a second while
+any key has one, so that TTL replies do not freeze.
 
 Owner: replica.replica. Tests: tests/unit/replica/test_clockwork.py.
 """
@@ -60,15 +60,19 @@ class BatchClock:
         return due_ms is not None and now_ms >= due_ms
 
     def next_tick_ms(self, store: KvStore) -> int | None:
-        """Return the boot time at which a time-only batch is due, if any key has a deadline."""
-        deadline = store.next_deadline_ms
-        if deadline is None or self._time is None:
+        """Return the boot time at which a time-only batch is due, if anything has a deadline."""
+        deadline, lease_deadline = store.next_deadline_ms, store.next_lease_deadline_ms
+        if (deadline is None and lease_deadline is None) or self._time is None:
             return None
         time = self._advance(store)
-        until_due = max(0, deadline - time.log_time_ms)
-        fresh = self._stamped_ms + FRESH_MS
-        due = min(self._clock.now_ms() + until_due, fresh)
-        return max(due, self._stamped_ms + TICK_INTERVAL_MS)
+        now_ms = self._clock.now_ms()
+        due: list[int] = []
+        if deadline is not None:
+            due.append(now_ms + max(0, deadline - time.log_time_ms))
+            due.append(self._stamped_ms + FRESH_MS)
+        if lease_deadline is not None:
+            due.append(now_ms + max(0, lease_deadline - time.lease_time_ms))
+        return max(min(due), self._stamped_ms + TICK_INTERVAL_MS)
 
     def _advance(self, store: KvStore) -> LogTime:
         if self._time is None:

@@ -134,6 +134,12 @@ kv/txn|-5|write denyoom|0 0 0|kv|0.2.0|O(N)|
     Execute the one or the other list of commands, as compares decide
 kv/exec|-4|write denyoom|0 0 0|kv|0.2.0|O(N)|
     Execute a whole MULTI in one request
+kv/once|-6|write denyoom|0 0 0|sessions|0.2.0|O(N)|
+    Execute a write once, however many copies of it arrive
+kv/outcome|4|write fast|0 0 0|sessions|0.2.0|O(1)|
+    Say what became of a write, and fence it if it was not executed
+kv/session|-3|write fast|0 0 0|sessions|0.2.0|O(1)|
+    Open, keep alive, close or show sessions
 kv|-2||0 0 0|kv|0.2.0|-|
     What the data model has beyond Redis
 """

@@ -62,8 +62,8 @@ WATCH_COMMANDS = frozenset(("watch",))
 
 # The server's own commands that a transaction takes too: their replies depend on nothing.
 ANSWERED_INSIDE = frozenset(("ping", "echo", "select", "unwatch"))
-# Transactions, none of which is inside another.
-_TRANSACTIONS = frozenset(("kv|exec", "kv|txn"))
+# Never inside a transaction: others, and what is about sessions.
+_NEVER_INSIDE = frozenset(("kv|exec", "kv|txn", "kv|once", "kv|outcome", "kv|session"))
 
 # Commands of the server's own which wait until those before them on their connection are
 # answered: they say something about these, or others act on them at once.
@@ -226,7 +226,7 @@ def check_inside(spec: CommandSpec) -> None:
         CommandError: Redis' text for such a command.
     """
     if spec.kind in (Kind.READ, Kind.WRITE):
-        if spec.name not in _TRANSACTIONS:
+        if spec.name not in _NEVER_INSIDE:
             return
     elif spec.name in ANSWERED_INSIDE:
         return

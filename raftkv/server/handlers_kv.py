@@ -6,7 +6,8 @@ redirected and forwarded as the one command that it is. Both count what follows,
 that any client can send them, and hold commands of the store that do not look at
 every key, and those of `command_table.ANSWERED_INSIDE`.
 
-Parsers are pure; the layouts are in `kv.transactions`. Called by the command table.
+Parsers are pure; the layouts are in `kv.transactions`. What is about sessions is in
+`handlers_sessions`. Called by the command table.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from raftkv.kv.numbers import parse_integer
 from raftkv.server.command_table import CommandTable, check_inside
 from raftkv.server.connection import ClientConnection
 from raftkv.server.handlers_connection import check_database
+from raftkv.server.handlers_sessions import parse_once, parse_outcome, parse_session
 from raftkv.server.handlers_strings import SYNTAX_ERROR, check_key
 
 # Encoding a word takes at most this much besides its bytes.
@@ -75,6 +77,13 @@ UNWATCH [<watch> ...]
     End watches of this connection, or all of them.
 PROGRESS [<watch> ...]
     Be told up to which revision watches of this connection have been told everything.
+SESSION OPEN [TTL <ms>] | KEEPALIVE <id> | CLOSE <id> | INFO <id> | LIST
+    Open a session for writes that are executed once, keep it alive, close or show it.
+ONCE <session> <number> <lowest> <command> [<arg> ...]
+    Execute a write, or answer a copy of it with the first result. The lowest number that
+    is not finished frees the results of those below it.
+OUTCOME <session> <number>
+    Return applied and the result, or fence the number so that it never is.
 HELP
     Print this help."""
 
@@ -154,8 +163,10 @@ class KvParser:
     table: CommandTable
 
     def __call__(self, arguments: list[bytes], limits: Limits) -> Command:
-        """KV GET | RANGE | HISTORY | REVISIONS | EXEC | TXN"""
+        """KV GET | RANGE | HISTORY | REVISIONS | EXEC | TXN | ONCE | OUTCOME | SESSION"""
         subcommand = arguments[1].upper()
+        if subcommand == b"ONCE":
+            return parse_once(self.table, arguments, limits)
         if subcommand == b"TXN":
             return self._parse_txn(_Words(arguments), limits)
         if subcommand == b"EXEC":
@@ -166,6 +177,10 @@ class KvParser:
             return (int(Opcode.HISTORY),)
         if subcommand == b"GET" and len(arguments) > _GET_WORDS:
             return _parse_get_at(arguments, limits)
+        if subcommand == b"OUTCOME":
+            return parse_outcome(arguments)
+        if subcommand == b"SESSION":
+            return parse_session(arguments)
         for key in arguments[2:]:
             check_key(key, limits)
         opcode = Opcode.KV_GET if subcommand == b"GET" else Opcode.REVISIONS

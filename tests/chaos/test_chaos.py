@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.chaos import bit_rot, kill_storm, snapshot_catchup, watch_marathon
+from tests.chaos import bit_rot, exactly_once, kill_storm, snapshot_catchup, watch_marathon
 
 pytestmark = [pytest.mark.chaos, pytest.mark.slow]
 
@@ -39,6 +39,12 @@ def test_bit_rot(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     code = bit_rot.main(
         f"--dir {tmp_path} --flips 6 --snapshot-flips 2 --identity-flips 0 --repairs 1".split()
     )
+    assert_ok(code, capsys.readouterr().out)
+
+
+def test_exactly_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    # So few calls that none may raise.
+    code = exactly_once.main(f"--dir {tmp_path} --duration 8 --calls 500 --kills 3".split())
     assert_ok(code, capsys.readouterr().out)
 
 

@@ -64,6 +64,7 @@ def batch_seeds() -> list[bytes]:
     return [
         (GOLDEN / "batch-1.bin").read_bytes(),
         (GOLDEN / "batch-1-transactions.bin").read_bytes(),
+        (GOLDEN / "batch-1-sessions.bin").read_bytes(),
         encode_batch(1, 2, 3, []),
         encode_batch(
             6,
@@ -105,10 +106,11 @@ def run_image(data: bytes) -> None:
 
 
 def image_seeds() -> list[bytes]:
-    golden = (GOLDEN / "image-1.bin").read_bytes()
+    names = ("image-1.bin", "image-2-sessions.bin")
+    golden = [(GOLDEN / name).read_bytes() for name in names]
     store = KvStore()
     store.apply(1, encode_batch(9, 9, 9, [(Opcode.SET, b"key", b"17"), (Opcode.SET, b"k", b"")]))
-    return [bytes((size,)) + content for size in (0, 5) for content in (golden, _image(store)[0])]
+    return [bytes((size,)) + content for size in (0, 5) for content in (*golden, _image(store)[0])]
 
 
 TARGETS = {

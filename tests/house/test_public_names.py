@@ -26,6 +26,7 @@ PUBLIC_NAMES = {
     "NodeStatus",
     "NotAppliedError",
     "NotLeaderError",
+    "Outcome",
     "OutcomeUnknownError",
     "Pipeline",
     "ProtocolError",

@@ -45,7 +45,7 @@ from raftkv.types import (
     SnapshotMeta,
     WriteSequence,
 )
-from tests.sim import planted_reads, planted_watches
+from tests.sim import planted_reads, planted_sessions, planted_watches
 
 Plant = Callable[[], AbstractContextManager[type[RaftCore]]]
 
@@ -599,3 +599,8 @@ planted_reads.plant_all(_engine, _core, _mutant, patched)
 # ---------------------------------------------------------------------- watches
 
 planted_watches.plant_all(_mutant, patched)
+
+
+# --------------------------------------------------------------------- sessions
+
+planted_sessions.plant_all(_mutant, patched)

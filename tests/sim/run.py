@@ -22,6 +22,7 @@ from tests.sim.mix import draw
 from tests.sim.nemesis import Nemesis
 from tests.sim.node import EFFECTS
 from tests.sim.read_levels import Readers
+from tests.sim.sessions import SessionClients
 from tests.sim.watches import Watchers
 from tests.sim.workload import Workload
 
@@ -127,6 +128,7 @@ def _run(cluster: Cluster, seed: int, duration_ms: float, history: Path | None) 
     machines = HardwareNemesis(cluster)
     readers = Readers(cluster)
     watchers = Watchers(cluster)
+    sessions = SessionClients(cluster, workload)
     cluster.run(duration_ms)
     while duration_ms >= DURATION_MS and workload.count() < OPERATIONS_MIN:
         cluster.run(1000)
@@ -135,6 +137,7 @@ def _run(cluster: Cluster, seed: int, duration_ms: float, history: Path | None) 
         machines.stop()
         nemesis.stop()
         readers.stop()
+        sessions.stop()
         cluster.run(SETTLE_MS)
         # A change that nobody could answer may have been committed meanwhile.
         cluster.join_missing()
@@ -144,6 +147,9 @@ def _run(cluster: Cluster, seed: int, duration_ms: float, history: Path | None) 
         raise Violation(
             f"nodes stopped by themselves: {unexpected}", invariant="healthy_nodes_do_not_stop"
         )
+    cluster.run_until(
+        lambda: not sessions.under_way, ANSWER_MS, invariant="every_number_has_an_outcome"
+    )
     workload.read_everything()
     cluster.run_until(cluster.converged, CONVERGE_MS, invariant="a_healed_cluster_converges")
     watchers.finish()
@@ -152,6 +158,7 @@ def _run(cluster: Cluster, seed: int, duration_ms: float, history: Path | None) 
     result = workload.judge()
     faults = nemesis.fired + changes.fired + machines.fired + cluster.noted + readers.counts
     faults += watchers.counts
+    faults += sessions.counts
     return Report(
         seed=seed,
         steps=cluster.world.steps,

@@ -30,6 +30,10 @@ QUICK = {
     "read without no-op": 0,
     "read rounds": 0,
     "fresh on arrival": 0,
+    "session image": 0,
+    "session copies": 0,
+    "session frees": 0,
+    "session fence": 0,
 }
 MORE_SEEDS = 5
 

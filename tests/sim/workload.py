@@ -20,7 +20,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from raftkv.kv.commands import Command, Opcode, is_sliced
+from raftkv.kv.commands import SESSION_OPCODES, Command, Opcode, is_sliced
 from raftkv.kv.slots import key_slot
 from raftkv.kv.store import KvStore
 from raftkv.kv.values import Collection
@@ -34,9 +34,11 @@ from tests.sim.read_levels import read_at_some_level
 
 LIMIT = VALUE_BYTES_MAX
 # Texts that never change, what a leader asks of itself, and what only transactions ask.
-NOT_ASKED = frozenset(
-    {Opcode.OBJECT_HELP, Opcode.MEMORY_HELP, Opcode.CHECKPOINT, Opcode.REVISIONS, Opcode.ANSWER}
-)
+# What is about sessions is asked in `tests.sim.sessions`.
+NOT_ASKED = SESSION_OPCODES | {
+    *(Opcode.OBJECT_HELP, Opcode.MEMORY_HELP),
+    *(Opcode.CHECKPOINT, Opcode.REVISIONS, Opcode.ANSWER),
+}
 # By slot: keys of one slot follow each other, see `KeyRetirement`.
 FAMILIES = (
     "register", "register", "mortal", "counter", "text", "group", "float",
@@ -368,7 +370,7 @@ class Workload:
         for node in insiders[1:]:
             if _contents(node.replica.store) != first:
                 raise Violation(
-                    f"{insiders[0].name} and {node.name} hold different keys",
+                    f"{insiders[0].name} and {node.name} hold different keys or sessions",
                     invariant="stores_are_equal",
                 )
         result = check(self.history())
@@ -386,9 +388,13 @@ class Workload:
         )
 
 
-def _contents(store: KvStore) -> dict[bytes, Any]:
-    """Return all keys with what they hold, revisions and deadlines included."""
-    return {
+def _contents(store: KvStore) -> dict[Any, Any]:
+    """Return all keys with what they hold, revisions and deadlines included, and all sessions."""
+    sessions = {
+        session.id: (session.ttl_ms, session.deadline_ms, session.lowest, session.answers)
+        for session in store._keyspace.sessions.by_id.values()
+    }
+    return sessions | {
         key: (entry[0] if isinstance(entry[0], bytes) else _elements(entry[0]), entry[1:])
         for bucket in store._keyspace.buckets
         for key, entry in bucket.items()

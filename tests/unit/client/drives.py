@@ -43,7 +43,7 @@ Opener = Callable[..., Any]
 
 def open_sync(closers: list[Callable[[], object]]) -> Opener:
     def make(*arguments: Any, **options: Any) -> Any:
-        client = Client(*arguments, **options)
+        client = Client(*arguments, **{"exactly_once": False, **options})
         closers.append(client.close)
         return client
 
@@ -52,7 +52,7 @@ def open_sync(closers: list[Callable[[], object]]) -> Opener:
 
 def open_async(closers: list[Callable[[], object]], runner: asyncio.Runner) -> Opener:
     async def build(*arguments: Any, **options: Any) -> AsyncClient[Any]:
-        return AsyncClient(*arguments, **options)
+        return AsyncClient(*arguments, **{"exactly_once": False, **options})
 
     def make(*arguments: Any, **options: Any) -> Any:
         client = runner.run(build(*arguments, **options))

@@ -136,7 +136,8 @@ class FakeNode:
         local = cluster.local(self, name, request)
         if local is not NotImplemented:
             return encode(local)
-        act = self.acts.popleft() if self.acts else ""
+        is_session = name == b"KV" and request[1].upper() == b"SESSION"
+        act = self.acts.popleft() if self.acts and not is_session else ""
         if act == "drop before":
             return None
         if act == "hang":
@@ -150,12 +151,72 @@ class FakeNode:
         if cluster.leader is not self:
             return encode(Failing(f"MOVED 0 {cluster.leader.address}"))
         with cluster.lock:
-            cluster.executed.append((self.name, tuple(request)))
             try:
-                reply = cluster.execute(name, request[1:])
+                reply = cluster.sessions.answer(self.name, request)
             except Failing as failing:
                 reply = failing
+            if reply is NotImplemented:
+                reply = cluster.execute_here(self.name, request)
         return None if act == "drop after" else encode(reply)
+
+
+class FakeSessions:
+    """What the cluster remembers of numbered writes.
+
+    Attributes:
+        open: Lowest unfinished number and results, by session.
+        asked: Every request about sessions, in order.
+        is_known: False for a server that has none.
+    """
+
+    def __init__(self, cluster: FakeCluster) -> None:
+        self.cluster = cluster
+        self.open: dict[int, tuple[list[int], dict[int, Reply]]] = {}
+        self.asked: list[tuple[bytes, ...]] = []
+        self.is_known = True
+        self.refusal = ""
+        self._last = 0
+
+    def answer(self, node: str, request: list[bytes]) -> Reply:
+        """Answer what is about sessions, or NotImplemented."""
+        words = [word.upper() for word in request[:3]]
+        if words[0] != b"KV" or words[1] not in (b"SESSION", b"ONCE", b"OUTCOME"):
+            return NotImplemented
+        self.asked.append(tuple(request))
+        if not self.is_known:
+            return Failing("ERR unknown command 'KV'")
+        if words[1] == b"SESSION":
+            return self._session(words[2], request[3:])
+        held = self.open.get(int(request[2]))
+        if held is None:
+            return Failing("UNKNOWN session expired")
+        (lowest,), results = held
+        number = int(request[3])
+        if words[1] == b"ONCE":
+            lowest = max(lowest, int(request[4]))
+            held[0][0] = lowest
+            for old in [one for one in results if one < lowest]:
+                del results[old]
+        if number < lowest:
+            return Failing("UNKNOWN session expired")
+        if words[1] == b"OUTCOME":
+            result = results.setdefault(number, self)
+            return ["fenced"] if result is self else ["applied", result]
+        if number not in results:
+            results[number] = self.cluster.execute_here(node, request[5:])
+        result = results[number]
+        return Failing("NOTAPPLIED fenced") if result is self else result
+
+    def _session(self, action: bytes, words: list[bytes]) -> Reply:
+        if action == b"OPEN":
+            if self.refusal:
+                return Failing(self.refusal)
+            self._last += 1
+            self.open[self._last] = ([1], {})
+            return self._last
+        if action == b"KEEPALIVE":
+            return int(int(words[0]) in self.open)
+        return int(self.open.pop(int(words[0]), None) is not None)
 
 
 class FakeCluster:
@@ -169,6 +230,7 @@ class FakeCluster:
         self.revision = 0
         self.revisions: dict[bytes, tuple[bytes, int]] = {}
         self.executed: list[tuple[str, tuple[bytes, ...]]] = []
+        self.sessions = FakeSessions(self)
         self.canned: dict[bytes, Reply] = {}
         self.lock = threading.Lock()
         self.hanging = threading.Event()
@@ -235,6 +297,14 @@ class FakeCluster:
             b"raft_applied_index": applied,
             b"raft_last_index": applied,
         }
+
+    def execute_here(self, node: str, request: list[bytes]) -> Reply:
+        """Execute a data command on a node, and note that."""
+        self.executed.append((node, tuple(request)))
+        try:
+            return self.execute(request[0].upper(), request[1:])
+        except Failing as failing:
+            return failing
 
     def execute(self, name: bytes, arguments: list[bytes]) -> Reply:
         """Run a data command on the shared dict."""

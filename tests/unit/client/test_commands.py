@@ -179,9 +179,14 @@ def test_every_builder_is_a_documented_method_of_every_shell(shell: type) -> Non
         assert method.__doc__ == ALL_BUILDERS[name].__doc__
 
 
-@pytest.mark.parametrize("name", ["SET", "INCR", "GETEX", "GETDEL", "UNHEARD", "RAFT", "FLUSHALL"])
+@pytest.mark.parametrize("name", ["SET", "INCR", "GETDEL", "UNHEARD", "RAFT", "FLUSHALL"])
 def test_whatever_is_not_known_to_read_counts_as_a_write(name: str) -> None:
     assert not b.build_execute(name, "a").request.reads
+
+
+def test_getex_reads_without_options_only() -> None:
+    assert b.build_execute("GETEX", "a").request.reads
+    assert not b.build_execute("GETEX", "a", "PERSIST").request.reads
 
 
 @pytest.mark.parametrize(

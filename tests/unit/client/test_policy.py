@@ -199,12 +199,23 @@ def test_a_definite_refusal_is_tried_again_after_a_pause(refusal: Exception) -> 
     [
         CommandError("ERR syntax error"),
         NotAppliedError("disk full"),
-        NotAppliedError("earlier command unknown"),
         OutcomeUnknownError("leadership lost"),
     ],
 )
 def test_an_answer_that_is_final_is_final(refusal: Exception) -> None:
     assert Talk(SET).reply(refusal).results == [refusal]
+
+
+def test_what_is_behind_an_unknown_write_is_not_sent_again() -> None:
+    unknown, behind = OutcomeUnknownError("timeout"), NotAppliedError("earlier command unknown")
+    assert Talk(SET, GET, SET).reply(unknown, behind, behind).results == [unknown, behind, behind]
+
+
+def test_what_is_behind_an_unknown_read_goes_again_with_it() -> None:
+    unknown, behind = OutcomeUnknownError("timeout"), NotAppliedError("earlier command unknown")
+    talk = Talk(SET, GET, SET).reply(b"OK", unknown, behind).wait()
+    assert talk.exchange.payload == encode_request(GET) + encode_request(SET)
+    assert talk.reply(b"v", b"OK").results == [b"OK", b"v", b"OK"]
 
 
 def test_refusals_end_at_the_deadline_with_the_last_one() -> None:

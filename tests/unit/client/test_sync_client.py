@@ -30,7 +30,9 @@ def test_threads_share_a_client(cluster: FakeCluster) -> None:
 
 def test_waiting_for_a_connection_ends_at_the_deadline(cluster: FakeCluster) -> None:
     cluster.nodes[0].acts.append("hang")
-    with Client(cluster.addresses[0], connections_max=1, deadline_s=5) as client:
+    with Client(
+        cluster.addresses[0], connections_max=1, deadline_s=5, exactly_once=False
+    ) as client:
 
         def hold() -> None:
             with pytest.raises(ConnectionLostError):

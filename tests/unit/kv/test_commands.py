@@ -10,6 +10,7 @@ from raftkv.kv import (
     generic,
     hashes,
     lists,
+    once,
     ranges,
     revisions,
     scan,
@@ -49,6 +50,8 @@ NUMBERS = {
     "BITFIELD_RO": 256,
     "EXEC": 270, "TXN": 271, "REVISIONS": 272, "KV_GET": 273, "ANSWER": 274,
     "COMPACT": 275, "KV_GET_AT": 276, "KV_RANGE": 277, "HISTORY": 278,
+    "ONCE": 310, "OUTCOME": 311, "SESSION_OPEN": 312, "SESSION_KEEPALIVE": 313,
+    "SESSION_CLOSE": 314, "SESSION_INFO": 315, "SESSION_LIST": 316,
     "LREM": 186, "LTRIM": 187, "LLEN": 188, "LRANGE": 189, "LINDEX": 190, "LPOS": 191,
 }  # fmt: skip
 
@@ -87,7 +90,7 @@ def test_every_opcode_has_exactly_one_handler() -> None:
     assert sorted(handled) == sorted(families.HANDLERS)
     sliced = [opcode for module in (scan, revisions, ranges) for opcode in module.SLICED_HANDLERS]
     assert sorted(sliced) == sorted(families.SLICED_HANDLERS)
-    others = [*sliced, *transactions.HANDLERS]
+    others = [*sliced, *transactions.HANDLERS, *once.HANDLERS]
     assert sorted([*handled, *others]) == sorted(Opcode)
 
 

@@ -23,6 +23,7 @@ from raftkv.kv.image import (
 )
 from raftkv.kv.image_loader import ImageLoader
 from raftkv.kv.keyspace import Keyspace, bucket_of
+from raftkv.kv.sessions import Sessions
 from raftkv.kv.store import KvStore
 from tests.unit.kv.driver import apply, check_invariants, reload
 
@@ -38,7 +39,9 @@ STORE_DERIVED = {
     "_readers",  # the program
     "alarms",  # what this process saw; not replicated
 }
-KEYSPACE_IN_IMAGE = {"buckets", "history", "lease_time_ms", "log_time_ms", "revision"}
+KEYSPACE_IN_IMAGE = {
+    "buckets", "history", "lease_time_ms", "log_time_ms", "revision", "sessions",
+}  # fmt: skip
 KEYSPACE_DERIVED = {
     "at_checkpoint",  # begins again with each batch
     "copied_bytes",  # begins again with each batch
@@ -50,6 +53,15 @@ KEYSPACE_DERIVED = {
     "orders",  # a cache
     "random_state",  # begins again with each batch
     "undo",  # empty between batches
+    "views",  # of this process
+}
+
+SESSIONS_IN_IMAGE = {"by_id", "last_id"}
+SESSIONS_DERIVED = {
+    "_due",  # from the sessions
+    "_garbage",  # memory to be freed
+    "expired",  # empty between batches
+    "size_bytes",  # from the sessions
     "views",  # of this process
 }
 
@@ -106,13 +118,14 @@ def test_every_attribute_is_in_the_image_or_derived() -> None:
     restored = reload(store)
     for name in ("applied_index", "state_hash", "key_count", "next_deadline_ms"):
         assert getattr(store, name) == getattr(restored, name)
-    for name in (*(KEYSPACE_IN_IMAGE - {"history"}), "deadlines"):
+    for name in (*(KEYSPACE_IN_IMAGE - {"history", "sessions"}), "deadlines"):
         assert getattr(store._keyspace, name) == getattr(restored._keyspace, name)
     assert set(History.__slots__) == HISTORY_IN_IMAGE | HISTORY_DERIVED
     for name in HISTORY_IN_IMAGE - {"_chunks", "recent"}:
         assert getattr(store.history, name) == getattr(restored.history, name)
     assert changes_of(store) == changes_of(restored)
     check_invariants(restored)
+    assert set(Sessions.__slots__) == SESSIONS_IN_IMAGE | SESSIONS_DERIVED
 
 
 def test_the_meta_tells_what_the_image_stands_for() -> None:

@@ -15,6 +15,7 @@ class FakeStore:
     log_time_ms = 0
     lease_time_ms = 0
     next_deadline_ms: int | None = None
+    next_lease_deadline_ms: int | None = None
 
 
 def leading() -> tuple[BatchClock, FakeClock, Any, FakeObserver]:
@@ -97,3 +98,26 @@ def test_a_wrong_wall_clock_is_reported_once_for_each_error() -> None:
     clock.wall += 5000
     clockwork.stamp(store)
     assert observer.names() == ["clock_error"] * 2
+
+
+def test_a_deadline_in_lease_time_is_met_when_it_is_due_and_asks_for_nothing_before() -> None:
+    clockwork, clock, store, _ = leading()
+    store.lease_time_ms = 500
+    clockwork.lead(Term(2), clock.wall, store)
+    clockwork.stamp(store)
+    store.next_lease_deadline_ms = 500 + 60_000
+    assert clockwork.next_tick_ms(store) == clock.now + 60_000
+    clock.advance(59_999)
+    assert not clockwork.tick_due(clock.now, store)
+    clock.advance(1)
+    assert clockwork.tick_due(clock.now, store)
+
+
+def test_the_earlier_of_two_deadlines_counts() -> None:
+    clockwork, clock, store, _ = leading()
+    clockwork.stamp(store)
+    store.next_deadline_ms = clock.wall + 300
+    store.next_lease_deadline_ms = 200
+    assert clockwork.next_tick_ms(store) == clock.now + 200
+    store.next_lease_deadline_ms = 400
+    assert clockwork.next_tick_ms(store) == clock.now + 300

@@ -54,8 +54,9 @@ connection are linearizable, whatever its level.
 * On a follower in `redirect` routing a command of the store inside `MULTI` is answered `MOVED`,
   and `EXEC` then `EXECABORT`. In `proxy` routing `EXEC` is forwarded as one request, once.
 * `PING`, `ECHO`, `SELECT 0` and `UNWATCH` may be queued. Other commands that are answered `here`,
-  and `KEYS`, `SCAN`, `KV EXEC` and `KV TXN`, are refused with `ERR Command not allowed inside a
-  transaction`; `KEYS` and `SCAN` because thousands of them in one entry would hold up every node.
+  `KEYS`, `SCAN`, `KV EXEC`, `KV TXN` and what is about sessions are refused with
+  `ERR Command not allowed inside a transaction`; `KEYS` and `SCAN` because thousands of them in
+  one entry would hold up every node.
 * A transaction has at most `limits.batch_commands_max` commands, and with what is watched fits
   into one request (`limits.request_bytes_max`, `limits.request_arguments_max`); what all
   connections of a node have queued, into `limits.uncommitted_bytes_max`. `CLIENT LIST` shows it
@@ -113,6 +114,49 @@ history. Else the error is `ERR revision N is compacted; the oldest available is
 newest `ERR revision N is in the future; the newest is M`. `KV HISTORY` is a map of the `newest`
 and the `oldest` revision that can be read, the `events` held between them, the `bytes` that they
 count for, and the bounds in force, `revisions_kept` and `bytes_kept`.
+
+## Exactly once
+
+A client that got no answer to a write cannot know whether it was executed, and may neither send it
+again nor leave it. With a session it can do both:
+
+```text
+KV SESSION OPEN [TTL <ms>]                      returns the id of a new session
+KV ONCE <session> <number> <lowest> <command> [<arg> ...]
+KV OUTCOME <session> <number>                   returns applied and the reply, or fenced
+KV SESSION KEEPALIVE <id>                       returns 1, or 0 if the session has ended
+KV SESSION CLOSE <id> | INFO <id> | LIST
+```
+
+The client numbers its writes from 1, each with another number, in any order. The first copy of a
+number that arrives is executed; every further one is answered with the same reply, whatever
+became of connections, leaders and nodes in between, and an error is a reply like any other.
+`<lowest>` is the lowest number of which the client does not yet know the reply, at most `<number>`:
+the results below it are freed, and nothing else frees them. Without copies it is the number itself.
+
+`KV ONCE` takes one write about keys, also `KV EXEC` and `KV TXN`; reads, `MULTI` and what the node
+answers itself are refused. `KV OUTCOME` goes through the log like a write: when it says `fenced`,
+the number was not executed and never will be, and a late copy is answered `NOTAPPLIED fenced`.
+
+* Below `<lowest>`, and in a session that has expired or never was, the answer is
+  `UNKNOWN session expired`, and nothing is executed. It tells nothing of an earlier copy.
+* A session lives for its TTL (60,000 ms; 1,000 to 86,400,000) after the last `KV ONCE`,
+  `KV OUTCOME` or `KEEPALIVE`, in [lease time](../concepts/consistency.md#time): without a leader no
+  time passes, so that no failover shortens it. While it lives, nothing in it is dropped.
+* It holds 8192 numbers from `<lowest>` on and 4 MiB of results; all sessions together, of which
+  there are at most 10,000, hold 256 MiB. Beyond that a new number is refused with `NOTAPPLIED
+  session window full`, a new session with `NOTAPPLIED too many sessions`; copies are answered.
+* A command whose result is larger than 1 MiB is undone: `NOTAPPLIED result exceeds what a session
+  keeps`, which is also what a copy is told.
+
+```text
+KV SESSION OPEN                  -> 17
+KV ONCE 17 1 1 INCR visits       -> 42
+KV ONCE 17 1 1 INCR visits       -> 42        a copy
+KV ONCE 17 2 2 LPUSH log entry   -> 9         number 1 is finished
+KV OUTCOME 17 2                  -> applied, 9
+KV OUTCOME 17 3                  -> fenced
+```
 
 ## Compare and set
 
@@ -219,6 +263,7 @@ TITLES = {
     "transactions": "Transactions on a connection",
     "kv": "Revisions and conditions",
     "pubsub": "Messages",
+    "sessions": "Writes that are executed once",
     "server": "Server",
     "connection": "Connection",
     "cluster": "Cluster",

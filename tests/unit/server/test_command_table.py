@@ -81,6 +81,9 @@ REQUESTS = {
     "KV|RANGE": ["KV RANGE a b", "KV RANGE PREFIX a LIMIT 5 REV 3 KEYSONLY"],
     "KV|EXEC": ["KV EXEC 0 0", "KV EXEC 1 k 7 2 3 SET k v 2 GET k"],
     "KV|TXN": ["KV TXN 0 0 0", "KV TXN 1 k VALUE = v 1 2 GET k 1 3 SET k v"],
+    "KV|ONCE": ["KV ONCE 1 2 1 SET k v", "kv once 1 2 2 kv exec 0 1 2 incr k"],
+    "KV|OUTCOME": ["KV OUTCOME 1 2"],
+    "KV|SESSION": ["KV SESSION OPEN", "KV SESSION OPEN TTL 5000", "KV SESSION KEEPALIVE 1"],
     "SINTERCARD": ["SINTERCARD 2 a b", "SINTERCARD 1 a LIMIT 3"],
 }
 
