@@ -30,8 +30,8 @@ from raftkv.kv.sessions import Session, SessionsView, pack_result
 from raftkv.kv.values import parts_of
 
 FORMAT_VERSION: Final = 2
-# What a node writes that never saw anything of a later version: while nodes are being
-# replaced, older ones read it, and find their own images equal.
+# What a node writes whose store holds nothing that is new in the later version: while
+# nodes are being replaced, older ones read it.
 FORMAT_VERSION_PLAIN: Final = 1
 PIECE_HEADER: Final = struct.Struct("<IB3x")
 PIECE_META: Final = 1
