@@ -418,10 +418,10 @@ class TestKeeper:
         until(lambda: client.within(5).incr("n") and list(cluster.sessions.open[1][0]) > [2])
 
     def test_a_session_is_kept_alive_and_replaced(
-        self, cluster: FakeCluster, connect: Connect, monkeypatch: pytest.MonkeyPatch
+        self, cluster: FakeCluster, connect: Connect
     ) -> None:
-        monkeypatch.setattr(once, "_KEEPALIVE_S", 0.02)
         client = connect(cluster.addresses, exactly_once=True)
+        client._sessions.ttl_ms = 60
         client.incr("n")
 
         def kept() -> bool:
