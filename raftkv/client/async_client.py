@@ -149,9 +149,9 @@ class AsyncClient(AsyncMethods[V]):
         self._route = Route(addresses, first=self._random.randrange(len(addresses)))
         self._pool = _Pool(connections_max, keep_state=keep_state)
         self._reading: Reading | None = None
-        self._sessions = (
-            Sessions(contextlib.nullcontext()) if exactly_once and not keep_state else None
-        )
+        self._sessions: Sessions | None = None
+        if exactly_once and not keep_state:
+            self._sessions = Sessions(contextlib.nullcontext(), deadline_s)
         self._keeper: AsyncKeeper | None = None
         self._deadline_s = deadline_s
         self._reach_s_max = reach_s_max

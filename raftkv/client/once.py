@@ -27,7 +27,6 @@ from raftkv.client.sessions import (
     RESULT_TOO_LARGE,
     SESSION_EXPIRED,
     TOO_MANY_SESSIONS,
-    TTL_MS,
     ClientSession,
     NumberedRequest,
     Outcome,
@@ -58,15 +57,11 @@ RESERVE_SHARE: Final = 0.1
 RESERVE_S_MAX: Final = 1.0
 # While another caller opens the session, or the window is full.
 _WAIT_S: Final = 0.002
-_KEEPALIVE_S: Final = TTL_MS / 3000
+# Of the time to live of a session, until it is kept alive.
+_KEEPALIVE_SHARE: Final = 1 / 3
 _RETRY_S: Final = 1.0
 # Limit: what is done beside the calls waits this long for an answer.
 DUTY_S_MAX: Final = 5.0
-
-# One that nobody uses expires.
-_OPEN: Final = Request(
-    (b"KV", b"SESSION", b"OPEN", b"TTL", b"%d" % TTL_MS), reads=False, stateful=False, repeats=True
-)
 
 
 class _Talk:
@@ -208,7 +203,10 @@ def _open(talk: _Talk) -> Step:
     opened: ClientSession | None = None
     try:
         asked_s = talk.clock()
-        (reply,) = yield from talk.ordinary([_OPEN], talk.end_s)
+        words = (b"KV", b"SESSION", b"OPEN", b"TTL", b"%d" % sessions.ttl_ms)
+        # One that nobody uses, because its answer was lost, expires.
+        asked = Request(words, reads=False, stateful=False, repeats=True)
+        (reply,) = yield from talk.ordinary([asked], talk.end_s)
         if isinstance(reply, int):
             opened = ClientSession(reply, asked_s, sessions.lock)
             return opened
@@ -324,12 +322,13 @@ def duties(
     callers have given up, so that their numbers do not fill the window.
     """
     while True:
+        keepalive_s = sessions.ttl_ms / 1000 * _KEEPALIVE_SHARE
         session = sessions.current
         if session is None:
-            yield Pause(_KEEPALIVE_S)
+            yield Pause(keepalive_s)
             continue
         number = session.next_given_up()
-        due_s = session.renewed_s + _KEEPALIVE_S - clock()
+        due_s = session.renewed_s + keepalive_s - clock()
         if number is not None:
             outcome = outcome_of((yield outcome_request(session.id, number)))
             if isinstance(outcome, Outcome):

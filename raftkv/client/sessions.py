@@ -31,7 +31,10 @@ from raftkv.errors import (
     RequestError,
 )
 
-TTL_MS: Final = 60_000
+# A session lives for this long without a word of its client, or for twice the deadline
+# of its calls, so that it outlives what a call outlives.
+TTL_MS_MIN: Final = 60_000
+TTL_MS_MAX: Final = 24 * 3600 * 1000
 # Limit: numbers from the lowest unfinished one on; the cluster takes no more.
 WINDOW_NUMBERS_MAX: Final = 8192
 # Limit: outcomes remembered of writes that were given up.
@@ -202,16 +205,19 @@ class Sessions:
 
     Args:
         lock: Not reentrant, held for moments only; a null context where there are no threads.
+        deadline_s: Of the calls.
 
     Attributes:
         lock: The same.
+        ttl_ms: Time to live that sessions are opened with.
         current: The session of new writes, or None.
         is_opening: A caller is opening one; the others wait for it.
         refused_until_s: Until then none is opened: the cluster has too many, or knows none.
         wake: Called when a write is given up.
     """
 
-    def __init__(self, lock: Lock) -> None:
+    def __init__(self, lock: Lock, deadline_s: float) -> None:
+        self.ttl_ms = min(TTL_MS_MAX, max(TTL_MS_MIN, int(min(deadline_s, 1e6) * 2000)))
         self.begin(lock)
 
     def begin(self, lock: Lock) -> None:

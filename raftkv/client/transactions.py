@@ -6,9 +6,9 @@ function to be called with, or a pause, and is sent what a call returned. No sta
 is left on any connection: the revisions of the watched keys are read in one
 request, and the commands go with them in another one (`KV EXEC`).
 
-Invariants: what is sent again is only what was certainly not executed - a
-refusal because a watched key changed - and the function is called anew for it. An
-unknown outcome is raised.
+Invariants: the function is called anew only for what was certainly not executed, a
+refusal because a watched key changed. What is lost on the way is sent again as any
+write is (client.once); an outcome that stays unknown is raised.
 """
 
 from __future__ import annotations

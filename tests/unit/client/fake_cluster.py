@@ -140,6 +140,9 @@ class FakeNode:
         act = self.acts.popleft() if self.acts and not is_session else ""
         if act == "drop before":
             return None
+        refusal = cluster.sessions.once_refusal
+        if not act and refusal and [name, request[1].upper()] == [b"KV", b"ONCE"]:
+            return encode(Failing(refusal))
         if act == "hang":
             cluster.hanging.set()
             cluster.released.wait(30)
@@ -167,6 +170,8 @@ class FakeSessions:
         open: Lowest unfinished number and results, by session.
         asked: Every request about sessions, in order.
         is_known: False for a server that has none.
+        refusal: Of every new session.
+        once_refusal: Of every numbered write that no act concerns.
     """
 
     def __init__(self, cluster: FakeCluster) -> None:
@@ -175,6 +180,7 @@ class FakeSessions:
         self.asked: list[tuple[bytes, ...]] = []
         self.is_known = True
         self.refusal = ""
+        self.once_refusal = ""
         self._last = 0
 
     def answer(self, node: str, request: list[bytes]) -> Reply:

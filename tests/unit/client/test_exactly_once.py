@@ -212,38 +212,37 @@ class TestDeadline:
     def test_short_of_it_the_outcome_is_asked_for(
         self, cluster: FakeCluster, connect: Connect
     ) -> None:
-        client = connect(cluster.addresses, exactly_once=True, deadline_s=2)
+        client = connect(cluster.addresses, exactly_once=True, deadline_s=1)
         client.incr("n")
-        refused = ["NOTAPPLIED overloaded"] * 1000
-        cluster.nodes[0].acts.extend(["drop after", *refused])
-        asked: list[bytes] = []
-        answer = cluster.sessions.answer
-
-        def then_no_trouble(node: str, request: list[bytes]) -> Any:
-            asked.append(request[1])
-            return answer(node, request)
-
-        cluster.sessions.answer = then_no_trouble  # type: ignore[method-assign]
-        stop = threading.Timer(1.85, cluster.nodes[0].acts.clear)
-        stop.start()
+        cluster.sessions.once_refusal = "NOTAPPLIED overloaded"
+        cluster.nodes[0].acts.append("drop after")
         assert client.incr("n") == 2
-        stop.join()
-        assert asked[-1] == b"OUTCOME"
+        assert cluster.sessions.asked[-1][:2] == (b"KV", b"OUTCOME")
         assert cluster.keys[b"n"] == b"2"
 
     def test_what_never_arrived_is_fenced_and_definite(
         self, cluster: FakeCluster, connect: Connect
     ) -> None:
-        client = connect(cluster.addresses, exactly_once=True, deadline_s=2)
+        client = connect(cluster.addresses, exactly_once=True, deadline_s=1)
         client.incr("n")
-        cluster.nodes[0].acts.extend(["drop before", *["NOTAPPLIED overloaded"] * 1000])
-        stop = threading.Timer(1.85, cluster.nodes[0].acts.clear)
-        stop.start()
+        cluster.sessions.once_refusal = "NOTAPPLIED overloaded"
+        cluster.nodes[0].acts.append("drop before")
         with pytest.raises(NotAppliedError, match="fenced"):
             client.incr("n")
-        stop.join()
+        cluster.sessions.once_refusal = ""
         assert cluster.keys[b"n"] == b"1"
         assert client.incr("n") == 2
+
+    def test_the_outcomes_of_a_pipeline_are_asked_for_from_its_end(
+        self, cluster: FakeCluster, connect: Connect
+    ) -> None:
+        client = connect(cluster.addresses, exactly_once=True, deadline_s=1)
+        client.incr("n")
+        cluster.sessions.once_refusal = "NOTAPPLIED overloaded"
+        cluster.nodes[0].acts.append("drop before")
+        results = client.pipeline().incr("n").incr("n").execute(raise_first=False)
+        assert [str(result) for result in results] == ["fenced", "fenced"]
+        assert [words[3] for words in cluster.sessions.asked[-2:]] == [b"3", b"2"]
 
     @pytest.mark.parametrize("act", ["drop after", "drop before"])
     def test_behind_it_the_error_can_be_asked_about(
@@ -419,10 +418,10 @@ class TestKeeper:
         until(lambda: client.within(5).incr("n") and list(cluster.sessions.open[1][0]) > [2])
 
     def test_a_session_is_kept_alive_and_replaced(
-        self, cluster: FakeCluster, connect: Connect, monkeypatch: pytest.MonkeyPatch
+        self, cluster: FakeCluster, connect: Connect
     ) -> None:
-        monkeypatch.setattr(once, "_KEEPALIVE_S", 0.02)
         client = connect(cluster.addresses, exactly_once=True)
+        client._sessions.ttl_ms = 60
         client.incr("n")
 
         def kept() -> bool:

@@ -37,7 +37,7 @@ def session(session_id: int = 7) -> ClientSession:
 
 
 def everything() -> Sessions:
-    return Sessions(contextlib.nullcontext())
+    return Sessions(contextlib.nullcontext(), 10.0)
 
 
 @given(st.lists(st.tuples(st.booleans(), st.integers(1, 5)), max_size=60))
@@ -148,6 +148,20 @@ def test_one_caller_opens_a_session_for_all() -> None:
     assert known.current is mine
     known.forget(mine)
     assert known.begin_opening()
+
+
+@pytest.mark.parametrize(
+    ("deadline_s", "ttl_ms"),
+    [
+        (0.1, 60_000),
+        (10.0, 60_000),
+        (300.0, 600_000),
+        (1e9, 86_400_000),
+        (float("inf"), 86_400_000),
+    ],
+)
+def test_a_session_outlives_what_a_call_outlives(deadline_s: float, ttl_ms: int) -> None:
+    assert Sessions(contextlib.nullcontext(), deadline_s).ttl_ms == ttl_ms
 
 
 @pytest.mark.parametrize("reply", [[b"maybe"], [b"applied"], [], b"fenced", None, 5])

@@ -12,7 +12,15 @@ from msgspec.structs import replace
 from raftkv.errors import ProtocolError
 from raftkv.kv import once, sessions
 from raftkv.kv.codec import decode_batch, encode_batch
-from raftkv.kv.commands import INTERNAL_ERROR, ONCE_OPCODES, Command, ErrorReply, Opcode
+from raftkv.kv.commands import (
+    INTERNAL_ERROR,
+    ONCE_OPCODES,
+    SESSION_OPCODES,
+    WRITE_OPCODES,
+    Command,
+    ErrorReply,
+    Opcode,
+)
 from raftkv.kv.image import (
     FORMAT_WITHOUT_HISTORY,
     PIECE_BYTES_MAX,
@@ -135,6 +143,10 @@ class TestOnce:
         assert len(store.alarms) == 1
         assert one(store, once_of(session, 1, INCR)) == INTERNAL_ERROR
         assert value_of(store) is None
+
+    def test_every_write_of_clients_about_keys_can_be_executed_once(self) -> None:
+        assert set(once._INSIDE) == ONCE_OPCODES
+        assert WRITE_OPCODES - {Opcode.CHECKPOINT} <= ONCE_OPCODES | SESSION_OPCODES
 
     def test_what_is_about_no_key_and_reads_are_not_executed_once(self) -> None:
         for opcode in set(Opcode) - ONCE_OPCODES:
