@@ -185,7 +185,15 @@ def test_whatever_is_not_known_to_read_counts_as_a_write(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("subcommand", "reads"), [("get", True), ("REVISIONS", True), ("TXN", False), ("EXEC", False)]
+    ("subcommand", "reads"),
+    [
+        ("get", True),
+        ("range", True),
+        ("HISTORY", True),
+        ("REVISIONS", True),
+        ("TXN", False),
+        ("EXEC", False),
+    ],
 )
 def test_what_of_kv_reads(subcommand: str, reads: bool) -> None:
     assert b.build_execute("kv", subcommand, "a").request.reads is reads
