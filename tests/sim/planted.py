@@ -43,7 +43,7 @@ from raftkv.types import (
     SnapshotMeta,
     WriteSequence,
 )
-from tests.sim import planted_reads
+from tests.sim import planted_history, planted_reads
 
 Plant = Callable[[], AbstractContextManager[type[RaftCore]]]
 
@@ -578,3 +578,7 @@ def _commands_uncontained() -> Iterator[type[RaftCore]]:
 # ------------------------------------------------------------------- read levels
 
 planted_reads.plant_all(_engine, _core, _mutant, patched)
+
+# ----------------------------------------------------------------------- history
+
+planted_history.plant_all(_mutant, patched)
