@@ -380,6 +380,8 @@ class FakeCluster:
     def do_kv(self, subcommand: bytes, *words: bytes) -> Reply:
         if subcommand.upper() == b"REVISIONS":
             return [self.revision_of(key) for key in words]
+        if subcommand.upper() == b"RANGE":
+            return self.range_of(*words)
         rest = list(words)
         for _ in range(int(rest.pop(0))):
             if self.revision_of(rest.pop(0)) != int(rest.pop(0)):
@@ -393,6 +395,16 @@ class FakeCluster:
             except Failing as failing:
                 replies.append(failing)
         return replies
+
+    def range_of(self, start: bytes, end: bytes, *words: bytes) -> Reply:
+        """One page of keys; REV is believed."""
+        options = dict(zip(words[:-1:2], words[1::2], strict=True))
+        first = max(start, options.get(b"FROM", b""))
+        keys = sorted(key for key in self.keys if key >= first and (not end or key < end))
+        limit = int(options.get(b"LIMIT", 1000))
+        following = keys[limit] if len(keys) > limit else None
+        revision = int(options.get(b"REV", 99))
+        return [b"revision", revision, b"more", 1, b"next", following, b"items", keys[:limit]]
 
     def revision_of(self, key: bytes) -> int:
         """Another number whenever another value was written."""
