@@ -34,7 +34,7 @@ READS = frozenset(
     b"ZREVRANGEBYSCORE ZRANGEBYLEX ZREVRANGEBYLEX ZRANDMEMBER ZSCAN ZUNION ZINTER ZDIFF "
     b"ZINTERCARD GETBIT BITCOUNT BITPOS BITFIELD_RO".split()
 )
-_KV_READS = frozenset({b"GET", b"REVISIONS", b"HELP"})
+_KV_READS = frozenset({b"GET", b"RANGE", b"HISTORY", b"REVISIONS", b"HELP"})
 _RAFT_READS = frozenset({b"STATUS", b"MEMBERS"})
 # They change the connection, which must not serve another caller afterwards.
 _STATEFUL = frozenset(

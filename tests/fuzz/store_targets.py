@@ -63,6 +63,7 @@ def run_batch(data: bytes) -> None:
 def batch_seeds() -> list[bytes]:
     return [
         (GOLDEN / "batch-1.bin").read_bytes(),
+        (GOLDEN / "batch-2.bin").read_bytes(),
         (GOLDEN / "batch-1-transactions.bin").read_bytes(),
         encode_batch(1, 2, 3, []),
         encode_batch(

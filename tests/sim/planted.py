@@ -43,7 +43,7 @@ from raftkv.types import (
     SnapshotMeta,
     WriteSequence,
 )
-from tests.sim import planted_reads, planted_watches
+from tests.sim import planted_history, planted_reads, planted_watches
 
 Plant = Callable[[], AbstractContextManager[type[RaftCore]]]
 
@@ -579,7 +579,11 @@ def _commands_uncontained() -> Iterator[type[RaftCore]]:
 
 planted_reads.plant_all(_engine, _core, _mutant, patched)
 
+# ----------------------------------------------------------------------- history
 
-# ---------------------------------------------------------------------- watches
+planted_history.plant_all(_mutant, patched)
+
+
+# ----------------------------------------------------------------------- watches
 
 planted_watches.plant_all(_mutant, patched)

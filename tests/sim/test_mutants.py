@@ -30,6 +30,9 @@ QUICK = {
     "read without no-op": 0,
     "read rounds": 0,
     "fresh on arrival": 0,
+    "history lost": 0,
+    "history alone": 0,
+    "history blurred": 0,
 }
 MORE_SEEDS = 5
 
