@@ -15,7 +15,7 @@ from __future__ import annotations
 import random
 from collections import Counter
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import hiredis
 
@@ -28,7 +28,27 @@ from tests.sim.node import SimNode
 
 CLIENTS = 6
 # Chances, each time that a node has taken a turn.
-CONNECTS, LEAVES, STALLS, READS_ON, RECEIVES = 0.2, 0.002, 0.01, 0.1, 0.5
+LEAVES, RECEIVES = 0.002, 0.5
+
+
+class Pace(NamedTuple):
+    """How a client goes about it; chances again.
+
+    Attributes:
+        connects: To the node, if it has none.
+        stalls: It reads no more.
+        reads_on: It does again.
+    """
+
+    connects: float
+    stalls: float
+    reads_on: float
+
+
+QUICK = Pace(connects=0.2, stalls=0.01, reads_on=0.1)
+# So slow that the history is cut before it has read it.
+SLOW = Pace(connects=0.01, stalls=0.3, reads_on=0.004)
+
 TICK_MS = 50
 
 # What happened to a key: (what, key, type, value, deadline, create revision, version).
@@ -61,6 +81,7 @@ class _Client:
         self.name = f"client {number} of {'prefix ' if is_prefix else ''}{key!r}"
         self.key = key
         self.is_prefix = is_prefix
+        self.pace = SLOW if number % 3 == 2 else QUICK
         self.received: int | None = None
         self.node: SimNode | None = None
         self.watch: Watch | None = None
@@ -202,8 +223,12 @@ class Watchers:
         hub.turn()
         chance = self._random.random
         for client in self._clients:
-            if client.node is None:
-                if self._is_calm or chance() < CONNECTS:
+            if self._is_calm and node not in self.cluster.insiders():
+                # Cut off from the members: real clients ask it how old its store is.
+                if client.node is node:
+                    client.disconnect(hub)
+            elif client.node is None:
+                if self._is_calm or chance() < client.pace.connects:
                     client.connect(node, hub)
                     self.counts["watch_connected"] += 1
             elif client.node is node:
@@ -217,8 +242,8 @@ class Watchers:
             client.disconnect(hub)
             return
         elif client.is_writable:
-            client.is_writable = chance() >= STALLS
-        elif chance() < READS_ON:
+            client.is_writable = chance() >= client.pace.stalls
+        elif chance() < client.pace.reads_on:
             self._go_on(client, hub)
         if chance() < RECEIVES:
             client.receive()
