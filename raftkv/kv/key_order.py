@@ -18,6 +18,7 @@ from collections.abc import Generator
 from typing import Final
 
 from raftkv.kv.keyspace import BUCKET_COUNT, Bucket, Entry, Keyspace, View, bucket_of
+from raftkv.kv.revisions import check_revision
 
 # Limit: keys sorted in one slice, to the end of a bucket; about a millisecond.
 SORTED_SLICE_KEYS: Final = 2048
@@ -34,10 +35,14 @@ def follow(keyspace: Keyspace, spare: int = 0) -> Generator[None, None, list[lis
 
     Returns:
         The sorted keys of each bucket, dead ones included; right until the caller yields.
+
+    Raises:
+        CommandError: This store was replaced.
     """
     history = keyspace.history
     newest = keyspace.revision
     while True:
+        check_revision(keyspace, keyspace.revision)
         order = keyspace.key_order
         if order is None or order[0] < history.compacted:
             keyspace.key_order = None
