@@ -464,7 +464,8 @@ def test_equal_logs_give_equal_hashes() -> None:
     assert first.state_hash == second.state_hash
 
 
-# Pinned, of batches of version 2: another value means that nodes of two versions would accuse each other.
+# Pinned, of batches of version 2: another value means that nodes of two versions would accuse
+# each other.
 HASH_OF_THE_LOG = "865b799a19cc11160fb3125dd62b8841"
 
 
