@@ -182,6 +182,9 @@ class Status:
             0 if it has said nothing. A node that waits for a snapshot learns of
             commits in no other way.
         keys_expiring: How many of the keys have a deadline.
+        history_oldest_revision: Oldest revision at which the store can be read.
+        history_events: Changes held.
+        history_bytes: What they count for; see `raftkv.kv.history`.
     """
 
     node_id: NodeId
@@ -207,6 +210,9 @@ class Status:
     log_memory_bytes: int = 0
     log_memory_entries: int = 0
     keys_expiring: int = 0
+    history_oldest_revision: int = 0
+    history_events: int = 0
+    history_bytes: int = 0
 
     @property
     def leader(self) -> Member | None:

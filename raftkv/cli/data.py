@@ -19,15 +19,20 @@ from raftkv.errors import RaftKvError
 
 @click.command()
 @click.argument("key")
+@click.option("--rev", type=int, metavar="REVISION", help="As it was behind this revision.")
 @target_options
-def get(key: str, target: Target) -> None:
+def get(key: str, rev: int | None, target: Target) -> None:
     """Print the value of KEY.
 
     A missing key is `(nil)` in a terminal, an empty line in a pipe and `null`
-    with --json.
+    with --json. With --rev it may be of any type.
     """
     with target.open() as client:
-        target.show(client.get(key))
+        if rev is None:
+            target.show(client.get(key))
+            return
+        entry = client.get_revision(key, rev)
+        target.show(None if entry is None else entry["value"])
 
 
 @click.command("set")

@@ -6,6 +6,7 @@ Owns their options and help; see cli.data for how they work.
 from __future__ import annotations
 
 import sys
+from itertools import islice
 from typing import Any
 
 import click
@@ -112,6 +113,36 @@ def keys(pattern: str, target: Target) -> None:
     """Print all keys like PATTERN, one a line; with --json, a list."""
     with target.open() as client:
         target.show(client.keys(pattern))
+
+
+@click.command("range")
+@click.argument("start", default="")
+@click.argument("end", default="")
+@click.option("--prefix", help="All keys that begin with this, instead of START and END.")
+@click.option("--rev", type=int, metavar="REVISION", help="As it was behind this revision.")
+@click.option("--limit", type=click.IntRange(1), help="Most keys to print.")
+@click.option("--values", is_flag=True, help="Print values and revisions too.")
+@click.option("--count", is_flag=True, help="Print only how many there are.")
+@target_options
+def range_(
+    start: str, end: str, prefix: str | None, rev: int | None, limit: int | None,
+    values: bool, count: bool, target: Target,
+) -> None:  # fmt: skip
+    """Print keys in order, from START up to but without END, all as of one revision.
+
+    One a line, with --values key and value in turn; with --json, a list.
+    """
+    if prefix is not None and (start or end):
+        raise click.UsageError("--prefix goes without START and END.")
+    with target.open() as client:
+        if count:
+            target.show(client.range_count(start, end, prefix=prefix, revision=rev))
+            return
+        found = client.range_iter(start, end, prefix=prefix, revision=rev, keys_only=not values)
+        items = list(islice(found, limit))
+    if values and not target.json:
+        items = [one for item in items for one in (item["key"], item["value"])]
+    target.show(items)
 
 
 @click.command()

@@ -57,6 +57,7 @@ _COMMANDS: dict[str, tuple[str, str, str]] = {
     "type": ("keys:type_", "Data", "Print the kind of value a key has."),
     "scan": ("keys:scan", "Data", "Print all keys, page by page."),
     "keys": ("keys:keys", "Data", "Print all keys that match, at one moment."),
+    "range": ("keys:range_", "Data", "Print keys in order, as of one revision."),
     "rename": ("keys:rename", "Data", "Give a key another name."),
     "copy": ("keys:copy", "Data", "Copy a value to another key."),
     "dbsize": ("keys:dbsize", "Data", "Print the number of keys."),

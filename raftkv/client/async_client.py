@@ -351,6 +351,31 @@ class AsyncClient(AsyncMethods[V]):
             if cursor == 0:
                 return
 
+    async def range_iter(
+        self, start: commands.Text = "", end: commands.Text = "", *,
+        prefix: commands.Text | None = None, limit: int | None = None,
+        revision: int | None = None, keys_only: bool = False,
+    ) -> AsyncIterator[Any]:  # fmt: skip
+        """Yield all keys of a range in ascending order, with values and revisions.
+
+        Page by page, all as of one revision, whatever is written meanwhile; arguments
+        and what is yielded as in `range_page`.
+
+        Raises:
+            CommandError: The revision is compacted, perhaps between two pages.
+        """
+        resume: commands.Text | None = None
+        while True:
+            page = await self.range_page(
+                start, end, prefix=prefix, resume=resume, limit=limit, revision=revision,
+                keys_only=keys_only,
+            )  # fmt: skip
+            for item in page["items"]:
+                yield item
+            resume, revision = page["next"], page["revision"]
+            if resume is None:
+                return
+
     async def status(self) -> list[NodeStatus]:
         """Ask all nodes about themselves at once; see `NodeStatus`."""
         statuses: dict[str, NodeStatus] = {}

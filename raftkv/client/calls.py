@@ -50,7 +50,7 @@ _KV_REPEATS = frozenset({b"ONCE", b"OUTCOME"})
 _KV_WRITES = frozenset({b"EXEC", b"TXN"})
 # With more words a command would not fit the default limit of a request once it has a number.
 _ONCE_WORDS_MAX = 65_000
-_KV_READS = frozenset({b"GET", b"REVISIONS", b"HELP"})
+_KV_READS = frozenset({b"GET", b"RANGE", b"HISTORY", b"REVISIONS", b"HELP"})
 _RAFT_READS = frozenset({b"STATUS", b"MEMBERS"})
 # They change the connection, which must not serve another caller afterwards.
 _STATEFUL = frozenset(

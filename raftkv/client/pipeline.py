@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
-from raftkv.client import collection_commands, commands
+from raftkv.client import collection_commands, commands, revision_commands
 from raftkv.client.calls import Call
 from raftkv.client.protocol import Argument
 from raftkv.errors import RaftKvError
@@ -119,6 +119,10 @@ class Commands:
     keys = _gather(commands.build_keys)
     scan = _gather(commands.build_scan)
     randomkey = _gather(commands.build_randomkey)
+    get_revision = _gather(revision_commands.build_get_revision)
+    range_page = _gather(revision_commands.build_range_page)
+    range_count = _gather(revision_commands.build_range_count)
+    history = _gather(revision_commands.build_history)
     rename = _gather(commands.build_rename)
     renamenx = _gather(commands.build_renamenx)
     copy = _gather(commands.build_copy)

@@ -340,6 +340,30 @@ class Client(SyncMethods[V]):
             if cursor == 0:
                 return
 
+    def range_iter(
+        self, start: commands.Text = "", end: commands.Text = "", *,
+        prefix: commands.Text | None = None, limit: int | None = None,
+        revision: int | None = None, keys_only: bool = False,
+    ) -> Iterator[Any]:  # fmt: skip
+        """Yield all keys of a range in ascending order, with values and revisions.
+
+        Page by page, all as of one revision, whatever is written meanwhile; arguments
+        and what is yielded as in `range_page`.
+
+        Raises:
+            CommandError: The revision is compacted, perhaps between two pages.
+        """
+        resume: commands.Text | None = None
+        while True:
+            page = self.range_page(
+                start, end, prefix=prefix, resume=resume, limit=limit, revision=revision,
+                keys_only=keys_only,
+            )  # fmt: skip
+            yield from page["items"]
+            resume, revision = page["next"], page["revision"]
+            if resume is None:
+                return
+
     def status(self) -> list[NodeStatus]:
         """Ask every node about itself, one after the other; see `NodeStatus`."""
         statuses: dict[str, NodeStatus] = {}

@@ -14,7 +14,7 @@ from abc import abstractmethod
 from collections.abc import Callable
 from typing import Any, Concatenate, Generic, ParamSpec, TypeVar
 
-from raftkv.client import collection_commands, commands
+from raftkv.client import collection_commands, commands, revision_commands
 from raftkv.client.calls import Call
 from raftkv.client.pipeline import method_of
 
@@ -172,6 +172,10 @@ class SyncMethods(Generic[V]):
     keys = _texts(commands.build_keys)
     scan = _page(commands.build_scan)
     randomkey = _value(commands.build_randomkey)
+    get_revision = _method(revision_commands.build_get_revision)
+    range_page = _method(revision_commands.build_range_page)
+    range_count = _method(revision_commands.build_range_count)
+    history = _method(revision_commands.build_history)
     rename = _method(commands.build_rename)
     renamenx = _method(commands.build_renamenx)
     copy = _method(commands.build_copy)

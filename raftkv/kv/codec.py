@@ -1,6 +1,6 @@
 """A batch of commands to bytes and back: the payload of a log entry.
 
-Layout, little endian: version (1 byte, 1), three zero bytes, log time in ms
+Layout, little endian: version (1 byte, 2), three zero bytes, log time in ms
 (8), lease time in ms (8), seed (8), then a MessagePack array with one array a
 command. A batch without commands only moves time.
 
@@ -21,7 +21,11 @@ import msgspec
 from raftkv.errors import ProtocolError
 from raftkv.kv.commands import Command, Opcode
 
-BATCH_VERSION: Final = 1
+BATCH_VERSION: Final = 2
+# The same but for what it leaves behind: what such batches change is not kept as history,
+# since some nodes applied them before there was any.
+BATCH_VERSION_WITHOUT_HISTORY: Final = 1
+_VERSIONS: Final = (BATCH_VERSION_WITHOUT_HISTORY, BATCH_VERSION)
 _HEADER: Final = struct.Struct("<B3xQQQ")
 HEADER_SIZE: Final = _HEADER.size
 _ENCODER: Final = msgspec.msgpack.Encoder()
@@ -44,12 +48,14 @@ class Batch(NamedTuple):
         lease_time_ms: The leader's stamp for leases.
         seed: 64 random bits for commands that choose.
         commands: In the order of execution; may be empty.
+        keeps_history: The changes are kept as history.
     """
 
     log_time_ms: int
     lease_time_ms: int
     seed: int
     commands: Sequence[Command]
+    keeps_history: bool = True
 
 
 def encode_batch(
@@ -92,10 +98,11 @@ def decode_batch(payload: bytes | memoryview, commands: Sequence[Command] | None
     """
     try:
         version, log_time_ms, lease_time_ms, seed = _HEADER.unpack_from(payload)
-        if version != BATCH_VERSION or payload[1:4] != b"\0\0\0":
+        if version not in _VERSIONS or payload[1:4] != b"\0\0\0":
             raise ProtocolError(f"batch version {version} is not known")
+        keeps_history = version == BATCH_VERSION
         if commands is not None:
-            return Batch(log_time_ms, lease_time_ms, seed, commands)
+            return Batch(log_time_ms, lease_time_ms, seed, commands, keeps_history)
         body = memoryview(payload)[HEADER_SIZE:]
         try:
             commands = _DECODER.decode(body)
@@ -103,7 +110,7 @@ def decode_batch(payload: bytes | memoryview, commands: Sequence[Command] | None
             commands = list(map(_checked, _ANY_DECODER.decode(body)))
     except (struct.error, msgspec.DecodeError, UnicodeDecodeError) as error:
         raise ProtocolError(f"not a batch of commands: {error}") from error
-    return Batch(log_time_ms, lease_time_ms, seed, commands)
+    return Batch(log_time_ms, lease_time_ms, seed, commands, keeps_history)
 
 
 def _checked(command: Command) -> Command:

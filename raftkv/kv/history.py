@@ -101,8 +101,11 @@ class CompactedError(Exception):
 def change_bytes(change: Change) -> int:
     """Return what a change counts for in the bytes of a history."""
     before = change[3]
-    held = 0 if before is None else value_bytes(before[0])
-    return CHANGE_BYTES + len(change[2]) + held
+    if before is None:
+        return CHANGE_BYTES + len(change[2])
+    value = before[0]
+    size = len(value) if value.__class__ is bytes else value_bytes(value)
+    return CHANGE_BYTES + len(change[2]) + size
 
 
 def _last_revision(chunk: Chunk) -> int:
@@ -176,8 +179,15 @@ class History:
 
     def add(self, change: Change) -> None:
         """Take the next change; none of its key may have the same revision."""
-        self.recent.append(change)
-        self.extended(1, change_bytes(change), change[0])
+        size = change_bytes(change)
+        recent = self.recent
+        recent.append(change)
+        self.revision = change[0]
+        self.change_count += 1
+        self.byte_count += size
+        self._recent_bytes += size
+        if len(recent) >= CHUNK_CHANGES:
+            self._seal()
 
     def extended(self, count: int, size: int, revision: int) -> None:
         """Count what was appended to `recent`.

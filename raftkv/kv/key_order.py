@@ -18,32 +18,45 @@ from collections.abc import Generator
 from typing import Final
 
 from raftkv.kv.keyspace import BUCKET_COUNT, Bucket, Entry, Keyspace, View, bucket_of
+from raftkv.kv.revisions import check_revision
 
 # Limit: keys sorted in one slice, to the end of a bucket; about a millisecond.
-SORTED_SLICE_KEYS: Final = 4096
+SORTED_SLICE_KEYS: Final = 2048
 # Limit: keys of which one slice looks whether they came or went.
-FOLLOWED_SLICE_KEYS: Final = 4096
+FOLLOWED_SLICE_KEYS: Final = 2048
 
 
-def follow(keyspace: Keyspace) -> Generator[None, None, list[list[bytes]]]:
+def follow(keyspace: Keyspace, spare: int = 0) -> Generator[None, None, list[list[bytes]]]:
     """Bring the order up to the present revision.
+
+    Args:
+        keyspace: Of the store.
+        spare: Changes to follow in a slice beyond its limit.
 
     Returns:
         The sorted keys of each bucket, dead ones included; right until the caller yields.
+
+    Raises:
+        CommandError: This store was replaced.
     """
     history = keyspace.history
+    newest = keyspace.revision
     while True:
+        check_revision(keyspace, keyspace.revision)
         order = keyspace.key_order
         if order is None or order[0] < history.compacted:
             keyspace.key_order = None
             keyspace.key_order = yield from _made(keyspace)
             continue
         revision, lists = order
-        changes = history.stretch(revision, FOLLOWED_SLICE_KEYS)
+        # And what came since the last slice, twice: else writes could outrun this for ever.
+        limit = FOLLOWED_SLICE_KEYS + spare + 2 * (keyspace.revision - newest)
+        newest = keyspace.revision
+        changes = history.stretch(revision, limit)
         for _, _, key, before, after in changes:
             if before is None or after is None:
                 _settle(lists, key, is_there=after is not None)
-        if len(changes) < FOLLOWED_SLICE_KEYS:
+        if len(changes) < limit:
             keyspace.key_order = (keyspace.revision, lists)
             return lists
         keyspace.key_order = (changes[-1][0], lists)
@@ -105,9 +118,12 @@ def _made(keyspace: Keyspace) -> Generator[None, None, tuple[int, list[list[byte
             if sorted_count >= SORTED_SLICE_KEYS:
                 sorted_count = 0
                 yield
+        left = len(view.touched)
         while True:
-            touched = view.touched[:FOLLOWED_SLICE_KEYS]
-            del view.touched[:FOLLOWED_SLICE_KEYS]
+            limit = FOLLOWED_SLICE_KEYS + 2 * (len(view.touched) - left)
+            touched = view.touched[:limit]
+            del view.touched[:limit]
+            left = len(view.touched)
             for key in touched:
                 _settle(lists, key, is_there=key in buckets[bucket_of(key)])
             if buckets is not keyspace.buckets:

@@ -328,19 +328,28 @@ class Keyspace:
     def record(self) -> None:
         """Make history of the changes noted in `undo`, which cannot be taken back any more.
 
-        What happened to a key several times under one revision is one change.
+        There is at least one. What happened to a key several times under one revision is
+        one change.
         """
-        history, revision = self.history, self.revision
+        history, revision, undo = self.history, self.revision, self.undo
+        key, before, expiry_revision = undo[0]
+        if len(undo) == 1 and key is not None and not expiry_revision:
+            # The usual case, and what the rest would come to.
+            undo.clear()
+            after = self.buckets[crc_hqx(key, 0) >> SLOT_SHIFT & BUCKET_MASK].get(key)
+            kind = DELETE if after is None else PUT
+            history.add((revision, kind, key, before, after))
+            return
         own: dict[bytes, Entry | None] = {}
         flushed = False
-        for key, before, expiry_revision in self.undo:
+        for key, before, expiry_revision in undo:
             if key is None:
                 flushed = True
             elif expiry_revision:
                 history.add((expiry_revision, EXPIRE, key, before, None))
             elif key not in own:
                 own[key] = before
-        self.undo.clear()
+        undo.clear()
         if flushed:
             # Telling each key that went would keep all of them in memory.
             history.cut(revision)

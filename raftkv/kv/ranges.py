@@ -29,10 +29,10 @@ from raftkv.types import Pairs
 RANGE_KEYS_MAX: Final = 10_000
 # Limit: bytes of keys and values after which a page ends.
 RANGE_BYTES_MAX: Final = 1024 * 1024
-# Limit: keys looked at in one slice, about two milliseconds.
-SLICE_KEYS: Final = 1024
+# Limit: keys looked at in one slice; about two milliseconds, half of it to begin the merge.
+SLICE_KEYS: Final = 384
 # Limit: changes taken back in one slice.
-SLICE_CHANGES: Final = 4096
+SLICE_CHANGES: Final = 1024
 # Limit: dead keys that a count looks at in one piece; where more wait for their removal,
 # it walks the range.
 DEAD_KEYS_MAX: Final = 4096
@@ -61,18 +61,25 @@ class _Past:
         self.gone: list[list[bytes]] = []
         self.count = 0
 
-    def follow(self) -> Generator[None, None, None]:
+    def follow(self, spare: int) -> Generator[None, None, None]:
         """Take back what has changed up to now; nothing is missing until the caller yields.
+
+        Args:
+            spare: Changes to take back in a slice beyond its limit.
 
         Raises:
             CommandError: The history does not reach the revision any more.
         """
         keyspace = self._keyspace
+        newest = keyspace.revision
         while True:
             check_revision(keyspace, self.revision)
-            changes = keyspace.history.stretch(self.seen, SLICE_CHANGES)
+            # And what came since the last slice, twice: else writes could outrun this for ever.
+            limit = SLICE_CHANGES + spare + 2 * (keyspace.revision - newest)
+            newest = keyspace.revision
+            changes = keyspace.history.stretch(self.seen, limit)
             self._take_back(changes)
-            if len(changes) < SLICE_CHANGES:
+            if len(changes) < limit:
                 self.seen = keyspace.revision
                 return
             self.seen = changes[-1][0]
@@ -180,11 +187,15 @@ def _lists(keyspace: Keyspace, past: _Past) -> Generator[None, None, list[list[b
     Returns:
         The sorted keys of each bucket, and behind them those of the past.
     """
+    spare = 0
     while True:
-        lists = yield from follow(keyspace)
-        yield from past.follow()
+        newest = keyspace.revision
+        lists = yield from follow(keyspace, spare)
+        yield from past.follow(spare)
         if keyspace.key_order is not None and keyspace.key_order[0] == keyspace.revision:
             return [*lists, *past.gone]
+        # Each went on while the other was behind: next time both can, in one slice.
+        spare = 2 * (keyspace.revision - newest)
 
 
 def _walk(

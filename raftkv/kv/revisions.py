@@ -73,13 +73,17 @@ def get_at(keyspace: Keyspace, command: Command) -> Generator[None, None, object
     _, key, revision = command
     yield
     seen = revision
+    newest = keyspace.revision
     while True:
         check_revision(keyspace, seen)
-        changes = keyspace.history.stretch(seen, SLICE_CHANGES)
+        # And what came since the last slice, twice: else writes could outrun this for ever.
+        limit = SLICE_CHANGES + 2 * (keyspace.revision - newest)
+        newest = keyspace.revision
+        changes = keyspace.history.stretch(seen, limit)
         for change in changes:
             if change[2] == key:
                 return _described(change[3])
-        if len(changes) < SLICE_CHANGES:
+        if len(changes) < limit:
             return _described(keyspace.held(key))
         seen = changes[-1][0]
         yield

@@ -251,7 +251,10 @@ class KvStore:
         if keyspace.undo:
             keyspace.record()
         results = self._run(index, batch.commands)
-        keyspace.history.enforce()
+        if batch.keeps_history:
+            keyspace.history.enforce()
+        else:
+            keyspace.history.cut(keyspace.revision)
         self._seal(index, payload, results)
         self._failed = False
         return results

@@ -40,6 +40,18 @@ STATUS_METRICS: Final[Mapping[str, tuple[str, Callable[[Status], float]]]] = {
     "raftkv_disk_full": ("1 while no entries can be taken", lambda status: status.disk_full),
     "raftkv_first_index": ("First log index still kept", lambda status: status.first_index),
     "raftkv_has_leader": ("1 when a leader is known", lambda status: status.leader_id is not None),
+    "raftkv_history_bytes": (
+        "Keys and replaced values that the history holds, as its bound counts them",
+        lambda status: status.history_bytes,
+    ),
+    "raftkv_history_events": (
+        "Changes that the history holds",
+        lambda status: status.history_events,
+    ),
+    "raftkv_history_oldest_revision": (
+        "Oldest revision that can be read",
+        lambda status: status.history_oldest_revision,
+    ),
     "raftkv_keys": ("Live keys", lambda status: status.keys),
     "raftkv_last_index": ("Last log index", lambda status: status.last_index),
     "raftkv_log_memory_bytes": (

@@ -110,7 +110,7 @@ def _stats(service: Service) -> Fields:
     statistics = service.statistics
     return {
         "total_connections_received": statistics.connections_accepted,
-        "total_commands_processed": sum(spec.calls for spec in service.table.all()),
+        "total_commands_processed": sum(spec.total_calls for spec in service.table.all()),
         "total_net_input_bytes": statistics.bytes_received,
         "total_net_output_bytes": statistics.bytes_sent,
         "rejected_connections": statistics.connections_refused,

@@ -11,6 +11,10 @@ worth the same on every node and under every leader; what became of them is
 decided when EXEC is applied. While keys are watched, reads of the connection are
 linearizable whatever its level: a stale one could be older than its watch.
 
+PUBLISH may be queued, too, because libraries put it behind the writes that it tells of. It
+is in no log: once it is certain that the transaction was executed, this node publishes it,
+in its place among the replies.
+
 Invariants: outside MULTI no request pays for any of this - inside, the lookup of
 the fast path finds nothing, so that every request takes the slow one. Queued words and watched keys
 always fit one request, and those of all connections one limit together.
@@ -22,11 +26,14 @@ from collections.abc import Sequence
 from typing import Final
 
 from raftkv.errors import CommandError
-from raftkv.resp.values import OK_BYTES, encode_error
+from raftkv.resp.elements import join_array, split_array, split_values
+from raftkv.resp.values import OK_BYTES, encode, encode_error
+from raftkv.seams import NOT_LEADER
 from raftkv.server.command_table import WRONG, CommandSpec, Kind, check_inside
 from raftkv.server.routing import RoutedPipeline
 from raftkv.server.runs import Run
 from raftkv.server.service import Service
+from raftkv.types import NoList
 
 ABORTED: Final = "EXECABORT Transaction discarded because of previous errors."
 OVERLOADED: Final = "NOTAPPLIED overloaded"
@@ -35,6 +42,9 @@ _NOTHING: Final = b"*0\r\n"
 _NO_SPECS: Final[dict[bytes, CommandSpec]] = {}
 # Carried out inside MULTI instead of being queued.
 _AT_ONCE: Final = frozenset(("multi", "discard", "watch", "quit", "reset"))
+# Queued, and carried out by this node behind the others.
+_PUBLISHING: Final = frozenset(("publish", "spublish"))
+_Messages = list[tuple[int, list[bytes]]]
 # What a word takes besides its bytes, in the memory of this node.
 _WORD_BYTES: Final = 64
 # Words of KV EXEC besides those of commands and watched keys, and most bytes of them.
@@ -86,7 +96,15 @@ class TransactionalPipeline(RoutedPipeline):
         queued_bytes: What both take in memory.
     """
 
-    __slots__ = ("_failed", "_request_bytes", "_request_words", "queue", "queued_bytes", "watched")
+    __slots__ = (
+        "_failed",
+        "_messages",
+        "_request_bytes",
+        "_request_words",
+        "queue",
+        "queued_bytes",
+        "watched",
+    )
 
     def __init__(self, service: Service) -> None:
         """Start outside of MULTI, with nothing watched."""
@@ -97,6 +115,9 @@ class TransactionalPipeline(RoutedPipeline):
         self._failed = False
         self._request_words = 0
         self._request_bytes = 0
+        # Of transactions that are under way, by identity of their request: the request,
+        # and for each PUBLISH its place among the commands and its words.
+        self._messages: dict[int, tuple[list[bytes], _Messages]] = {}
 
     # ------------------------------------------------------------ for the handlers
 
@@ -183,7 +204,8 @@ class TransactionalPipeline(RoutedPipeline):
         Raises:
             CommandError: It may not be inside a transaction, or does not fit.
         """
-        check_inside(spec)
+        if spec.name not in _PUBLISHING:
+            check_inside(spec)
         if len(queue) >= self._limits.batch_commands_max:
             most = self._limits.batch_commands_max
             raise CommandError(f"ERR transaction exceeds limits.batch_commands_max ({most})")
@@ -214,11 +236,77 @@ class TransactionalPipeline(RoutedPipeline):
             first = queue[0] if queue else [b"WATCH", *watched]
             self._redirect(self.service.table.resolve(first), first, leader)
         else:
-            self.take([_request_of(queue, watched)])
+            request = self._request_without_messages(queue, watched)
+            self.take([request])
             if self._blocked:
                 self._backlog += requests[position + 1 :]
                 return 0
         return 1
+
+    def _request_without_messages(
+        self, queue: list[list[bytes]], watched: dict[bytes, int]
+    ) -> list[bytes]:
+        """Return the transaction as one request, and remember what it publishes."""
+        table = self.service.table
+        messages = [
+            (place, words)
+            for place, words in enumerate(queue)
+            if table.resolve(words).name in _PUBLISHING
+        ]
+        places = {place for place, _ in messages}
+        others = [words for place, words in enumerate(queue) if place not in places]
+        request = _request_of(others, watched)
+        if messages:
+            self._messages[id(request)] = (request, messages)
+        return request
+
+    def run_finished(self, run: Run) -> None:
+        """Publish what transactions that were executed publish, and count the listeners."""
+        if self._messages:
+            failure = run.failure
+            # One that goes to another leader is not finished.
+            if failure is None or failure.reason != NOT_LEADER.reason:
+                self._publish_of(run)
+        super().run_finished(run)
+
+    def _publish_of(self, run: Run) -> None:
+        for number, request in enumerate(run.requests[run.first : run.end]):
+            _, messages = self._messages.pop(id(request), (None, None))
+            if messages is None or run.failure is not None:
+                continue
+            if run.results is not None:
+                results = list(run.results)
+                results[number] = self._completed(results[number], messages)
+                run.results = results
+            elif run.replies is not None:
+                replies = split_values(b"".join(run.replies))
+                replies[number] = self._completed_encoded(replies[number], messages, run.protocol)
+                run.replies = replies
+
+    def _completed(self, result: object, messages: _Messages) -> object:
+        """Put the replies to PUBLISH between the others, unless nothing was executed."""
+        if not isinstance(result, list) or isinstance(result, NoList):
+            return result
+        # A copy: the result may be kept for a repetition.
+        replies = list(result)
+        for place, words in messages:
+            replies.insert(place, self._publish(words))
+        return replies
+
+    def _completed_encoded(self, reply: bytes, messages: _Messages, protocol: int) -> bytes:
+        """Do the same to the reply of another node: an array, or an error or a null."""
+        if not reply.startswith(b"*") or reply.startswith(b"*-"):
+            return reply
+        replies = split_array(reply)
+        for place, words in messages:
+            replies.insert(place, encode(self._publish(words), protocol))
+        return join_array(replies)
+
+    def _publish(self, words: list[bytes]) -> object:
+        try:
+            return self.service.table.resolve(words).handle(self, words)
+        except CommandError as error:
+            return error
 
     def _charge(self, words: list[bytes]) -> None:
         """Count words of the request that EXEC will become.

@@ -99,7 +99,8 @@ class Asker(Steps):
             (self._setrange, 5), (self._del, 3),
         ]  # fmt: skip
         group = [
-            (self._mget, 30), (self._mset, 22), (self._msetnx, 8), (self._rename, 10),
+            (self._mget, 24), (self._range, 6), (self._mset, 22), (self._msetnx, 8),
+            (self._rename, 10),
             (self._renamenx, 5), (self._copy, 10), (self._member_del, 8), (self._member_set, 7),
             (self._exists_all, 5), (self._del_all, 3),
         ]  # fmt: skip
@@ -112,7 +113,8 @@ class Asker(Steps):
             "group": group,
             "watched group": [
                 (self._multi, 70),
-                (self._mget, 15),
+                (self._mget, 12),
+                (self._range, 3),
                 (self._member_get, 5),
                 (self._member_del, 5),
                 (self._member_set, 5),
@@ -280,6 +282,18 @@ class Asker(Steps):
         keys = self._some(group)
         command = (Opcode.MGET, *(key.encode() for key in keys))
         return self._transaction([("get", key) for key in keys], keys, command, plain)
+
+    def _range(self, group: str) -> Step:
+        """Read a whole group as a range, which is in slices, and of one moment all the same."""
+        keys = list(members_of(group))
+        first, *_, last = sorted(key.encode() for key in keys)
+        command = (Opcode.KV_RANGE, first, last + b"\0", 100, None, 0)
+
+        def convert(reply: Any) -> Value:
+            found = {item[0]: item[1] for item in reply[-1]}
+            return tuple(plain(found.get(key.encode())) for key in keys)
+
+        return self._transaction([("get", key) for key in keys], keys, command, convert)
 
     def _pairs(self, group: str, opcode: Opcode) -> tuple[list[str], list[str], Command]:
         keys = self._some(group)

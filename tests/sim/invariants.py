@@ -26,6 +26,7 @@ from raftkv.engine.ready import (
 )
 from raftkv.seams import PEER_RAFT
 from raftkv.types import NodeId
+from tests.sim.histories import Histories
 
 if TYPE_CHECKING:
     from tests.sim.disk import SimDisk
@@ -183,6 +184,7 @@ class Invariants:
         self._commits: dict[str, int] = {}
         self._applied: dict[str, int] = {}
         self._hashes: dict[int, tuple[bytes, str]] = {}
+        self._histories = Histories()
 
     def _broken(self, invariant: str, node: SimNode, detail: str) -> Violation:
         return Violation(f"{node.name} {detail}", invariant=invariant)
@@ -209,6 +211,7 @@ class Invariants:
         self.applied_sequences_are_equal(
             node, node.replica.store.applied_index, node.replica.store.state_hash
         )
+        self.histories_are_equal(node, whole=True)
 
     def crashed(self, node: SimNode) -> None:
         """A process has ended, and its disk keeps at least what is durable now."""
@@ -276,6 +279,7 @@ class Invariants:
         """An entry was applied."""
         self.only_committed_entries_are_applied_in_order(node, index)
         self.applied_sequences_are_equal(node, index, state_hash)
+        self.histories_are_equal(node, whole=False)
         self._applied[node.name] = index
 
     def turned(self, node: SimNode) -> None:
@@ -292,6 +296,7 @@ class Invariants:
             self.applied_sequences_are_equal(
                 node, replica.store.applied_index, replica.store.state_hash
             )
+            self.histories_are_equal(node, whole=True)
 
     # --------------------------------------------------------------------- rules
 
@@ -509,3 +514,12 @@ class Invariants:
             raise self._broken(
                 "applied_sequences_are_equal", node, f"differs from {known[1]} after index {index}"
             )
+
+    def histories_are_equal(self, node: SimNode, *, whole: bool) -> None:
+        """Every node tells the same of each revision, and has dropped the same."""
+        if not self._check_hashes:
+            return
+        self.checks["histories_are_equal"] += 1
+        difference = self._histories.difference(node.name, node.replica.store, whole=whole)
+        if difference:
+            raise self._broken("histories_are_equal", node, difference)

@@ -69,6 +69,9 @@ def draw(seed: int) -> Mix:
         log_memory_bytes_max=random.Random(f"memory of seed {seed}").choice(
             [0, 0, KIB, 4 * KIB, 16 * KIB, 8192 * KIB]
         ),
+        # Of its own source as well. All are small beside what a seed writes, but for the
+        # last one, which the store knows without being told.
+        history_revisions=random.Random(f"history of seed {seed}").choice([0, 50, 300, 10_000]),
     )
     pace = source.choice([0.6, 1.0, 2.0])
     return Mix(

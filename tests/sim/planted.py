@@ -45,7 +45,7 @@ from raftkv.types import (
     SnapshotMeta,
     WriteSequence,
 )
-from tests.sim import planted_reads, planted_sessions, planted_watches
+from tests.sim import planted_history, planted_reads, planted_sessions, planted_watches
 
 Plant = Callable[[], AbstractContextManager[type[RaftCore]]]
 
@@ -595,8 +595,12 @@ _mutant("time", "time goes on from the latest in the log, applied or not")(
 
 planted_reads.plant_all(_engine, _core, _mutant, patched)
 
+# ----------------------------------------------------------------------- history
 
-# ---------------------------------------------------------------------- watches
+planted_history.plant_all(_mutant, patched)
+
+
+# ----------------------------------------------------------------------- watches
 
 planted_watches.plant_all(_mutant, patched)
 

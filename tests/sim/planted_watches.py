@@ -48,14 +48,6 @@ def _half_revisions(history: History, after: int, limit: int) -> Any:
         yield revision, changes[: max(1, len(changes) // 2)]
 
 
-def _jumps_silently(hub: Any, history: History) -> None:
-    """Nobody is told that changes are gone."""
-    for group in hub._groups():
-        for watch in group:
-            watch.position = max(watch.position, history.compacted)
-    hub.position = history.compacted
-
-
 def _tells_again(hub: Any, change: Any, _revision: int, found: Any) -> None:
     """A live watch is told what it caught up with, once more."""
     for group in hub._groups():
@@ -98,7 +90,4 @@ def plant_all(
     )
     mutant("watch gap", "a watch that misses changes is told so")(
         lambda: patched(History, check=_never_compacted)
-    )
-    mutant("watch jump", "a live watch over a cut history is told so")(
-        lambda: patched(WatchHub, _jump=_jumps_silently)
     )

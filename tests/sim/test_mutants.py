@@ -34,6 +34,9 @@ QUICK = {
     "session copies": 0,
     "session frees": 0,
     "session fence": 0,
+    "history lost": 0,
+    "history alone": 0,
+    "history blurred": 0,
 }
 MORE_SEEDS = 5
 

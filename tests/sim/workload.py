@@ -203,7 +203,7 @@ class Workload:
         def deliver() -> None:
             if through_log:
                 node.replica.propose(commands, slot)
-            elif is_sliced(commands[0]):
+            elif len(commands) == 1 and is_sliced(commands[0]):
                 node.replica.read_sliced(commands[0], slot, linearizable=True)
             else:
                 read_at_some_level(node, commands, slot)

@@ -14,6 +14,14 @@ from tests.unit.client.fake_cluster import FakeCluster
 LINES = [
     ("get a", "1\n"),
     ("get missing", "\n"),
+    ("get a --rev 3", "1\n"),
+    ("get missing --rev 3", "\n"),
+    ("range", "a\nb\n"),
+    ("range b", "b\n"),
+    ("range a b --rev 7", "a\n"),
+    ("range --limit 1", "a\n"),
+    ("range --prefix b --values", "b\ntext\n"),
+    ("range --count", "2\n"),
     ("set c x", "OK\n"),
     ("set a 2 --get", "1\n"),
     ("set a 2 --ex 60 --xx", "OK\n"),
@@ -54,6 +62,13 @@ LINES = [
 JSON_LINES = [
     ("get a", "1"),
     ("get missing", None),
+    ("get a --rev 3", "1"),
+    ("get missing --rev 3", None),
+    ("range", ["a", "b"]),
+    (
+        "range b --values",
+        [{"key": "b", "value": "text", "create_revision": 1, "modify_revision": 1, "version": 1}],
+    ),
     ("set c x", "OK"),
     ("del a b", 2),
     ("mget a missing", {"a": "1", "missing": None}),

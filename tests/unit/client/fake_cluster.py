@@ -456,6 +456,11 @@ class FakeCluster:
     def do_kv(self, subcommand: bytes, *words: bytes) -> Reply:
         if subcommand.upper() == b"REVISIONS":
             return [self.revision_of(key) for key in words]
+        if subcommand.upper() == b"RANGE":
+            return self.range_of(*words)
+        if subcommand.upper() == b"GET":
+            value = self.keys.get(words[0])
+            return None if value is None else [b"value", value, b"type", b"string"]
         rest = list(words)
         for _ in range(int(rest.pop(0))):
             if self.revision_of(rest.pop(0)) != int(rest.pop(0)):
@@ -469,6 +474,25 @@ class FakeCluster:
             except Failing as failing:
                 replies.append(failing)
         return replies
+
+    def range_of(self, start: bytes, end: bytes, *words: bytes) -> Reply:
+        """One page of keys; REV is believed."""
+        if start == b"PREFIX":
+            start, end = end, end + b"\xff"
+        flags = {b"KEYSONLY", b"COUNT"}
+        named = [word for word in words if word not in flags]
+        options = dict(zip(named[::2], named[1::2], strict=True))
+        first = max(start, options.get(b"FROM", b""))
+        keys = sorted(key for key in self.keys if key >= first and (not end or key < end))
+        if b"COUNT" in words:
+            return len(keys)
+        limit = int(options.get(b"LIMIT", 1000))
+        following = keys[limit] if len(keys) > limit else None
+        revision = int(options.get(b"REV", 99))
+        items: list[Reply] = [
+            key if b"KEYSONLY" in words else [key, self.keys[key], 1, 1, 1] for key in keys[:limit]
+        ]
+        return [b"revision", revision, b"more", 1, b"next", following, b"items", items]
 
     def revision_of(self, key: bytes) -> int:
         """Another number whenever another value was written."""

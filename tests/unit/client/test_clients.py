@@ -258,6 +258,15 @@ def test_scan_turns_all_pages(cluster: FakeCluster, connect: Connect) -> None:
     assert list(client.scan_iter(match="k00*", count=7)) == [b"k%03d" % n for n in range(10)]
 
 
+def test_a_range_turns_all_pages_at_one_revision(cluster: FakeCluster, connect: Connect) -> None:
+    client = connect(cluster.addresses)
+    client.mset({f"k{number:03}": "x" for number in range(50)})
+    keys = list(client.range_iter("k", "k020", limit=7, keys_only=True))
+    assert keys == [b"k%03d" % number for number in range(20)]
+    pages = [request for _, request in cluster.executed if request[0] == b"KV"]
+    assert [b"REV" in page for page in pages] == [False, True, True]
+
+
 def test_one_node_can_be_asked_by_itself(cluster: FakeCluster, connect: Connect) -> None:
     client = connect(cluster.addresses)
     with pytest.raises(NotLeaderError) as caught:

@@ -6,13 +6,13 @@ from typing import Any
 
 import pytest
 
-from raftkv.client import collection_commands, commands
+from raftkv.client import collection_commands, commands, revision_commands
 from raftkv.client.async_client import AsyncClient, AsyncPipeline
 from raftkv.client.calls import Call
 from raftkv.client.sync_client import Client, Pipeline
 from raftkv.errors import CommandError, ProtocolError
 
-b, c = commands, collection_commands
+b, c, r = commands, collection_commands, revision_commands
 # Builder, what is sent, a reply, the result.
 TABLE: list[tuple[Call[Any], str, Any, Any]] = [
     (b.build_execute("LCS", b"a", 1), "LCS a 1", b"x", b"x"),
@@ -134,6 +134,40 @@ TABLE: list[tuple[Call[Any], str, Any, Any]] = [
         (0, []),
     ),
     (b.build_randomkey(), "RANDOMKEY", None, None),
+    (r.build_get_revision("k"), "KV GET k", None, None),
+    (
+        r.build_get_revision("k", 7),
+        "KV GET k REV 7",
+        [b"value", b"v", b"create_revision", 1, b"type", b"string"],
+        {"value": b"v", "create_revision": 1, "type": "string"},
+    ),
+    (
+        r.build_range_page("a", "b", limit=2, resume=b"a2", revision=7, keys_only=True),
+        "KV RANGE a b FROM a2 LIMIT 2 REV 7 KEYSONLY",
+        {b"revision": 7, b"more": 1, b"next": b"a4", b"items": [b"a2", b"a3"]},
+        {"revision": 7, "next": b"a4", "items": [b"a2", b"a3"]},
+    ),
+    (
+        r.build_range_page(prefix="a"),
+        "KV RANGE PREFIX a",
+        [b"revision", 7, b"more", 0, b"next", None, b"items", [[b"a", b"v", 1, 2, 2]]],
+        {
+            "revision": 7,
+            "next": None,
+            "items": [
+                {
+                    "key": b"a",
+                    "value": b"v",
+                    "create_revision": 1,
+                    "modify_revision": 2,
+                    "version": 2,
+                }
+            ],
+        },
+    ),
+    (r.build_range_count("Prefix", "q"), "KV RANGE  q FROM Prefix COUNT", 3, 3),
+    (r.build_range_count(prefix="p", revision=3), "KV RANGE PREFIX p COUNT REV 3", 3, 3),
+    (r.build_history(), "KV HISTORY", [b"newest", 4, b"oldest", 1], {"newest": 4, "oldest": 1}),
     (b.build_rename("k", "l"), "RENAME k l", b"OK", None),
     (b.build_renamenx("k", "l"), "RENAMENX k l", 1, True),
     (b.build_copy("k", "l"), "COPY k l", 1, True),
@@ -150,7 +184,7 @@ TABLE: list[tuple[Call[Any], str, Any, Any]] = [
 ]
 ALL_BUILDERS = {
     name.removeprefix("build_"): build
-    for module in (commands, collection_commands)
+    for module in (commands, collection_commands, revision_commands)
     for name, build in vars(module).items()
     if name.startswith("build_")
 }
@@ -168,6 +202,7 @@ def test_a_builder(call: Call[Any], sent: str, reply: Any, result: Any) -> None:
 def test_every_builder_is_in_the_table() -> None:
     sent = {call.request.arguments[0].decode().lower() for call, *_ in TABLE}
     renamed = {"delete": "del", "set_get": "set", "execute": "lcs"}
+    renamed |= dict.fromkeys(("get_revision", "range_page", "range_count", "history"), "kv")
     assert {renamed.get(name, name) for name in BUILDERS} == sent
 
 
@@ -190,7 +225,15 @@ def test_getex_reads_without_options_only() -> None:
 
 
 @pytest.mark.parametrize(
-    ("subcommand", "reads"), [("get", True), ("REVISIONS", True), ("TXN", False), ("EXEC", False)]
+    ("subcommand", "reads"),
+    [
+        ("get", True),
+        ("range", True),
+        ("HISTORY", True),
+        ("REVISIONS", True),
+        ("TXN", False),
+        ("EXEC", False),
+    ],
 )
 def test_what_of_kv_reads(subcommand: str, reads: bool) -> None:
     assert b.build_execute("kv", subcommand, "a").request.reads is reads

@@ -20,7 +20,7 @@ from raftkv.kv.codec import (
 )
 from raftkv.kv.commands import Opcode, SetFlag
 
-GOLDEN = Path(__file__).parents[2] / "golden" / "kv" / "batch-1.bin"
+GOLDEN = Path(__file__).parents[2] / "golden" / "kv"
 GOLDEN_BATCH = Batch(
     1_700_000_000_123,
     456_789,
@@ -43,14 +43,19 @@ def test_a_batch_comes_back_as_it_was(
     log_time_ms: int, lease_time_ms: int, seed: int, batch: list[tuple[Any, ...]]
 ) -> None:
     payload = encode_batch(log_time_ms, lease_time_ms, seed, batch)
-    assert decode_batch(payload) == (log_time_ms, lease_time_ms, seed, batch)
+    assert decode_batch(payload) == (log_time_ms, lease_time_ms, seed, batch, True)
     assert decode_batch(memoryview(b"x" + payload)[1:]) == decode_batch(payload)
 
 
 def test_the_layout_is_that_of_the_golden_file() -> None:
-    golden = GOLDEN.read_bytes()
+    golden = (GOLDEN / "batch-2.bin").read_bytes()
     assert decode_batch(golden) == GOLDEN_BATCH
-    assert encode_batch(*GOLDEN_BATCH) == golden
+    assert encode_batch(*GOLDEN_BATCH[:4]) == golden
+
+
+def test_a_batch_of_the_version_without_history_is_read() -> None:
+    golden = (GOLDEN / "batch-1.bin").read_bytes()
+    assert decode_batch(golden) == GOLDEN_BATCH._replace(keeps_history=False)
 
 
 def test_a_command_with_an_argument_that_none_takes_stands_for_itself_no_more() -> None:
@@ -61,7 +66,7 @@ def test_a_command_with_an_argument_that_none_takes_stands_for_itself_no_more() 
 
 def test_a_batch_without_commands_only_moves_time() -> None:
     assert encode_batch(7, 8, 9, []) == bytes.fromhex(
-        "01000000 0700000000000000 0800000000000000 0900000000000000 90"
+        "02000000 0700000000000000 0800000000000000 0900000000000000 90"
     )
 
 
@@ -75,7 +80,7 @@ def test_a_cut_batch_is_refused(size: int) -> None:
 @pytest.mark.parametrize(
     "payload",
     [
-        b"\x02" + encode_batch(1, 2, 3, [])[1:],
+        b"\x03" + encode_batch(1, 2, 3, [])[1:],
         b"\x01\x00\x01\x00" + encode_batch(1, 2, 3, [])[4:],
         encode_batch(1, 2, 3, []) + b"\x00",
         encode_batch(1, 2, 3, [])[:-1] + b"\x80",

@@ -290,7 +290,7 @@ def test_collections_in_an_image_without_history_are_read() -> None:
     loader = ImageLoader()
     loader.feed((GOLDEN / "image-1-collections.bin").read_bytes())
     store = loader.finish()
-    assert store.state_hash == golden_store().state_hash
+    assert store.state_hash.hex() == "5269278db0896dcf9bb38d2eaed7b670"
     for kind in ("hash", "list", "set", "zset"):
         key = b"large " + kind.encode()
         assert value_of(store, key).size == 1100

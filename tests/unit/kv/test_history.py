@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import random
 from collections import Counter
+from pathlib import Path
 
 import pytest
 
+from raftkv.kv.codec import encode_batch
 from raftkv.kv.commands import INTERNAL_ERROR, Command, Opcode
 from raftkv.kv.history import (
     BYTES_KEPT,
@@ -23,6 +25,7 @@ from raftkv.kv.history import (
 from raftkv.kv.store import EXPIRE_SLICE_KEYS, KvStore
 from tests.unit.kv.driver import apply, check_invariants
 
+GOLDEN = Path(__file__).parents[2] / "golden" / "kv"
 SET = int(Opcode.SET)
 PUT, DELETE, EXPIRE = map(int, ChangeKind)
 
@@ -273,3 +276,21 @@ def test_old_values_are_freed_in_slices() -> None:
         steps += 1
     assert steps > 40_000 // 2048
     assert not store._keyspace.husks
+
+
+def test_batches_from_before_there_was_a_history_leave_none() -> None:
+    applied, restored = KvStore(), KvStore()
+    old = [
+        (GOLDEN / "batch-1.bin").read_bytes(),
+        (GOLDEN / "batch-1-transactions.bin").read_bytes(),
+    ]
+    for store in (applied, restored):
+        store.apply(1, old[0])
+        assert (store.history.change_count, store.history.compacted) == (0, store.revision)
+    restored._keyspace.history = History(restored.revision)
+    for payload in (old[1], encode_batch(1, 1, 1, [(SET, b"a", b"1"), exec_of((SET, b"b", b"2"))])):
+        for store in (applied, restored):
+            store.apply(store.applied_index + 1, payload)
+    images = [list(store.start_image().slices()) for store in (applied, restored)]
+    assert images[0] == images[1]
+    assert [event[4] for event in seen(applied, applied.revision - 2)] == [b"a", b"b"]

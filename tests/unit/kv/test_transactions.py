@@ -380,7 +380,7 @@ def test_a_transaction_does_what_its_commands_do_one_by_one(groups: list[list[Co
             assert together.execute((opcode, key)) == alone.execute((opcode, key))
 
 
-GOLDEN = Path(__file__).parents[2] / "golden" / "kv" / "batch-1-transactions.bin"
+GOLDEN = Path(__file__).parents[2] / "golden" / "kv"
 GOLDEN_COMMANDS: list[Command] = [
     (16, 1, b"old", b"k", b"new", 8, 60_000, None, b"set"),
     (17, b"k", 2, b"x"),
@@ -400,9 +400,11 @@ GOLDEN_RESULTS: list[Any] = [
 
 
 def test_the_layout_is_that_of_the_golden_file() -> None:
-    golden = GOLDEN.read_bytes()
+    latest = (GOLDEN / "batch-2-transactions.bin").read_bytes()
+    assert encode_batch(1_700_000_000_123, 456_789, 99, GOLDEN_COMMANDS) == latest
+    assert decode_batch(latest).commands == GOLDEN_COMMANDS
+    golden = (GOLDEN / "batch-1-transactions.bin").read_bytes()
     assert decode_batch(golden).commands == GOLDEN_COMMANDS
-    assert encode_batch(1_700_000_000_123, 456_789, 99, GOLDEN_COMMANDS) == golden
     store = KvStore()
     assert store.apply(1, golden) == GOLDEN_RESULTS
     assert store.state_hash.hex() == "5175d4711e029a574a6a125942998a27"

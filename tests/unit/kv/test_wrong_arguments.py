@@ -120,5 +120,5 @@ def test_a_wrong_argument_does_not_hide_an_opcode_of_another_version() -> None:
 
 def test_a_batch_with_wrong_arguments_comes_back_as_it_was_understood() -> None:
     batch = decode_batch(encode_batch(1, 2, 3, [(1, b"a", 1.5), (1, b"a", b"b")]))
-    assert decode_batch(encode_batch(*batch)) == batch
+    assert decode_batch(encode_batch(*batch[:4])) == batch
     assert batch.commands[1] == (1, b"a", b"b")

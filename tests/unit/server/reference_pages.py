@@ -53,8 +53,8 @@ connection are linearizable, whatever its level.
 
 * On a follower in `redirect` routing a command of the store inside `MULTI` is answered `MOVED`,
   and `EXEC` then `EXECABORT`. In `proxy` routing `EXEC` is forwarded as one request, once.
-* `PING`, `ECHO`, `SELECT 0` and `UNWATCH` may be queued. Other commands that are answered `here`,
-  `KEYS`, `SCAN`, `KV EXEC`, `KV TXN` and what is about sessions are refused with
+* `PING`, `ECHO`, `SELECT 0`, `UNWATCH` and `PUBLISH` may be queued. Other commands that are
+  answered `here`, `KEYS`, `SCAN`, `KV EXEC`, `KV TXN` and what is about sessions are refused with
   `ERR Command not allowed inside a transaction`; `KEYS` and `SCAN` because thousands of them in
   one entry would hold up every node.
 * A transaction has at most `limits.batch_commands_max` commands, and with what is watched fits
@@ -233,7 +233,9 @@ Cluster; `PUBSUB` looks at that node, too.
 * A subscriber that leaves more than `limits.push_buffer_bytes_max` of messages unread gets all to
   there, then `ERR client too slow: messages exceed limits.push_buffer_bytes_max`, and is closed.
 * Shard channels (`SSUBSCRIBE`, `SPUBLISH`) are a name space of their own, served by every node.
-* Inside `MULTI` none of these commands is taken, `PUBLISH` included: it goes through no log.
+* `PUBLISH` and `SPUBLISH` may be queued in `MULTI`: the node that is asked publishes them when the
+  transaction has certainly been executed, and not when its outcome is `UNKNOWN`. The other commands
+  are refused there.
 * A pattern has at most 1024 bytes, a channel `limits.key_bytes_max`.
 
 ## What differs from Redis

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from raftkv.config import Limits
-from raftkv.seams import PEER_PUBLISH
+from raftkv.seams import NOT_LEADER, PEER_PUBLISH, TIMEOUT
 from raftkv.types import NodeId
 from tests.unit.server.harness import Client, Cluster, Node, encode, pipeline
 
@@ -427,3 +427,78 @@ class TestSentinelEvents:
             [b"-sdown", b"slave 127.0.0.1:7002 127.0.0.1 7002 @ raftkv 127.0.0.1 7001"],
             [b"+sdown", b"master raftkv 127.0.0.1 7002"],
         ]
+
+
+class TestInsideMulti:
+    def test_it_is_published_when_the_transaction_was_executed(self) -> None:
+        node = Node()
+        listener, client = listening(node, "SUBSCRIBE a"), node.client()
+        client.send(pipeline("MULTI", "PUBLISH a 0", "SET k v", "PUBLISH a 1", "GET k", "EXEC"))
+        assert client.replies() == [b"OK", *[b"QUEUED"] * 4]
+        assert heard(listener) == []
+        node.replica.turn()
+        assert client.replies() == [[1, b"OK", 1, b"v"]]
+        assert heard(listener) == [[b"message", b"a", b"0"], [b"message", b"a", b"1"]]
+
+    def test_nothing_but_messages(self) -> None:
+        node = Node()
+        listener, client = listening(node, "SUBSCRIBE a"), node.client()
+        client.send(pipeline("MULTI", "PUBLISH a 0", "SPUBLISH b 1", "EXEC"))
+        node.replica.turn()
+        assert client.replies()[-1] == [1, 0]
+        assert len(heard(listener)) == 1
+
+    @pytest.mark.parametrize("ending", ["DISCARD", "GET", "WATCHED"])
+    def test_not_when_it_was_not(self, ending: str) -> None:
+        node = Node()
+        listener, client, other = listening(node, "SUBSCRIBE a"), node.client(), node.client()
+        if ending == "WATCHED":
+            client.ask("WATCH k")
+            other.ask("SET k changed")
+        client.send(pipeline("MULTI", "SET k v", "PUBLISH a 0"))
+        if ending != "WATCHED":
+            client.send(ending)
+        client.send("EXEC")
+        node.replica.turn()
+        client.replies()
+        assert heard(listener) == []
+        assert client.ask("GET k") == (b"changed" if ending == "WATCHED" else None)
+
+    def test_not_when_the_outcome_is_unknown(self) -> None:
+        node = Node()
+        listener, client = listening(node, "SUBSCRIBE a"), node.client()
+        client.send(pipeline("MULTI", "SET k v", "PUBLISH a 0", "EXEC"))
+        node.replica.fail_all(TIMEOUT)
+        assert client.replies()[-1] == "UNKNOWN timeout"
+        assert heard(listener) == []
+
+    @pytest.mark.parametrize("protocol", [2, 3])
+    def test_through_a_proxy_and_among_others(self, protocol: int) -> None:
+        cluster = Cluster(on_follower="proxy")
+        listener = listening(cluster["n3"], "SUBSCRIBE a")
+        client = cluster["n2"].client()
+        client.ask(f"HELLO {protocol}")
+        client.send(
+            pipeline("SET x 1", "MULTI", "SET k v", "PUBLISH a 0", "HGETALL h", "EXEC", "GET x")
+        )
+        for _ in range(5):
+            cluster.turn()
+        empty: Any = {} if protocol == 3 else []
+        replies = client.replies()
+        assert replies[0] == b"OK"
+        assert replies[-2:] == [[b"OK", 0, empty], b"1"]
+        settle(cluster)
+        assert heard(listener) == [[b"message", b"a", b"0"]]
+
+    def test_a_change_of_leader_sends_it_once(self) -> None:
+        cluster = Cluster(on_follower="proxy")
+        listener, client = listening(cluster["n2"], "SUBSCRIBE a"), cluster["n2"].client()
+        client.send(pipeline("MULTI", "SET k v", "PUBLISH a 0", "EXEC"))
+        cluster["n1"].replica.fail_all(NOT_LEADER)
+        cluster.lead("n3")
+        for _ in range(5):
+            cluster.turn()
+            for node in cluster.nodes.values():
+                node.wait(50)
+        assert client.replies()[-1] == [b"OK", 1]
+        assert heard(listener) == [[b"message", b"a", b"0"]]
