@@ -116,10 +116,16 @@ def converse(
             end_s=until_s, reach_s_max=reach_s_max, clock=clock, chance=chance,
         )  # fmt: skip
 
-    plain = sessions is None or route.pinned or any(request.stateful for request in requests)
-    if plain or sessions is None or not any(request.once for request in requests):
+    if (
+        sessions is None
+        or route.pinned
+        or not any(request.once for request in requests)
+        or any(request.stateful for request in requests)
+    ):
         return (yield from ordinary(requests, end_s))
     talk = _Talk(sessions, ordinary, end_s, clock)
+    if len(requests) <= PART_NUMBERS_MAX:
+        return (yield from _converse_part(talk, requests))
     results: list[object] = []
     for part in _parts(requests):
         if any(isinstance(result, IndefiniteError) for result in results):
@@ -171,12 +177,13 @@ def _converse_part(talk: _Talk, requests: Sequence[Request]) -> Conversation:
 
 def _is_worth_another_session(requests: Sequence[Request], results: Sequence[object]) -> bool:
     """Whether all writes were refused because the session had expired before."""
-    return all(
-        isinstance(result, NotAppliedError) and str(result) == SESSION_EXPIRED
-        if request.once
-        else request.reads
-        for request, result in zip(requests, results, strict=True)
-    )
+    for request, result in zip(requests, results, strict=True):
+        if not request.once:
+            if not request.reads:
+                return False
+        elif not isinstance(result, NotAppliedError) or str(result) != SESSION_EXPIRED:
+            return False
+    return True
 
 
 def _is_too_large(result: object) -> bool:
@@ -225,7 +232,7 @@ def _open(talk: _Talk) -> Step:
 
 def _numbered(talk: _Talk, session: ClientSession, requests: Sequence[Request]) -> Step:
     """Return the requests with numbers for the writes; None if none became free in time."""
-    count = sum(request.once for request in requests)
+    count = sum([request.once for request in requests])
     while (numbers := session.take(count)) is None:
         if talk.clock() >= talk.end_s:
             return None

@@ -99,8 +99,9 @@ class NumberedRequest:
     @property
     def arguments(self) -> tuple[bytes, ...]:
         """The words to send now; the lowest unfinished number may be another one later."""
-        head = (b"%d" % self.session.id, b"%d" % self.number, b"%d" % self.session.lowest())
-        return (b"KV", b"ONCE", *head, *self.words)
+        session = self.session
+        lowest = session.lowest()
+        return (b"KV", b"ONCE", session.word, b"%d" % self.number, b"%d" % lowest, *self.words)
 
     def note(self, reply: object) -> None:
         """Take what a copy brought."""
@@ -143,11 +144,13 @@ class ClientSession:
 
     Attributes:
         id: Of the session, on the cluster.
+        word: The same, as it is sent.
         renewed_s: When something was last sent that kept it alive.
     """
 
     def __init__(self, session_id: int, now_s: float, lock: Lock) -> None:
         self.id = session_id
+        self.word = b"%d" % session_id
         self.renewed_s = now_s
         self._lock = lock
         self._next = 1
