@@ -342,6 +342,16 @@ class Limits:
             "largest value.",
         ),
     ] = 64 * MIB
+    blocked_keys_max: Annotated[
+        int,
+        Number(
+            1,
+            16_777_216,
+            "keys",
+            "Keys that the clients of a leader wait for, together; a blocking pop beyond them "
+            "is refused when it finds nothing.",
+        ),
+    ] = 100_000
     idle_seconds_max: Annotated[
         int,
         Number(0, 31_536_000, "s", "Silence after which a client is disconnected; 0 for never."),

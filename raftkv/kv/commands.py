@@ -139,6 +139,7 @@ class Opcode(enum.IntEnum):
     LRANGE = 189
     LINDEX = 190
     LPOS = 191
+    LIST_POP_FIRST = 192
 
     # Sorted sets: 210 to 249.
     ZADD = 210
@@ -162,6 +163,7 @@ class Opcode(enum.IntEnum):
     ZINTER = 228
     ZDIFF = 229
     ZINTERCARD = 230
+    ZPOP_FIRST = 231
 
     # Bits of strings: 250 to 259.
     SETBIT = 250
@@ -216,6 +218,7 @@ WRITE_OPCODES: Final = frozenset(
         Opcode.LIST_PUSH,
         Opcode.LIST_POP,
         Opcode.LMPOP,
+        Opcode.LIST_POP_FIRST,
         Opcode.LMOVE,
         Opcode.LSET,
         Opcode.LINSERT,
@@ -225,6 +228,7 @@ WRITE_OPCODES: Final = frozenset(
         Opcode.ZREM,
         Opcode.ZPOP,
         Opcode.ZMPOP,
+        Opcode.ZPOP_FIRST,
         Opcode.ZREMRANGE,
         Opcode.ZRANGESTORE,
         Opcode.ZUNIONSTORE,

@@ -17,6 +17,7 @@ how to undo it; only a run of plain SETs writes the buckets itself.
 from __future__ import annotations
 
 from binascii import crc_hqx
+from collections.abc import Container
 from itertools import repeat
 from typing import Any, Final, TypeAlias
 
@@ -108,6 +109,8 @@ class Keyspace:
         copied_bytes: Bytes of values copied into results since the batch, or the
             run of reads, began.
         at_checkpoint: The batch has asked all nodes to compare their images behind it.
+        awaited: Keys that clients of this node wait for; kept by them.
+        ready: Those of them that have got a collection, until somebody takes note.
         undo: Changes of the command being executed, oldest first.
         random_state: What the next choice of a write starts from.
         garbage: What flushes left behind, freed by `free_slice`.
@@ -117,6 +120,7 @@ class Keyspace:
 
     __slots__ = (
         "at_checkpoint",
+        "awaited",
         "buckets",
         "copied_bytes",
         "deadlines",
@@ -127,6 +131,7 @@ class Keyspace:
         "log_time_ms",
         "orders",
         "random_state",
+        "ready",
         "revision",
         "undo",
         "views",
@@ -147,6 +152,8 @@ class Keyspace:
         self.garbage: list[tuple[list[Bucket], Deadlines]] = []
         self.husks: list[Any] = []
         self.views: list[View] = []
+        self.awaited: Container[bytes] = ()
+        self.ready: dict[bytes, None] = {}
 
     # ------------------------------------------------------------ reading
 
@@ -214,6 +221,8 @@ class Keyspace:
         if self.views:
             self.note(number, key, old)
         self.undo.append((key, old, False))
+        if value.__class__ is not bytes and key in self.awaited:
+            self.ready[key] = None
         if old is None:
             bucket[key] = (value, deadline_ms, revision, revision, 1)
             if self.orders:

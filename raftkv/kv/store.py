@@ -15,7 +15,7 @@ the state.
 from __future__ import annotations
 
 import struct
-from collections.abc import Generator, Sequence
+from collections.abc import Container, Generator, Iterable, Sequence
 from hashlib import blake2b
 from typing import Any, Final, NamedTuple
 
@@ -189,6 +189,21 @@ class KvStore:
         """Whether dead keys are held, so that each batch removes many of them."""
         deadlines = self._keyspace.deadlines
         return bool(deadlines) and deadlines[0][0] <= self._keyspace.log_time_ms
+
+    def await_keys(self, keys: Container[bytes]) -> None:
+        """Note from now on which of these keys get a collection; not a part of the state.
+
+        Args:
+            keys: Looked at whenever a collection is put; the caller goes on changing it.
+        """
+        self._keyspace.awaited = keys
+
+    def take_ready(self) -> Iterable[bytes]:
+        """Return the awaited keys that got a collection since the last call, in order."""
+        ready = self._keyspace.ready
+        if ready:
+            self._keyspace.ready = {}
+        return ready
 
     @property
     def at_checkpoint(self) -> bool:

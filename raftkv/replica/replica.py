@@ -443,6 +443,7 @@ class Replica(ReadLevels):
             raise AssertionError("a snapshot was adopted that was not loaded")
         self._slices.retire(self.store)
         self.store = self._loaded[1]
+        self.store.await_keys(self._awaited)
         self._loaded = None
         self._agreement.forget()
         self._checkpoints.forget()

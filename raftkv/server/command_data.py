@@ -176,6 +176,8 @@ client/info|2|noscript loading stale|0 0 0|connection|6.2.0|O(1)|
     Describe this connection
 client/kill|-3|admin noscript loading stale|0 0 0|connection|2.4.0|O(N)|
     Close connections of this node
+client/unblock|-3|admin noscript loading stale|0 0 0|connection|5.0.0|O(log N)|
+    End the wait of a client for a key
 client/no-evict|3|admin noscript loading stale|0 0 0|connection|7.0.0|O(1)|
     Accepted for compatibility: connections are never evicted
 client/no-touch|3|noscript loading stale|0 0 0|connection|7.2.0|O(1)|

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from raftkv.server import (
     handlers_bits,
+    handlers_blocking,
     handlers_client,
     handlers_cluster,
     handlers_command,
@@ -39,6 +40,7 @@ PARSERS: dict[bytes, Parser] = {
     **handlers_sorted_sets.PARSERS,
     **handlers_sorted_ranges.PARSERS,
     **handlers_bits.PARSERS,
+    **handlers_blocking.PARSERS,
     **handlers_transactions.PARSERS,
 }
 

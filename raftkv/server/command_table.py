@@ -42,6 +42,7 @@ class Kind(enum.IntEnum):
     SLICED = 3  # a read of the whole store, in slices
     ALONE = 4  # a read that takes milliseconds: one at a time on each connection
     WATCH = 5  # reads revisions, for the connection instead of the client
+    BLOCKING = 6  # a write that is tried again and again while it finds nothing
 
 
 # Reads which look at every key: they wait for what is before them and hold up
@@ -128,7 +129,10 @@ class CommandSpec:
         self.high = self.low if self.arity > 0 else _ARGUMENTS_MAX
         self.flags = tuple(flags.split())
         self.first_key, self.last_key, self.key_step = map(int, keys.split())
-        self.key_count_at = self.first_key + 1 if "movablekeys" in self.flags else 0
+        self.key_count_at = 0
+        if "movablekeys" in self.flags:
+            # Behind the timeout, where there is one.
+            self.key_count_at = self.first_key + 1 + ("blocking" in self.flags)
         self.group = group
         self.since = since
         self.complexity = complexity
@@ -177,6 +181,8 @@ def _kind_of(name: str, flags: tuple[str, ...]) -> Kind:
         return Kind.ALONE
     if name in WATCH_COMMANDS:
         return Kind.WATCH
+    if "blocking" in flags:
+        return Kind.BLOCKING
     if "write" in flags:
         return Kind.WRITE
     return Kind.READ if "readonly" in flags or name in _HELP_OF_DATA else Kind.LOCAL
@@ -191,7 +197,7 @@ def check_inside(spec: CommandSpec) -> None:
     Raises:
         CommandError: Redis' text for such a command.
     """
-    if spec.kind in (Kind.READ, Kind.WRITE):
+    if spec.kind in (Kind.READ, Kind.WRITE, Kind.BLOCKING):
         if spec.name not in _TRANSACTIONS:
             return
     elif spec.name in ANSWERED_INSIDE:

@@ -72,7 +72,7 @@ def _clients(service: Service) -> Fields:
     return {
         "connected_clients": len(service.connections),
         "maxclients": service.clients_max,
-        "blocked_clients": 0,
+        "blocked_clients": len(service.blocked),
         "held_clients": len(service.held),
         "transaction_queue_bytes": service.queued_bytes,
     }

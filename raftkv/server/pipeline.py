@@ -25,7 +25,9 @@ from typing import TYPE_CHECKING, Any
 from raftkv.errors import CommandError
 from raftkv.resp.values import encode, encode_error, encode_results
 from raftkv.seams import NO_LEADER, NOT_LEADER, Failure
+from raftkv.server.blocking import BlockedRun
 from raftkv.server.command_table import WRONG, CommandSpec, Kind
+from raftkv.server.handlers_blocking import blocking_pop
 from raftkv.server.ports import Command
 from raftkv.server.runs import Later, Run, SlicedRun
 from raftkv.types import Index
@@ -38,6 +40,7 @@ _READ = int(Kind.READ)
 _WRITE = int(Kind.WRITE)
 _ALONE = int(Kind.ALONE)
 _SLICED = int(Kind.SLICED)
+_BLOCKING = int(Kind.BLOCKING)
 
 # Reads in front of a write that arrived in the same chunk go through the log
 # with it instead of holding it up for a round; more of them are worth the round.
@@ -74,6 +77,7 @@ class CommandPipeline:
             are answered.
         farewell: Reply that goes behind all requests taken so far, before the end.
         held: The backlog waits for a leader; `service` tries again.
+        blocked: The blocking pop that everything behind it waits for.
     """
 
     __slots__ = (
@@ -93,6 +97,7 @@ class CommandPipeline:
         "_waiting_bytes",
         "_writable",
         "_writes_pending",
+        "blocked",
         "bound_ms",
         "dirty",
         "ending",
@@ -121,6 +126,7 @@ class CommandPipeline:
         self.quitting = False
         self.farewell = b""
         self.held = False
+        self.blocked: BlockedRun | None = None
         self.dirty = False
         self._replica = service.replica
         # What may be in a run, by first word: nothing inside MULTI.
@@ -274,7 +280,10 @@ class CommandPipeline:
         else:
             run = self._run_of(spec, requests, position, position + 1)
             self._begin_exclusive(run)
-            self._replica.read([command], run)
+            if spec.kind == _BLOCKING:
+                self._replica.propose([command], run)
+            else:
+                self._replica.read([command], run)
         self._block(requests, position + 1)
         return False
 
@@ -304,6 +313,10 @@ class CommandPipeline:
 
     def _run_of(self, spec: CommandSpec, requests: list[list[bytes]], first: int, end: int) -> Run:
         """Return the slot for a stretch of requests that begins with such a command."""
+        if spec.kind == _BLOCKING:
+            words = requests[first]
+            pop = blocking_pop(words, spec.parse(words, self._limits))
+            return BlockedRun(self, requests, first, pop)
         return Run(self, requests, first, end)
 
     def _understand(self, arguments: list[bytes]) -> tuple[CommandSpec, Command | None]:
@@ -395,6 +408,8 @@ class CommandPipeline:
         self.quitting = self.ending = True
         self._backlog = []
         self._blocked = False
+        if self.blocked is not None:
+            self.service.blocked.leave(self.blocked)
 
     def run_finished(self, run: Run) -> None:
         """Take note that a run has its results or a failure; `flush` writes them."""
@@ -404,6 +419,7 @@ class CommandPipeline:
             self._reads_pending -= 1
         if run.exclusive:
             self._exclusive = False
+            self.blocked = None
         failure = run.failure
         if failure is not None and not failure.definite:
             self._poisoned = True

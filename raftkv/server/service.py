@@ -15,7 +15,8 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from raftkv.config import Config
-from raftkv.seams import Clock, Observer
+from raftkv.seams import NOT_LEADER, Clock, Observer
+from raftkv.server.blocking import BlockedClients
 from raftkv.server.command_table import CommandTable
 from raftkv.server.ports import Replica
 from raftkv.server.statistics import Statistics
@@ -39,6 +40,7 @@ class Service:
         connections: Open client connections by their number (CLIENT ID).
         dirty: Streams with answers that `turn_ended` will write.
         held: Streams whose requests wait for a leader.
+        blocked: Clients that wait for keys.
         queued_bytes: Memory of all that connections have queued since MULTI and watch.
         stalled: Clients that do not take their replies at present.
         parting: Clients that were redirected behind a change of leader, to be closed.
@@ -93,6 +95,7 @@ class Service:
         self._leader_id: NodeId | None = None
         self._leader_since_ms: int | None = None
         self._lost_links_ms: dict[NodeId, int] = {}
+        self.blocked = BlockedClients(self)
 
     @property
     def leader(self) -> Member | None:
@@ -150,7 +153,8 @@ class Service:
     # ------------------------------------------------------------ from the replica
 
     def turn_ended(self) -> None:
-        """Write each stream's answers once."""
+        """Let those who wait try again, then write each stream's answers once."""
+        self.blocked.serve()
         dirty, self.dirty = self.dirty, []
         for pipeline in dirty:
             pipeline.flush()
@@ -165,6 +169,7 @@ class Service:
         stepped_down = self._was_leader and not leads
         self._was_leader = leads
         if stepped_down:
+            self.blocked.end_all(NOT_LEADER)
             for connection in list(self.connections.values()):
                 connection.step_down()
         self.retry_held()
@@ -191,6 +196,7 @@ class Service:
         for pipeline in list(self.held):
             if now_ms >= pipeline.held_until_ms:
                 pipeline.try_again(expired=True)
+        self.blocked.tick(now_ms)
         self.forwarder.expire(now_ms)
         if self.dirty:
             self.turn_ended()

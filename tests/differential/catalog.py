@@ -167,6 +167,15 @@ LISTS: Catalog = {
     "lmpop": lambda d: [
         *d.counted_keys("list"), d.always_one_of(b"LEFT", b"RIGHT"),
         *d.option(b"COUNT", d.count())],
+    "blpop": lambda d: [*d.keys("list"), d.timeout()],
+    "brpop": lambda d: [*d.keys("list"), d.timeout()],
+    "blmpop": lambda d: [
+        d.timeout(), *d.counted_keys("list"), d.always_one_of(b"LEFT", b"RIGHT"),
+        *d.option(b"COUNT", d.count())],
+    "blmove": lambda d: [
+        d.key("list"), d.key("list"),
+        d.always_one_of(b"LEFT", b"RIGHT"), d.always_one_of(b"LEFT", b"RIGHT"), d.timeout()],
+    "brpoplpush": lambda d: [d.key("list"), d.key("list"), d.timeout()],
     "llen": lambda d: [d.key("list")],
     "lrange": lambda d: [d.key("list"), d.integer(), d.integer()],
     "lindex": lambda d: [d.key("list"), d.integer()],
@@ -269,6 +278,11 @@ SORTED_SETS: Catalog = {
     "zpopmax": lambda d: [d.key("zset"), *([] if d.chance(0.4) else [d.count()])],
     "zmpop": lambda d: [
         *d.counted_keys("zset"), d.always_one_of(b"MIN", b"MAX"), *d.option(b"COUNT", d.count())],
+    "bzpopmin": lambda d: [*d.keys("zset"), d.timeout()],
+    "bzpopmax": lambda d: [*d.keys("zset"), d.timeout()],
+    "bzmpop": lambda d: [
+        d.timeout(), *d.counted_keys("zset"), d.always_one_of(b"MIN", b"MAX"),
+        *d.option(b"COUNT", d.count())],
     "zrandmember": lambda d: [d.key("zset"), *count_and(d, b"WITHSCORES")],
     "zscan": lambda d: [d.key("zset"), b"0", *pages(d)],
     "zunion": lambda d: [*combined(d), *d.option(b"WITHSCORES")],

@@ -92,7 +92,7 @@ class SideBySide:
 
     def _expect(self, request: Words, theirs: Any, our: Any, *, equal: bool | None = None) -> None:
         self.compared += 1
-        if request[0][:1] in b"zZ":
+        if request[0].lower().startswith((b"z", b"bz")):
             theirs, our = with_plain_zeros(theirs), with_plain_zeros(our)
         if equal is None:
             equal = same(request[0].decode().lower(), theirs, our)

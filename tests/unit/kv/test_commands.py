@@ -47,6 +47,7 @@ NUMBERS = {
     "BITFIELD_RO": 256,
     "EXEC": 270, "TXN": 271, "REVISIONS": 272, "KV_GET": 273, "ANSWER": 274,
     "LREM": 186, "LTRIM": 187, "LLEN": 188, "LRANGE": 189, "LINDEX": 190, "LPOS": 191,
+    "LIST_POP_FIRST": 192, "ZPOP_FIRST": 231,
 }  # fmt: skip
 
 

@@ -38,6 +38,7 @@ STORE_DERIVED = {
 KEYSPACE_IN_IMAGE = {"buckets", "lease_time_ms", "log_time_ms", "revision"}
 KEYSPACE_DERIVED = {
     "at_checkpoint",  # begins again with each batch
+    "awaited",  # by clients of this process
     "copied_bytes",  # begins again with each batch
     "deadlines",  # from the entries
     "expired",  # empty between batches
@@ -45,6 +46,7 @@ KEYSPACE_DERIVED = {
     "husks",  # memory to be freed
     "orders",  # a cache
     "random_state",  # begins again with each batch
+    "ready",  # for clients of this process
     "undo",  # empty between batches
     "views",  # of this process
 }

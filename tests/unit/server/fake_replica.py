@@ -9,7 +9,7 @@ remember.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Iterable, Sequence
 from dataclasses import dataclass, field
 
 from raftkv.config import Config, ListenConfig, NodeConfig
@@ -105,6 +105,12 @@ class SharedStore:
     def __init__(self, clock: FakeClock | None = None) -> None:
         self.store = KvStore()
         self.clock = clock or FakeClock()
+        self.awaited: list[Container[bytes]] = []
+        self.store.await_keys(self)
+
+    def __contains__(self, key: object) -> bool:
+        """Whether the front-end of any node waits for a key."""
+        return any(key in keys for keys in self.awaited)
 
     def apply(self, commands: list[Command]) -> list[object]:
         index = self.store.applied_index + 1
@@ -186,6 +192,12 @@ class FakeReplica:
 
     def staleness_ms(self) -> int | None:
         return self.stale_ms
+
+    def await_keys(self, keys: Container[bytes]) -> None:
+        self.shared.awaited.append(keys)
+
+    def take_ready(self) -> Iterable[bytes]:
+        return self.shared.store.take_ready() if self.is_leader else ()
 
     def take_token(self, slot: Slot, *, ask: bool) -> None:
         self.asked.append(("token, asked" if ask else "token", []))

@@ -34,6 +34,7 @@ the command out:
   behind it on the same connection wait for it.
 * `alone`: as `read`, one at a time on each connection, because it takes milliseconds.
 * `watch`: as `read`, always linearizable; what is found out stays with the connection.
+* `waits`: as `log`; where it finds nothing, its client waits [on the leader](#blocking-pops).
 * `here`: the node that is asked.
 
 ## Transactions
@@ -84,6 +85,31 @@ KV TXN 1 lock EXISTS = 0  1 5 SET lock me PX 10000  1 2 GET lock
 request, without state on the connection; `KV REVISIONS key ...` returns what `WATCH` remembers,
 and `KV GET key` a string as a map with its `create_revision`, `modify_revision` and `version`.
 
+## Blocking pops
+
+`BLPOP`, `BRPOP`, `BLMPOP`, `BLMOVE`, `BRPOPLPUSH`, `BZPOPMIN`, `BZPOPMAX` and `BZMPOP` pop what
+there is. Where there is nothing, the client waits on the leader until another command puts
+something at one of its keys, whatever that command is, and is then served with a pop that goes
+through the log. Those who have waited longest are served first, each from the key that got ready. A
+timeout is in seconds, maybe with a fraction, and is judged every 50 ms; 0 is no end, and
+`timing.request_timeout_ms` does not count. Commands behind it on the same connection wait with it.
+
+* **At most once.** An element leaves the store only for a client that was there when its pop was
+  proposed. A connection that ends while its pop is on its way takes the element with it, as in
+  Redis; so does a pop that ends with `UNKNOWN`, if it was executed. Who cannot bear that uses
+  `BLMOVE`, and removes the element from the second list when the work is done.
+* Inside `MULTI` and `KV TXN` nothing waits: an empty key is answered with null.
+* On a follower in `redirect` routing the answer is `MOVED` at once. In `proxy` routing the wait is
+  held by the leader, which is told when the client is gone; until it hears of that, the client
+  counts as there. A lost link ends the wait with `UNKNOWN`, because the pop may have been executed.
+* When the leader steps down its waiting clients are sent on, with what is left of their timeout:
+  `MOVED` and the end of the connection, or by proxy to the next leader. A pop that is on its way at
+  that moment is `UNKNOWN leadership lost`. A node that stops answers `NOTAPPLIED shutting down`.
+* `CLIENT UNBLOCK` ends a wait of a client of the same node. All waiting clients together wait for
+  at most `limits.blocked_keys_max` keys; one more is `NOTAPPLIED overloaded`, with nothing popped.
+* A key that holds another type when the client comes is `WRONGTYPE`; one that gets another type
+  later counts as empty.
+
 ## Compare and set
 
 `SET key value IFEQ old` sets the key if it holds the string `old`, so never a key that does not
@@ -130,6 +156,7 @@ PLACES = {
     Kind.SLICED: "slices",
     Kind.ALONE: "alone",
     Kind.WATCH: "watch",
+    Kind.BLOCKING: "waits",
 }
 
 
