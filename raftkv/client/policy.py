@@ -100,11 +100,13 @@ class Request(NamedTuple):
         arguments: Name and arguments as they are sent.
         reads: True when it certainly changes nothing, so that it may be sent again.
         stateful: True when it changes the connection it was sent on.
+        waits_s: How long a server may hold it back on purpose, besides the deadline.
     """
 
     arguments: tuple[bytes, ...]
     reads: bool
     stateful: bool
+    waits_s: float = 0.0
 
 
 class Route:
