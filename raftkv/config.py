@@ -342,6 +342,17 @@ class Limits:
             "largest value.",
         ),
     ] = 64 * MIB
+    maxmemory: Annotated[
+        int,
+        Number(
+            0,
+            1 << 50,
+            "bytes",
+            "What all keys and values may count for before commands that may make them more are "
+            "refused with `OOM`; 0 for no limit. The leader's setting holds on all nodes: the "
+            "same on every node.",
+        ),
+    ] = 0
     blocked_keys_max: Annotated[
         int,
         Number(

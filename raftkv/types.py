@@ -182,6 +182,8 @@ class Status:
             0 if it has said nothing. A node that waits for a snapshot learns of
             commits in no other way.
         keys_expiring: How many of the keys have a deadline.
+        dataset_bytes: What all keys count for, as `kv.dataset` says.
+        dataset_bytes_max: The limit of it that is in force; 0 for none.
     """
 
     node_id: NodeId
@@ -207,6 +209,8 @@ class Status:
     log_memory_bytes: int = 0
     log_memory_entries: int = 0
     keys_expiring: int = 0
+    dataset_bytes: int = 0
+    dataset_bytes_max: int = 0
 
     @property
     def leader(self) -> Member | None:

@@ -35,6 +35,7 @@ class ErrorReply(msgspec.Struct, frozen=True, gc=False):
 
 
 INTERNAL_ERROR: Final = ErrorReply("ERR internal error")
+OUT_OF_MEMORY: Final = "OOM command not allowed when used memory > 'maxmemory'."
 
 
 class Opcode(enum.IntEnum):
@@ -90,6 +91,7 @@ class Opcode(enum.IntEnum):
     FLUSH = 104
     COUNTKEYSINSLOT = 105
     CHECKPOINT = 106  # of the leader itself: compare the images as of this entry
+    LIMIT_DATASET = 107  # of the leader itself: what `limits.maxmemory` says
 
     # Hashes: 120 to 149.
     HSET = 120
@@ -240,6 +242,44 @@ WRITE_OPCODES: Final = frozenset(
         Opcode.EXEC,
         Opcode.TXN,
         Opcode.CHECKPOINT,
+        Opcode.LIMIT_DATASET,
+    )
+)
+
+# Writes that are refused while the dataset exceeds its limit: those of Redis' flag
+# `denyoom`, which may make it larger by more than a deadline.
+GROWING_OPCODES: Final = frozenset(
+    (
+        Opcode.SET,
+        Opcode.SET_WITH,
+        Opcode.MSET,
+        Opcode.MSETNX,
+        Opcode.GETSET,
+        Opcode.APPEND,
+        Opcode.SETRANGE,
+        Opcode.INCRBY,
+        Opcode.INCRBYFLOAT,
+        Opcode.SET_IF,
+        Opcode.COPY,
+        Opcode.HSET,
+        Opcode.HINCRBY,
+        Opcode.HINCRBYFLOAT,
+        Opcode.SADD,
+        Opcode.SINTERSTORE,
+        Opcode.SUNIONSTORE,
+        Opcode.SDIFFSTORE,
+        Opcode.LIST_PUSH,
+        Opcode.LMOVE,
+        Opcode.LSET,
+        Opcode.LINSERT,
+        Opcode.ZADD,
+        Opcode.ZRANGESTORE,
+        Opcode.ZUNIONSTORE,
+        Opcode.ZINTERSTORE,
+        Opcode.ZDIFFSTORE,
+        Opcode.SETBIT,
+        Opcode.BITOP,
+        Opcode.BITFIELD,
     )
 )
 

@@ -26,7 +26,9 @@ import msgspec
 from raftkv.kv.keyspace import BUCKET_COUNT, Bucket, Entry, View
 from raftkv.kv.values import parts_of
 
-FORMAT_VERSION: Final = 1
+FORMAT_VERSION: Final = 2
+# The oldest one that is still read.
+FIRST_FORMAT_VERSION: Final = 1
 PIECE_HEADER: Final = struct.Struct("<IB3x")
 PIECE_META: Final = 1
 PIECE_KEYS: Final = 2
@@ -65,6 +67,8 @@ class ImageMeta(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
         revision: Revision after that index.
         state_hash: Rolling state hash after that index, 16 bytes.
         key_count: Live keys at that log time.
+        dataset_bytes: What all keys count for, dead ones included; None in version 1.
+        dataset_bytes_max: The limit of it, 0 for none; not in version 1.
     """
 
     format: int = FORMAT_VERSION
@@ -74,6 +78,8 @@ class ImageMeta(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     revision: int
     state_hash: bytes
     key_count: int
+    dataset_bytes: int | None = None
+    dataset_bytes_max: int = 0
 
 
 class Image:

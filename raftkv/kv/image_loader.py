@@ -16,9 +16,11 @@ from typing import Any, Final
 import msgspec
 
 from raftkv.errors import ProtocolError
+from raftkv.kv.dataset import bytes_of
 from raftkv.kv.families import COLLECTIONS
 from raftkv.kv.image import (
     CONTINUED,
+    FIRST_FORMAT_VERSION,
     FORMAT_VERSION,
     IMAGE_HASH_BYTES,
     PIECE_END,
@@ -101,6 +103,9 @@ class ImageLoader:
         keyspace.revision = meta.revision
         if keyspace.key_count() != meta.key_count:
             raise ProtocolError("the image holds another number of live keys than it says")
+        if meta.dataset_bytes is not None and keyspace.dataset_bytes != meta.dataset_bytes:
+            raise ProtocolError("the keys of the image count for more or less than it says")
+        keyspace.limit_dataset(meta.dataset_bytes_max)
         return KvStore.restored(keyspace, meta)
 
     def _take(self, kind: int, body: memoryview) -> None:
@@ -124,8 +129,10 @@ class ImageLoader:
             raise ProtocolError(f"a piece of the image is not readable: {error}") from error
 
     def _take_meta(self, meta: ImageMeta) -> None:
-        if meta.format != FORMAT_VERSION:
+        if not FIRST_FORMAT_VERSION <= meta.format <= FORMAT_VERSION:
             raise ProtocolError(f"image format {meta.format} is not known to this version")
+        if (meta.dataset_bytes is None) != (meta.format == FIRST_FORMAT_VERSION):
+            raise ProtocolError("the image does not say what its keys count for")
         if len(meta.state_hash) != STATE_HASH_BYTES:
             raise ProtocolError("the state hash of the image has a wrong size")
         self.meta = meta
@@ -179,11 +186,14 @@ class ImageLoader:
         bucket = keyspace.buckets[number]
         if not bucket.keys().isdisjoint(entries):
             raise ProtocolError("a key is twice in the image")
+        size = 0
         for key, entry in entries.items():
             if bucket_of(key) != number:
                 raise ProtocolError("a key of the image is in a wrong bucket")
+            size += bytes_of(key, entry[0], entry[1])
             if entry[1]:
                 keyspace.deadlines.add((entry[1], key))
+        keyspace.dataset_bytes += size
         if bucket:
             bucket.update(entries)
         else:

@@ -23,6 +23,8 @@ from typing import Any, Final, TypeAlias
 
 from sortedcontainers import SortedList
 
+from raftkv.kv.dataset import UNLIMITED, bytes_of
+
 BUCKET_COUNT: Final = 1024
 # The 16384 slots of Redis Cluster divided by 1024 buckets.
 SLOT_SHIFT: Final = 4
@@ -106,6 +108,9 @@ class Keyspace:
         lease_time_ms: Lease time after the last batch.
         orders: Hashes and keys of recently scanned buckets, sorted; kept by `scan`.
         expired: Keys removed by expiry since the batch began.
+        dataset_bytes: What all keys count for, as `dataset` says.
+        dataset_bytes_max: The limit of it that the log has set; 0 for none.
+        dataset_bound: The same limit; `UNLIMITED` for none.
         copied_bytes: Bytes of values copied into results since the batch, or the
             run of reads, began.
         at_checkpoint: The batch has asked all nodes to compare their images behind it.
@@ -123,6 +128,9 @@ class Keyspace:
         "awaited",
         "buckets",
         "copied_bytes",
+        "dataset_bound",
+        "dataset_bytes",
+        "dataset_bytes_max",
         "deadlines",
         "expired",
         "garbage",
@@ -145,6 +153,9 @@ class Keyspace:
         self.lease_time_ms = 0
         self.orders: dict[int, tuple[list[int], list[bytes]]] = {}
         self.expired: list[bytes] = []
+        self.dataset_bytes = 0
+        self.dataset_bytes_max = 0
+        self.dataset_bound = UNLIMITED
         self.copied_bytes = 0
         self.at_checkpoint = False
         self.undo: list[_Undo] = []
@@ -218,6 +229,7 @@ class Keyspace:
         number = crc_hqx(key, 0) >> SLOT_SHIFT & BUCKET_MASK
         bucket = self.buckets[number]
         old = bucket.get(key)
+        size = bytes_of(key, value, deadline_ms)
         if self.views:
             self.note(number, key, old)
         self.undo.append((key, old, False))
@@ -225,12 +237,14 @@ class Keyspace:
             self.ready[key] = None
         if old is None:
             bucket[key] = (value, deadline_ms, revision, revision, 1)
+            self.dataset_bytes += size
             if self.orders:
                 self.orders.pop(number, None)
             if deadline_ms:
                 self.deadlines.add((deadline_ms, key))
         else:
             bucket[key] = (value, deadline_ms, old[2], revision, old[4] + 1)
+            self.dataset_bytes += size - bytes_of(key, old[0], old[1])
             if not shares and type(old[0]) is not bytes and old[0] is not value:
                 self._discard(old[0])
             if old[1] != deadline_ms:
@@ -251,13 +265,20 @@ class Keyspace:
         """
         count = self.entry_count()
         if count:
-            self.undo.append((None, (self.buckets, self.deadlines), False))
+            before = (self.buckets, self.deadlines, self.dataset_bytes)
+            self.undo.append((None, before, False))
             # A copy of the list: open views go on reading the one replaced.
             self.garbage.append((list(self.buckets), self.deadlines))
             self.buckets = [{} for _ in range(BUCKET_COUNT)]
             self.deadlines = SortedList()
+            self.dataset_bytes = 0
             self.orders.clear()
         return count
+
+    def limit_dataset(self, bytes_max: int) -> None:
+        """Set the limit above which commands that may grow it are refused; 0 for none."""
+        self.dataset_bytes_max = bytes_max
+        self.dataset_bound = bytes_max or UNLIMITED
 
     def expire_due(self, keys_max: int) -> None:
         """Remove keys whose deadline has come, earliest first, under one revision.
@@ -300,6 +321,7 @@ class Keyspace:
             self.note(number, key, old)
         self.undo.append((key, old, expired))
         del bucket[key]
+        self.dataset_bytes -= bytes_of(key, old[0], old[1])
         if type(old[0]) is not bytes and not keeps_value:
             self._discard(old[0])
         if old[1]:
@@ -316,7 +338,7 @@ class Keyspace:
         """Take back all changes noted in `undo`; the revision becomes `revision`."""
         for key, before, expired in reversed(self.undo):
             if key is None:
-                self.buckets, self.deadlines = before
+                self.buckets, self.deadlines, self.dataset_bytes = before
                 self.garbage.pop()
                 self.orders.clear()
             else:
@@ -333,12 +355,15 @@ class Keyspace:
         present = bucket.get(key)
         if self.views:
             self.note(number, key, present)
-        if present is not None and present[1]:
-            self.deadlines.discard((present[1], key))
+        if present is not None:
+            self.dataset_bytes -= bytes_of(key, present[0], present[1])
+            if present[1]:
+                self.deadlines.discard((present[1], key))
         if before is None:
             bucket.pop(key, None)
         else:
             bucket[key] = before
+            self.dataset_bytes += bytes_of(key, before[0], before[1])
             if before[1]:
                 self.deadlines.add((before[1], key))
         self.orders.pop(number, None)

@@ -25,8 +25,10 @@ from raftkv.errors import CommandError, ProtocolError
 from raftkv.kv import scan, transactions
 from raftkv.kv.codec import MALFORMED, decode_batch
 from raftkv.kv.commands import (
+    GROWING_OPCODES,
     INTERNAL_ERROR,
     OK,
+    OUT_OF_MEMORY,
     SLICED_OPCODES,
     WRITE_OPCODES,
     Command,
@@ -58,6 +60,7 @@ HASHED_VALUE_BYTES: Final = 256
 
 _SET: Final = int(Opcode.SET)
 _GET: Final = int(Opcode.GET)
+_GROWING: Final = frozenset(map(int, GROWING_OPCODES))
 _HASH_PREFIX: Final = struct.Struct("<QQQQI")
 _SKIP_PREFIX: Final = struct.Struct("<Q4s")
 _RESULTS: Final = msgspec.msgpack.Encoder()
@@ -176,6 +179,21 @@ class KvStore:
         return self._keyspace.expiring_count()
 
     @property
+    def dataset_bytes(self) -> int:
+        """What all keys count for, dead ones included, as `dataset` says."""
+        return self._keyspace.dataset_bytes
+
+    @property
+    def dataset_bytes_max(self) -> int:
+        """The limit of it, as of the log; 0 for none."""
+        return self._keyspace.dataset_bytes_max
+
+    @property
+    def dataset_is_full(self) -> bool:
+        """Whether commands that may make it larger are refused."""
+        return self._keyspace.dataset_bytes > self._keyspace.dataset_bound
+
+    @property
     def next_deadline_ms(self) -> int | None:
         """Earliest deadline of a key that is still held, dead ones included.
 
@@ -291,6 +309,8 @@ class KvStore:
             position += 1
             revision = keyspace.revision
             try:
+                if keyspace.dataset_bytes > keyspace.dataset_bound and command[0] in _GROWING:
+                    raise CommandError(OUT_OF_MEMORY)
                 add_result(handlers[command[0]](keyspace, command))
             except CommandError as error:
                 add_result(ErrorReply(error.message))
@@ -417,6 +437,8 @@ class KvStore:
                 revision=self.revision,
                 state_hash=self.state_hash,
                 key_count=self.key_count,
+                dataset_bytes=self.dataset_bytes,
+                dataset_bytes_max=self.dataset_bytes_max,
             ),
             self._keyspace.view(),
         )

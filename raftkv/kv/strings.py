@@ -18,6 +18,7 @@ from typing import Final, TypeAlias
 
 from raftkv.errors import CommandError
 from raftkv.kv.commands import OK, Command, GetexFlag, Opcode, SetFlag, ValueCondition
+from raftkv.kv.dataset import ENTRY_BYTES
 from raftkv.kv.keyspace import Entry, Keyspace
 from raftkv.kv.numbers import (
     INT64_MAX,
@@ -106,29 +107,34 @@ def set_run(keyspace: Keyspace, commands: Sequence[Command], first: int) -> int:
     buckets, orders = keyspace.buckets, keyspace.orders
     frontier = keyspace.frontier()
     before = revision = keyspace.revision
+    size, bound = keyspace.dataset_bytes, keyspace.dataset_bound
     try:
         for opcode, key, value in islice(commands, first, None):
-            if opcode != _SET or value.__class__ is not bytes:
+            if opcode != _SET or value.__class__ is not bytes or size > bound:
                 break
             number = crc_hqx(key, 0) >> 4 & 1023
             bucket = buckets[number]
             old = bucket.get(key)
             if old is None:
                 entry = (value, 0, revision + 1, revision + 1, 1)
+                grown = len(key) + len(value) + ENTRY_BYTES
                 if orders:
                     orders.pop(number, None)
             elif old[1] or old[0].__class__ is not bytes:
                 break
             else:
                 entry = (value, 0, old[2], revision + 1, old[4] + 1)
+                grown = len(value) - len(old[0])
             if number >= frontier:
                 keyspace.note(number, key, old)
             bucket[key] = entry
+            size += grown
             revision += 1
     except (TypeError, ValueError):
         # Not a key, or another number of fields: as yet nothing has changed.
         pass
     keyspace.revision = revision
+    keyspace.dataset_bytes = size
     return first + revision - before
 
 

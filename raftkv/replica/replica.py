@@ -50,6 +50,7 @@ from raftkv.replica.batches import Batch, Batches
 from raftkv.replica.checkpoints import CHECKPOINT, Checkpoints
 from raftkv.replica.clockwork import BatchClock
 from raftkv.replica.compaction import Compactor
+from raftkv.replica.dataset_limit import DatasetLimit
 from raftkv.replica.disk_space import DiskSpaceGuard, needed_bytes
 from raftkv.replica.durability import Durability
 from raftkv.replica.follower_reads import FollowerReads
@@ -198,6 +199,7 @@ class Replica(ReadLevels):
             interval_ms=config.timing.checkpoint_interval_ms,
             now_ms=clock.now_ms(),
         )
+        self._dataset_limit = DatasetLimit(limits.maxmemory)
         self._snapshot_inbox = transfer.SnapshotInbox(
             network=network,
             snapshots=recovered.snapshots,
@@ -514,6 +516,9 @@ class Replica(ReadLevels):
         self._handover.turn(now_ms)
         if self._checkpoints.turn(now_ms, leads=self._core.is_leader):
             self.propose(CHECKPOINT, self._checkpoints)
+        leads = self._core.is_leader and self._core.has_own_noop
+        if self._dataset_limit.turn(self.store, now_ms, leads=leads):
+            self.propose((self._dataset_limit.command,), self._dataset_limit)
         self._agreement.turn(
             now_ms,
             self.store.applied_index,

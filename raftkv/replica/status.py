@@ -38,6 +38,8 @@ def build_status(
         keys_expiring=store.expiring_count,
         log_time_ms=store.log_time_ms,
         revision=store.revision,
+        dataset_bytes=store.dataset_bytes,
+        dataset_bytes_max=store.dataset_bytes_max,
         disk_full=disk_full,
         leader_commit_index=Index(leader_commit_index),
         admitted=core.admitted,

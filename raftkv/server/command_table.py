@@ -79,6 +79,7 @@ class CommandSpec:
         high: Greatest number of words; 0 in a container, so that the range
             check of the hot path fails and `CommandTable.resolve` decides.
         kind: How it is carried out; plain int for speed.
+        grows: It is refused while the dataset exceeds its limit.
         ordered: A local one that waits for the answers to those before it.
         first_key: Position of the first key, 0 without keys.
         last_key: Position of the last key; -1 is the last word.
@@ -99,6 +100,7 @@ class CommandSpec:
         "first_key",
         "flags",
         "group",
+        "grows",
         "handle",
         "high",
         "key_count_at",
@@ -140,6 +142,8 @@ class CommandSpec:
         self.summary = summary
         self.kind = int(_kind_of(self.name, self.flags))
         self.ordered = self.name in ORDERED_COMMANDS
+        # A transaction only if a command inside does, which is decided when it is applied.
+        self.grows = "denyoom" in self.flags and self.name not in _TRANSACTIONS
         self.subcommands: dict[bytes, CommandSpec] = {}
         self.calls = self.rejected = 0
         self.parse_run: RunParser | None = None

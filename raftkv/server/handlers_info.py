@@ -80,6 +80,7 @@ def _clients(service: Service) -> Fields:
 
 def _memory(service: Service) -> Fields:
     resident, peak = _resident_bytes(), _peak_bytes()
+    status = service.replica.status()
     return {
         "used_memory": resident,
         "used_memory_human": _human(resident),
@@ -87,8 +88,10 @@ def _memory(service: Service) -> Fields:
         "used_memory_rss_human": _human(resident),
         "used_memory_peak": peak,
         "used_memory_peak_human": _human(peak),
-        "maxmemory": 0,
-        "maxmemory_human": "0B",
+        "used_memory_dataset": status.dataset_bytes,
+        "used_memory_dataset_human": _human(status.dataset_bytes),
+        "maxmemory": status.dataset_bytes_max,
+        "maxmemory_human": _human(status.dataset_bytes_max),
         "maxmemory_policy": "noeviction",
     }
 

@@ -23,6 +23,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from raftkv.errors import CommandError
+from raftkv.kv.commands import OUT_OF_MEMORY
 from raftkv.resp.values import encode, encode_error, encode_results
 from raftkv.seams import NO_LEADER, NOT_LEADER, Failure
 from raftkv.server.blocking import BlockedRun
@@ -187,6 +188,8 @@ class CommandPipeline:
         Returns:
             Position behind it; `first` when that request is for `_take_single`.
         """
+        if self._replica.dataset_is_full and self._is_refused_early(requests[first]):
+            return first
         specs = self._specs
         limits = self._limits
         end = min(len(requests), first + self._pipeline_max - self._unanswered)
@@ -240,6 +243,14 @@ class CommandPipeline:
             self._replica.read(commands, run)
         return first + count
 
+    def _is_refused_early(self, arguments: list[bytes]) -> bool:
+        """Whether a request would surely be refused, because the dataset exceeds its limit.
+
+        Not behind writes of this stream that are not yet applied: one of them may
+        make room.
+        """
+        return not self._writes_pending and self._find_unusual(arguments).grows
+
     def _find_unusual(self, arguments: list[bytes]) -> CommandSpec:
         """Look up a name in mixed case or with a subcommand; `WRONG` for a bad request."""
         try:
@@ -264,6 +275,9 @@ class CommandPipeline:
                 return True
             self._block(requests, position + 1)
             return False
+        if spec.grows and self._replica.dataset_is_full and not self._writes_pending:
+            self._reply_refused(CommandError(OUT_OF_MEMORY), arguments)
+            return True
         if self._fifo or command is None:
             self._block(requests, position)
             return False

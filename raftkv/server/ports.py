@@ -65,6 +65,11 @@ class Replica(Protocol):
         ...
 
     @property
+    def dataset_is_full(self) -> bool:
+        """Whether commands that may make the dataset larger would be refused now."""
+        ...
+
+    @property
     def configuration(self) -> Configuration:
         """Members in force."""
         ...

@@ -22,6 +22,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from raftkv.errors import CommandError
+from raftkv.kv.commands import OUT_OF_MEMORY
 from raftkv.resp.values import OK_BYTES, encode_error
 from raftkv.server.command_table import WRONG, CommandSpec, Kind, check_inside
 from raftkv.server.routing import RoutedPipeline
@@ -184,6 +185,8 @@ class TransactionalPipeline(RoutedPipeline):
         if len(queue) >= self._limits.batch_commands_max:
             most = self._limits.batch_commands_max
             raise CommandError(f"ERR transaction exceeds limits.batch_commands_max ({most})")
+        if spec.grows and self._replica.is_leader and self._replica.dataset_is_full:
+            raise CommandError(OUT_OF_MEMORY)
         if spec.kind != Kind.LOCAL and (leader := self._redirecting_to) is not None:
             self._failed = True
             self._redirect(spec, arguments, leader)

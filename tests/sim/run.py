@@ -62,7 +62,8 @@ def fault_kinds() -> list[str]:
     """Return the names of all faults of the default mix."""
     kinds = [fault.__name__.removeprefix("_") for fault in Nemesis(Cluster(0))._faults]
     kinds += [f"member_{kind}" for kind in ChangeKind]
-    return kinds + list(hardware.KINDS) + [f"crash_before_{kind}" for kind in EFFECTS]
+    kinds += [*hardware.KINDS, "memory_limit"]
+    return kinds + [f"crash_before_{kind}" for kind in EFFECTS]
 
 
 def replay_command(seed: int, duration_ms: float) -> str:
@@ -144,6 +145,7 @@ def _run(cluster: Cluster, seed: int, duration_ms: float, history: Path | None) 
         workload.history().save(history)
     result = workload.judge()
     faults = nemesis.fired + changes.fired + machines.fired + cluster.noted + readers.counts
+    faults["memory_limit"] = workload.refused_for_memory()
     return Report(
         seed=seed,
         steps=cluster.world.steps,

@@ -250,7 +250,7 @@ def test_items_of_a_wrong_type_are_refused(kind: str) -> None:
                 family.empty().extended(part)
 
 
-GOLDEN = ROOT / "tests" / "golden" / "kv" / "image-1-collections.bin"
+GOLDEN = ROOT / "tests" / "golden" / "kv"
 
 
 def golden_store() -> KvStore:
@@ -265,12 +265,18 @@ def golden_store() -> KvStore:
 
 
 def test_the_bytes_are_those_of_the_golden_file() -> None:
-    golden = GOLDEN.read_bytes()
+    golden = (GOLDEN / "image-2-collections.bin").read_bytes()
     assert b"".join(image_of(golden_store())) == golden
+
+
+@pytest.mark.parametrize("version", [1, 2])
+def test_golden_files_of_all_versions_are_read(version: int) -> None:
+    golden = (GOLDEN / f"image-{version}-collections.bin").read_bytes()
     loader = ImageLoader()
     loader.feed(golden)
     store = loader.finish()
     assert store.state_hash == golden_store().state_hash
+    assert store.dataset_bytes == golden_store().dataset_bytes
     for kind in ("hash", "list", "set", "zset"):
         key = b"large " + kind.encode()
         assert value_of(store, key).size == 1100

@@ -25,7 +25,7 @@ from raftkv.kv.store import KvStore
 from tests.unit.kv.driver import apply, check_invariants, reload
 
 SET = int(Opcode.SET)
-GOLDEN = Path(__file__).parents[2] / "golden" / "kv" / "image-1.bin"
+GOLDEN = Path(__file__).parents[2] / "golden" / "kv"
 
 # What `reload` brings back from the image, and what follows from the rest.
 STORE_IN_IMAGE = {"_keyspace", "applied_index", "state_hash"}
@@ -35,11 +35,15 @@ STORE_DERIVED = {
     "_readers",  # the program
     "alarms",  # what this process saw; not replicated
 }
-KEYSPACE_IN_IMAGE = {"buckets", "lease_time_ms", "log_time_ms", "revision"}
+KEYSPACE_IN_IMAGE = {
+    *("buckets", "dataset_bytes", "dataset_bytes_max"),
+    *("lease_time_ms", "log_time_ms", "revision"),
+}
 KEYSPACE_DERIVED = {
     "at_checkpoint",  # begins again with each batch
     "awaited",  # by clients of this process
     "copied_bytes",  # begins again with each batch
+    "dataset_bound",  # from the limit
     "deadlines",  # from the entries
     "expired",  # empty between batches
     "garbage",  # memory to be freed
@@ -97,20 +101,29 @@ def test_every_attribute_is_in_the_image_or_derived() -> None:
 def test_the_meta_tells_what_the_image_stands_for() -> None:
     store = golden_store()
     meta = store.start_image().meta
-    assert (meta.format, meta.applied_index, meta.revision, meta.key_count) == (1, 3, 4, 3)
+    assert (meta.format, meta.applied_index, meta.revision, meta.key_count) == (2, 3, 4, 3)
     assert (meta.log_time_ms, meta.lease_time_ms) == (store.log_time_ms, store.lease_time_ms)
     assert meta.state_hash == store.state_hash
 
 
 def test_the_bytes_are_those_of_the_golden_file() -> None:
-    golden = GOLDEN.read_bytes()
+    golden = (GOLDEN / "image-2.bin").read_bytes()
     assert b"".join(golden_store().start_image().slices()) == golden
+
+
+@pytest.mark.parametrize("version", [1, 2])
+def test_golden_files_of_all_versions_are_read(version: int) -> None:
+    golden = (GOLDEN / f"image-{version}.bin").read_bytes()
     loader = ImageLoader()
     loader.feed(golden)
     store = loader.finish()
     assert store.state_hash == golden_store().state_hash
     assert store._keyspace.find(b"key") == (b"value 2", 0, 1, 3, 2)
     assert store._keyspace.find(b"mortal") == (b"7", 1_700_000_060_000, 4, 4, 1)
+    # Version 1 did not say these; they follow from the keys, or there was no limit.
+    assert store.dataset_bytes == golden_store().dataset_bytes
+    assert store.dataset_bytes_max == 0
+    check_invariants(store)
 
 
 def test_an_empty_store_has_an_image() -> None:
@@ -279,10 +292,11 @@ def replaced(piece: bytes, old: bytes, new: bytes) -> bytes:
 @pytest.mark.parametrize(
     ("number", "old", "new", "reason"),
     [
-        (0, b"\xa6format\x01", b"\xa6format\x02", "image format 2 is not known"),
+        (0, b"\xa6format\x02", b"\xa6format\x03", "image format 3 is not known"),
         (0, b"\xa9key_count\x03", b"\xa9key_count\x02", "number of live keys"),
         (0, b"\xa9key_count\x03", b"\xa9key_cound\x03", "not readable"),
         (0, b"\xaastate_hash\xc4\x10", b"\xaastate_hash\xc4\x0f", "not readable"),
+        (0, b"\xa6format\x02", b"\xa6format\x01", "does not say what its keys count for"),
         (1, b"mortal", b"mortel", "wrong bucket"),
         (2, b"\x91\x03", b"\x91\x04", "number of keys"),
         (2, b"\x91\x03", b"\x92\x03", "not readable"),

@@ -155,6 +155,10 @@ class FakeReplica:
 
     # ---------------------------------------------------------- what a server calls
 
+    @property
+    def dataset_is_full(self) -> bool:
+        return self.shared.store.dataset_is_full
+
     def propose(self, commands: Sequence[Command], slot: Slot) -> None:
         self.asked.append(("propose", list(commands)))
         self.proposed.append((list(commands), slot))
@@ -244,6 +248,8 @@ class FakeReplica:
             keys_expiring=store.expiring_count,
             log_time_ms=store.log_time_ms,
             revision=store.revision,
+            dataset_bytes=store.dataset_bytes,
+            dataset_bytes_max=store.dataset_bytes_max,
             disk_full=False,
             admitted=True,
             peers=tuple(
