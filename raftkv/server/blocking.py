@@ -1,11 +1,11 @@
 """Blocking pops: clients that wait until there is something to pop.
 
 A blocking pop is an ordinary command of the log that pops what there is. Where it finds
-nothing its client waits, on the leader, and the command is proposed again when an entry
-has put something at one of its keys - for as many clients as there are elements, those
-that have waited longest first. Nothing of a wait is in the log or known to other nodes:
-a leader that steps down sends its waiting clients on, which is a definite failure as
-long as no attempt is on its way.
+nothing, or others wait for the same, its client waits on the leader, and the command is
+proposed again when an entry has put something at one of its keys: for as many clients as
+there are elements, those that have waited longest first. Nothing of a wait is in the log
+or known to other nodes: a leader that steps down sends its waiting clients on, which is a
+definite failure as long as no attempt is on its way.
 
 At most once: an element leaves the store only for a client that still waited when its
 pop was proposed; if the connection ends behind that, the element is gone with it.
@@ -19,7 +19,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
-from raftkv.kv.commands import ErrorReply, Opcode
+from raftkv.kv.commands import Command, ErrorReply, Opcode
 from raftkv.resp.values import encode
 from raftkv.seams import NOT_LEADER, OVERLOADED, SHUTTING_DOWN, Failure
 from raftkv.server.handlers_blocking import BlockingPop
@@ -158,6 +158,24 @@ class BlockedClients:
         return self._replica.read_stale((_TYPE, key))
 
     # ------------------------------------------------------------ one wait
+
+    def begin(self, run: BlockedRun, command: Command) -> None:
+        """Let a client pop what there is, or wait behind those who wait already.
+
+        Args:
+            run: Its slot.
+            command: Pops from any of its keys.
+        """
+        if self._waits.await_any(run.keys, run.type_name) and self._fits(run):
+            # Its attempt could come between an element and the pop of who waits for it.
+            self.wait(run)
+            self.serve()
+        else:
+            self._replica.propose([command], run)
+
+    def _fits(self, run: BlockedRun) -> bool:
+        """Whether no key has a type that the attempt would have to refuse."""
+        return all(self.type_at(key) in ("none", run.type_name) for key in run.keys)
 
     def wait(self, run: BlockedRun) -> None:
         """Keep a client whose attempt has found nothing."""

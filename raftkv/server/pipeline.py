@@ -294,8 +294,8 @@ class CommandPipeline:
         else:
             run = self._run_of(spec, requests, position, position + 1)
             self._begin_exclusive(run)
-            if spec.kind == _BLOCKING:
-                self._replica.propose([command], run)
+            if isinstance(run, BlockedRun):
+                self.service.blocked.begin(run, command)
             else:
                 self._replica.read([command], run)
         self._block(requests, position + 1)

@@ -10,7 +10,7 @@ Pure.
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterator
+from collections.abc import Container, Iterable, Iterator
 from typing import Generic, Protocol, TypeVar
 
 from sortedcontainers import SortedList
@@ -100,6 +100,16 @@ class WaitList(Generic[W]):
                 del self._by_key[key]
         if waiter.deadline_ms:
             self._deadlines.remove((waiter.deadline_ms, number))
+
+    def await_any(self, keys: Iterable[bytes], type_name: str) -> bool:
+        """Whether anybody waits for one of the keys to have something of that type."""
+        by_key = self._by_key
+        return any(
+            waiter.type_name == type_name
+            for key in keys
+            if key in by_key
+            for waiter in by_key[key].values()
+        )
 
     def first(self, key: bytes, type_name: str, count: int) -> list[W]:
         """Return who may try now to get something from a key.

@@ -149,6 +149,27 @@ string is `WRONGTYPE`. As in Redis 8.4, whose digests (`IFDEQ`, `IFDNE`) are not
   mode read from replicas without `READONLY`, so they want `proxy` routing.
 * The server never answers `CROSSSLOT`: one shard owns all slots. Cluster-aware clients may
   refuse such a command themselves; hash tags (`{user}:1`, `{user}:2`) help.
+
+## What is missing
+
+Of the commands of Redis 7.0 on strings, bitmaps, hashes, lists, sets, sorted sets and keys, these
+are not here:
+
+| command | why |
+|---|---|
+| `LCS` | its time is the product of two lengths, and would hold up all clients of a node |
+| `SORT`, `SORT_RO` | `BY` and `GET` read any number of other keys; a sorted set keeps its order |
+| `DUMP`, `RESTORE`, `MIGRATE` | their format is the internal one of Redis; see `raftkv export` |
+| `MOVE`, `SWAPDB` | there is one database |
+| `WAIT` | a write is answered when a majority has it, so there is nothing left to wait for |
+
+`PFADD`, `PFCOUNT` and `PFMERGE` (HyperLogLog) are missing because no library serves: what it keeps
+has to be equal on all nodes to the last bit, and readable by every later version. `datasketches`
+keeps floating-point sums of its estimator among its registers, which compilers for different
+processors may round differently; `hll` and `hyperloglog` can be stored with pickle only, which is
+never read here; `datasketch` needs numpy and scipy. A set counts exactly.
+
+Geo commands, streams and scripts are other groups, none of which is here.
 """
 
 TITLES = {

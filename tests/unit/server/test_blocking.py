@@ -119,6 +119,24 @@ class TestWaiting:
         ask(node, "RPUSH x 3", "RPUSH l 4")
         assert [client.replies() for client in clients] == [[], [], [[b"l", b"4"]]]
 
+    def test_a_newcomer_does_not_overtake_who_waits(self) -> None:
+        node = Node()
+        first = wait(node, "BLPOP l 0")
+        node.client().send("RPUSH l 1 2")
+        newcomer = node.client()
+        newcomer.send("BLPOP l 0")
+        settle(node)
+        assert first.replies() == [[b"l", b"1"]]
+        assert newcomer.replies() == [[b"l", b"2"]]
+
+    def test_a_newcomer_is_served_at_once_from_a_key_that_nobody_else_waits_for(self) -> None:
+        node = Node()
+        wait(node, "BLPOP l 0")
+        ask(node, "RPUSH m 1", "ZADD z 1 x")
+        assert ask(node, "BLPOP l m 0") == [[b"m", b"1"]]
+        assert ask(node, "BLPOP l z 0") == [WRONG_TYPE]
+        assert ask(node, "BZPOPMIN l z 0") == [[b"z", b"x", b"1"]]
+
     def test_one_push_is_one_turn_for_all_that_it_serves(self) -> None:
         node = Node()
         clients = [wait(node, "BLPOP l 0") for _ in range(50)]

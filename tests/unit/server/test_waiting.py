@@ -50,6 +50,13 @@ def test_only_those_who_want_that_type_may_try() -> None:
     assert waits.first(b"a", "zset", 5) == [for_set]
 
 
+def test_whether_anybody_waits_for_a_type_at_a_key() -> None:
+    waits = list_of(FakeWaiter(b"a"), FakeWaiter(b"b", type_name="zset"))
+    assert waits.await_any((b"x", b"a"), "list")
+    assert waits.await_any((b"b",), "zset")
+    assert not waits.await_any((b"b", b"c"), "list")
+
+
 def test_one_that_is_added_again_keeps_its_place() -> None:
     first, second = FakeWaiter(b"a"), FakeWaiter(b"a")
     waits = list_of(first, second)
