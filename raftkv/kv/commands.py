@@ -74,6 +74,8 @@ class Opcode(enum.IntEnum):
     OBJECT_HELP = 60
     MEMORY_USAGE = 61
     MEMORY_HELP = 62
+    SORT = 63
+    SORT_STORE = 64
 
     # Deadlines: 80 to 99.
     EXPIRE = 80
@@ -203,6 +205,7 @@ WRITE_OPCODES: Final = frozenset(
         Opcode.RENAME,
         Opcode.RENAMENX,
         Opcode.COPY,
+        Opcode.SORT_STORE,
         Opcode.EXPIRE,
         Opcode.PERSIST,
         Opcode.FLUSH,
@@ -261,6 +264,7 @@ GROWING_OPCODES: Final = frozenset(
         Opcode.INCRBYFLOAT,
         Opcode.SET_IF,
         Opcode.COPY,
+        Opcode.SORT_STORE,
         Opcode.HSET,
         Opcode.HINCRBY,
         Opcode.HINCRBYFLOAT,
@@ -350,6 +354,13 @@ class ZaddFlag(enum.IntFlag):
     LT = 8  # only to a lower score
     CH = 16  # answer with the number of changes
     INCR = 32  # add to the score, and answer with it
+
+
+class SortFlag(enum.IntFlag):
+    """Second field of `Opcode.SORT`; part of the log format."""
+
+    DESCENDING = 1
+    ALPHA = 2  # by bytes instead of by number
 
 
 class RangeKind(enum.IntEnum):

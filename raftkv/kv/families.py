@@ -20,6 +20,7 @@ from raftkv.kv import (
     sorted_algebra,
     sorted_ranges,
     sorted_sets,
+    sorting,
     strings,
 )
 from raftkv.kv.commands import Opcode
@@ -44,4 +45,5 @@ HANDLERS: Final[dict[Opcode, Handler]] = {
     **sorted_ranges.HANDLERS,
     **sorted_algebra.HANDLERS,
     **bits.HANDLERS,
+    **sorting.HANDLERS,
 }

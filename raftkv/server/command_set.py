@@ -26,6 +26,7 @@ from raftkv.server import (
     handlers_sets,
     handlers_sorted_ranges,
     handlers_sorted_sets,
+    handlers_sorting,
     handlers_strings,
     handlers_transactions,
 )
@@ -41,6 +42,7 @@ PARSERS: dict[bytes, Parser] = {
     **handlers_sorted_ranges.PARSERS,
     **handlers_bits.PARSERS,
     **handlers_blocking.PARSERS,
+    **handlers_sorting.PARSERS,
     **handlers_transactions.PARSERS,
 }
 

@@ -61,6 +61,12 @@ ANSWERED_INSIDE = frozenset(("ping", "echo", "select", "unwatch"))
 # Transactions, none of which is inside another.
 _TRANSACTIONS = frozenset(("kv|exec", "kv|txn"))
 
+# A transaction grows only if a command inside does, SORT only if it stores: that is
+# decided when they are applied.
+_GROWING_PERHAPS = _TRANSACTIONS | {"sort"}
+# Their further keys have names that come of elements, and are not among the words.
+_NAMED_BY_ELEMENTS = frozenset(("sort", "sort_ro"))
+
 # Commands of the server's own which say something about those before them on their
 # connection, and so wait until these are answered.
 ORDERED_COMMANDS = frozenset(("raft|token",))
@@ -132,7 +138,7 @@ class CommandSpec:
         self.flags = tuple(flags.split())
         self.first_key, self.last_key, self.key_step = map(int, keys.split())
         self.key_count_at = 0
-        if "movablekeys" in self.flags:
+        if "movablekeys" in self.flags and self.name not in _NAMED_BY_ELEMENTS:
             # Behind the timeout, where there is one.
             self.key_count_at = self.first_key + 1 + ("blocking" in self.flags)
         self.group = group
@@ -142,8 +148,7 @@ class CommandSpec:
         self.summary = summary
         self.kind = int(_kind_of(self.name, self.flags))
         self.ordered = self.name in ORDERED_COMMANDS
-        # A transaction only if a command inside does, which is decided when it is applied.
-        self.grows = "denyoom" in self.flags and self.name not in _TRANSACTIONS
+        self.grows = "denyoom" in self.flags and self.name not in _GROWING_PERHAPS
         self.subcommands: dict[bytes, CommandSpec] = {}
         self.calls = self.rejected = 0
         self.parse_run: RunParser | None = None

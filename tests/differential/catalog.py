@@ -85,6 +85,30 @@ STRINGS: Catalog = {
     "incrbyfloat": lambda d: [d.key("string"), d.decimal()],
 }  # fmt: skip
 
+
+def sorting(draw: Draw) -> Words:
+    """Return a key and the options of SORT, without STORE.
+
+    Not what Redis leaves open: the order of a set that is not sorted, of elements whose
+    weights are equal texts, and of those which differ behind a NUL only.
+    """
+    kind = draw.pick([b"list", b"list", b"zset", b"set"]).decode()
+    patterns = [b"nosort", b"a", b"*", b"{t}*", b"*->7", b"a*->m1"]
+    by = draw.option(b"BY", draw.pick(patterns), share=0.4)
+    alpha = draw.option(b"ALPHA", share=0.5)
+    if by and (kind == "set" or (alpha and b"*" in by[1])):
+        by = []
+    wanted = [b"#"] if alpha else [b"#", b"*", b"b", b"{t}*", b"*->m1"]
+    gets = [draw.option(b"GET", draw.pick(wanted)) for _ in "12"]
+    bounds = [draw.pick([b"0", b"1", b"-1", b"2"]), draw.pick([b"0", b"1", b"3", b"-1", b"x"])]
+    return [
+        draw.key(kind),
+        *draw.shuffled(
+            by, alpha, *gets, draw.option(b"LIMIT", *bounds), draw.one_of([b"ASC"], [b"DESC"])
+        ),
+    ]
+
+
 GENERIC: Catalog = {
     "del": lambda d: d.keys("any", 2),
     "unlink": lambda d: [d.key("any")],
@@ -105,6 +129,8 @@ GENERIC: Catalog = {
     "expiretime": lambda d: [d.key("any")],
     "pexpiretime": lambda d: [d.key("any")],
     "persist": lambda d: [d.key("any")],
+    "sort": lambda d: [*sorting(d), *d.option(b"STORE", d.target(), share=0.4)],
+    "sort_ro": sorting,
     "keys": lambda d: [d.pick(PATTERNS)],
     "scan": lambda d: [b"0", *d.shuffled(
         pages(d), d.option(b"TYPE", d.pick([b"string", b"hash", b"list", b"set", b"zset"])))],

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from raftkv.kv.commands import ListFlag, Opcode
+from raftkv.kv.commands import ListFlag, Opcode, SortFlag
 from tests.linearizability.history import Value
 from tests.sim.steps import Mix, Step, Steps, across, encoded, members_of, on_key, plain
 
@@ -23,10 +23,11 @@ class ListSteps(Steps):
             (self._set, 4), (self._insert, 5), (self._remove, 5), (self._trim, 4),
             (self._range, 18), (self._size, 4), (self._at, 5), (self._places, 5),
             (self._exists, 2), (self._del, 1), (self._expire, 1), (self._persist, 1),
+            (self._sorted, 3),
         ]  # fmt: skip
         group: Mix = [
             (self._push_one, 26), (self._move, 24), (self._pop_first, 7), (self._pop_first_one, 7),
-            (self._range_one, 32),
+            (self._range_one, 32), (self._store_sorted, 6),
         ]  # fmt: skip
         return {"list": queue, "list group": group}
 
@@ -105,7 +106,17 @@ class ListSteps(Steps):
         command = (Opcode.LPOS, key.encode(), _COMMON.encode(), rank, count, 0)
         return on_key("lpos", key, (_COMMON, rank, count), command)
 
+    def _sorted(self, key: str) -> Step:
+        flags, backwards = self._dice.choice(((SortFlag.ALPHA, 0), (SortFlag(3), 1)))
+        command = (Opcode.SORT, key.encode(), int(flags), None, 0, -1)
+        return on_key("sorted", key, (backwards,), command)
+
     # -------------------------------------------------------------------- groups
+
+    def _store_sorted(self, group: str) -> Step:
+        target, source = self._dice.sample(members_of(group), 2)
+        words = (*encoded((target, source)), int(SortFlag.ALPHA), None, 0, 3)
+        return across("sortstore", target, (source, 3), (Opcode.SORT_STORE, *words), (source,))
 
     def _push_one(self, group: str) -> Step:
         return self._push(self._dice.choice(members_of(group)))

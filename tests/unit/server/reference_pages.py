@@ -147,6 +147,8 @@ string is `WRONGTYPE`. As in Redis 8.4, whose digests (`IFDEQ`, `IFDNE`) are not
   carried out in batches.
 * `SENTINEL` knows one master, `raftkv`: the leader. It publishes no events; clients in Sentinel
   mode read from replicas without `READONLY`, so they want `proxy` routing.
+* `SORT` puts elements of equal weight in the order of their bytes; Redis leaves it open. `ALPHA`
+  compares bytes, whatever the locale.
 * The server never answers `CROSSSLOT`: one shard owns all slots. Cluster-aware clients may
   refuse such a command themselves; hash tags (`{user}:1`, `{user}:2`) help.
 
@@ -158,7 +160,6 @@ are not here:
 | command | why |
 |---|---|
 | `LCS` | its time is the product of two lengths, and would hold up all clients of a node |
-| `SORT`, `SORT_RO` | `BY` and `GET` read any number of other keys; a sorted set keeps its order |
 | `DUMP`, `RESTORE`, `MIGRATE` | their format is the internal one of Redis; see `raftkv export` |
 | `MOVE`, `SWAPDB` | there is one database |
 | `WAIT` | a write is answered when a majority has it, so there is nothing left to wait for |

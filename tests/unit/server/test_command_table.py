@@ -61,6 +61,8 @@ REQUESTS = {
     "EXPIRE": ["EXPIRE k 5 NX"],
     "HSET": ["HSET k f v", "HSET k f v g w"],
     "HMSET": ["HMSET k f v"],
+    "SORT": ["SORT k", "SORT k BY w* LIMIT 0 5 GET # GET v* DESC ALPHA STORE t"],
+    "SORT_RO": ["SORT_RO k", "SORT_RO k ALPHA"],
     "LMPOP": ["LMPOP 2 a b LEFT", "LMPOP 1 a RIGHT COUNT 2"],
     "LMOVE": ["LMOVE a b LEFT RIGHT"],
     # With timeouts that a test can wait for.
@@ -112,10 +114,10 @@ def test_the_kind_of_a_command_fits_what_its_parser_makes(spec: CommandSpec) -> 
         elif is_sliced(command):
             assert spec.kind == Kind.SLICED
         else:
-            # GETEX without options only reads, and may go through the log.
-            expected = {"getex": Kind.WRITE, "scan": Kind.ALONE, "watch": Kind.WATCH}.get(
-                spec.name, Kind.READ
-            )
+            # Without options these only read, and may go through the log.
+            expected = {
+                "getex": Kind.WRITE, "sort": Kind.WRITE, "scan": Kind.ALONE, "watch": Kind.WATCH,
+            }.get(spec.name, Kind.READ)  # fmt: skip
             assert spec.kind == expected
 
 
