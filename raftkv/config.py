@@ -355,6 +355,27 @@ class Limits:
             "disconnected; a single one may be larger.",
         ),
     ] = 8 * MIB
+    maxmemory: Annotated[
+        int,
+        Number(
+            0,
+            1 << 50,
+            "bytes",
+            "What all keys and values may count for before commands that may make them more are "
+            "refused with `OOM`; 0 for no limit. The leader's setting holds on all nodes: the "
+            "same on every node.",
+        ),
+    ] = 0
+    blocked_keys_max: Annotated[
+        int,
+        Number(
+            1,
+            16_777_216,
+            "keys",
+            "Keys that the clients of a leader wait for, together; a blocking pop beyond them "
+            "is refused when it finds nothing.",
+        ),
+    ] = 100_000
     idle_seconds_max: Annotated[
         int,
         Number(0, 31_536_000, "s", "Silence after which a client is disconnected; 0 for never."),

@@ -185,6 +185,8 @@ class Status:
         history_oldest_revision: Oldest revision at which the store can be read.
         history_events: Changes held.
         history_bytes: What they count for; see `raftkv.kv.history`.
+        dataset_bytes: What all keys count for, as `kv.dataset` says.
+        dataset_bytes_max: The limit of it that is in force; 0 for none.
     """
 
     node_id: NodeId
@@ -213,6 +215,8 @@ class Status:
     history_oldest_revision: int = 0
     history_events: int = 0
     history_bytes: int = 0
+    dataset_bytes: int = 0
+    dataset_bytes_max: int = 0
 
     @property
     def leader(self) -> Member | None:

@@ -400,7 +400,7 @@ class AsyncClient(AsyncMethods[V]):
 
     async def converse(self, requests: list[Request]) -> list[object]:
         """Carry out a conversation of the policy; return a reply or an error for each."""
-        end_s = time.monotonic() + self._deadline_s
+        end_s = time.monotonic() + self._deadline_s + sum(one.waits_s for one in requests)
         if self._pool.is_closed:
             raise ConnectFailedError("the client is closed")
         try:

@@ -113,6 +113,28 @@ def _scored(
     return typed
 
 
+def _popped(
+    build: Callable[P, Call[tuple[bytes, bytes] | None]],
+) -> Callable[Concatenate[AsyncMethods[V], P], Coroutine[Any, Any, tuple[V, V] | None]]:
+    """As `_method`, for a key and an element of it that may be missing."""
+    method: Any = _method(build)
+    typed: Callable[Concatenate[AsyncMethods[V], P], Coroutine[Any, Any, tuple[V, V] | None]] = (
+        method
+    )
+    return typed
+
+
+def _popped_member(
+    build: Callable[P, Call[tuple[bytes, bytes, float] | None]],
+) -> Callable[Concatenate[AsyncMethods[V], P], Coroutine[Any, Any, tuple[V, V, float] | None]]:
+    """As `_method`, for a key and a member of it with its score that may be missing."""
+    method: Any = _method(build)
+    typed: Callable[
+        Concatenate[AsyncMethods[V], P], Coroutine[Any, Any, tuple[V, V, float] | None]
+    ] = method
+    return typed
+
+
 def _fields_page(
     build: Callable[P, Call[tuple[int, dict[bytes, bytes]]]],
 ) -> Callable[Concatenate[AsyncMethods[V], P], Coroutine[Any, Any, tuple[int, dict[V, V]]]]:
@@ -222,6 +244,9 @@ class AsyncMethods(Generic[V]):
     lrem = _method(collection_commands.build_lrem)
     ltrim = _method(collection_commands.build_ltrim)
     lmove = _value(collection_commands.build_lmove)
+    blpop = _popped(collection_commands.build_blpop)
+    brpop = _popped(collection_commands.build_brpop)
+    blmove = _value(collection_commands.build_blmove)
     lpos = _method(collection_commands.build_lpos)
     sadd = _method(collection_commands.build_sadd)
     srem = _method(collection_commands.build_srem)
@@ -245,6 +270,8 @@ class AsyncMethods(Generic[V]):
     zcount = _method(collection_commands.build_zcount)
     zrank = _method(collection_commands.build_zrank)
     zrange = _scored(collection_commands.build_zrange)
+    bzpopmin = _popped_member(collection_commands.build_bzpopmin)
+    bzpopmax = _popped_member(collection_commands.build_bzpopmax)
     zpopmin = _scored(collection_commands.build_zpopmin)
     zpopmax = _scored(collection_commands.build_zpopmax)
     zremrangebyscore = _method(collection_commands.build_zremrangebyscore)

@@ -27,7 +27,7 @@ T = TypeVar("T")
 # Certainly without effect on data, so that they may be sent again.
 READS = frozenset(
     b"GET EXISTS MGET STRLEN GETRANGE SUBSTR TTL PTTL EXPIRETIME PEXPIRETIME TYPE KEYS SCAN "
-    b"RANDOMKEY DBSIZE PING ECHO TIME INFO ROLE COMMAND OBJECT MEMORY CLUSTER LASTSAVE LCS "
+    b"RANDOMKEY DBSIZE SORT_RO PING ECHO TIME INFO ROLE COMMAND OBJECT MEMORY CLUSTER LASTSAVE LCS "
     b"HGET HMGET HGETALL HEXISTS HLEN HSTRLEN HKEYS HVALS HRANDFIELD HSCAN "
     b"LLEN LRANGE LINDEX LPOS "
     b"SISMEMBER SMISMEMBER SMEMBERS SCARD SRANDMEMBER SSCAN SINTER SUNION SDIFF SINTERCARD "
@@ -59,6 +59,9 @@ _STATEFUL = frozenset(
     b"MONITOR".split()
 )
 _RAFT_STATEFUL = frozenset({b"ROUTING", b"READS"})
+# They wait for an element; the timeout is the last word, or the first one.
+_WAIT_LAST = frozenset(b"BLPOP BRPOP BLMOVE BRPOPLPUSH BZPOPMIN BZPOPMAX".split())
+_WAIT_FIRST = frozenset({b"BLMPOP", b"BZMPOP"})
 
 
 class Call(NamedTuple, Generic[T]):
@@ -112,7 +115,18 @@ def request_of(arguments: tuple[bytes, ...]) -> Request:
     # Without options GETEX only reads.
     reads = name in READS or (name == b"GETEX" and len(arguments) == 2)
     once = name in WRITES and not reads and len(arguments) <= _ONCE_WORDS_MAX
-    return Request(arguments, reads, name in _STATEFUL, once)
+    return Request(arguments, reads, name in _STATEFUL, once, waits_s=_waits_s(name, arguments))
+
+
+def _waits_s(name: bytes, arguments: tuple[bytes, ...]) -> float:
+    """Return for how long a command may wait; 0 for one that never ends, or is malformed."""
+    if len(arguments) < 2 or name not in _WAIT_LAST | _WAIT_FIRST:
+        return 0.0
+    try:
+        seconds = float(arguments[1 if name in _WAIT_FIRST else -1])
+    except ValueError:
+        return 0.0
+    return seconds if 0 < seconds < float("inf") else 0.0
 
 
 # ------------------------------------------------------------------ replies
@@ -216,6 +230,22 @@ def to_truths(reply: Any) -> list[bool]:
 def to_members(reply: Any) -> set[bytes]:
     """Take a set of bytes, also where RESP2 made a list of it."""
     return set(to_list(reply))
+
+
+def to_popped(reply: Any) -> tuple[bytes, bytes] | None:
+    """Take a key and what was popped from it, or nil."""
+    if reply is None:
+        return None
+    key, element = to_list(reply)
+    return key, element
+
+
+def to_popped_member(reply: Any) -> tuple[bytes, bytes, float] | None:
+    """Take a key and the member and score that were popped from it, or nil."""
+    if reply is None:
+        return None
+    key, member, score = _items(reply)
+    return to_bytes(key), to_bytes(member), to_decimal(score)
 
 
 def to_fields(reply: Any) -> dict[bytes, bytes]:

@@ -27,6 +27,8 @@ from raftkv.client.calls import (
     to_optional_integer,
     to_optional_list,
     to_page,
+    to_popped,
+    to_popped_member,
     to_scores,
     to_scores_page,
     to_truth,
@@ -188,6 +190,41 @@ def build_lmove(
     return make_call(to_optional, "LMOVE", source, target, take_from, add_to, holds_text=True)
 
 
+def _waiting(timeout_s: float) -> str:
+    if not timeout_s > 0:
+        raise ValueError("timeout_s has to be more than 0")
+    return f"{timeout_s:.3f}" if timeout_s >= 0.001 else "0.001"
+
+
+def build_blpop(*keys: Text, timeout_s: float) -> Call[tuple[bytes, bytes] | None]:
+    """Remove the first element of the first list that has any, or wait for one.
+
+    Args:
+        keys: Lists, in the order of preference.
+        timeout_s: Seconds to wait, rounded to milliseconds; the deadline of the client
+            is added to them.
+
+    Returns:
+        The list and the element, or None when there was none in time.
+    """
+    words = (*_some("BLPOP", keys), _waiting(timeout_s))
+    return make_call(to_popped, "BLPOP", *words, holds_text=True)
+
+
+def build_brpop(*keys: Text, timeout_s: float) -> Call[tuple[bytes, bytes] | None]:
+    """Remove the last element of the first list that has any, or wait, as `blpop`."""
+    words = (*_some("BRPOP", keys), _waiting(timeout_s))
+    return make_call(to_popped, "BRPOP", *words, holds_text=True)
+
+
+def build_blmove(
+    source: Text, target: Text, take_from: str = "LEFT", add_to: str = "RIGHT", *, timeout_s: float
+) -> Call[bytes | None]:
+    """Move an element as `lmove` does, or wait for one as `blpop` does."""
+    words = (source, target, take_from, add_to, _waiting(timeout_s))
+    return make_call(to_optional, "BLMOVE", *words, holds_text=True)
+
+
 def build_lpos(key: Text, element: Argument) -> Call[int | None]:
     """Return the first position of an element, or None."""
     return make_call(to_optional_integer, "LPOS", key, element)
@@ -343,6 +380,22 @@ def build_zrange(
     options += ["REV"] if rev else []
     words = (key, first, last, *options, "WITHSCORES")
     return make_call(to_scores, "ZRANGE", *words, holds_text=True)
+
+
+def build_bzpopmin(*keys: Text, timeout_s: float) -> Call[tuple[bytes, bytes, float] | None]:
+    """Remove the lowest member of the first sorted set that has any, or wait, as `blpop`.
+
+    Returns:
+        The sorted set, the member and its score, or None when there was none in time.
+    """
+    words = (*_some("BZPOPMIN", keys), _waiting(timeout_s))
+    return make_call(to_popped_member, "BZPOPMIN", *words, holds_text=True)
+
+
+def build_bzpopmax(*keys: Text, timeout_s: float) -> Call[tuple[bytes, bytes, float] | None]:
+    """Remove the highest member of the first sorted set that has any, or wait, as `bzpopmin`."""
+    words = (*_some("BZPOPMAX", keys), _waiting(timeout_s))
+    return make_call(to_popped_member, "BZPOPMAX", *words, holds_text=True)
 
 
 def build_zpopmin(key: Text, count: int = 1) -> Call[list[tuple[bytes, float]]]:

@@ -112,6 +112,7 @@ class Request(NamedTuple):
         stateful: True when it changes the connection it was sent on.
         once: True when it is a write that the cluster can execute once.
         repeats: True when a second execution changes nothing more.
+        waits_s: How long a server may hold it back on purpose, besides the deadline.
     """
 
     arguments: tuple[bytes, ...]
@@ -119,6 +120,7 @@ class Request(NamedTuple):
     stateful: bool
     once: bool = False
     repeats: bool = False
+    waits_s: float = 0.0
 
     @property
     def repeatable(self) -> bool:

@@ -386,7 +386,7 @@ class Client(SyncMethods[V]):
 
     def converse(self, requests: list[Request]) -> list[object]:
         """Carry out a conversation of the policy; return a reply or an error for each."""
-        end_s = time.monotonic() + self._deadline_s
+        end_s = time.monotonic() + self._deadline_s + sum(one.waits_s for one in requests)
         if self._pool.is_closed:
             raise ConnectFailedError("the client is closed")
         if not self._pool.permits.acquire(timeout=max(0.0, self._deadline_s)):

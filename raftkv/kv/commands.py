@@ -37,6 +37,7 @@ class ErrorReply(msgspec.Struct, frozen=True, gc=False):
 
 
 INTERNAL_ERROR: Final = ErrorReply("ERR internal error")
+OUT_OF_MEMORY: Final = "OOM command not allowed when used memory > 'maxmemory'."
 
 # An error of the machine, or of the log itself, says nothing about the command: the
 # node stops.
@@ -79,6 +80,8 @@ class Opcode(enum.IntEnum):
     OBJECT_HELP = 60
     MEMORY_USAGE = 61
     MEMORY_HELP = 62
+    SORT = 63
+    SORT_STORE = 64
 
     # Deadlines: 80 to 99.
     EXPIRE = 80
@@ -96,6 +99,7 @@ class Opcode(enum.IntEnum):
     FLUSH = 104
     COUNTKEYSINSLOT = 105
     CHECKPOINT = 106  # of the leader itself: compare the images as of this entry
+    LIMIT_DATASET = 107  # of the leader itself: what `limits.maxmemory` says
 
     # Hashes: 120 to 149.
     HSET = 120
@@ -145,6 +149,7 @@ class Opcode(enum.IntEnum):
     LRANGE = 189
     LINDEX = 190
     LPOS = 191
+    LIST_POP_FIRST = 192
 
     # Sorted sets: 210 to 249.
     ZADD = 210
@@ -168,6 +173,7 @@ class Opcode(enum.IntEnum):
     ZINTER = 228
     ZDIFF = 229
     ZINTERCARD = 230
+    ZPOP_FIRST = 231
 
     # Bits of strings: 250 to 259.
     SETBIT = 250
@@ -218,6 +224,7 @@ WRITE_OPCODES: Final = frozenset(
         Opcode.RENAME,
         Opcode.RENAMENX,
         Opcode.COPY,
+        Opcode.SORT_STORE,
         Opcode.EXPIRE,
         Opcode.PERSIST,
         Opcode.FLUSH,
@@ -235,6 +242,7 @@ WRITE_OPCODES: Final = frozenset(
         Opcode.LIST_PUSH,
         Opcode.LIST_POP,
         Opcode.LMPOP,
+        Opcode.LIST_POP_FIRST,
         Opcode.LMOVE,
         Opcode.LSET,
         Opcode.LINSERT,
@@ -244,6 +252,7 @@ WRITE_OPCODES: Final = frozenset(
         Opcode.ZREM,
         Opcode.ZPOP,
         Opcode.ZMPOP,
+        Opcode.ZPOP_FIRST,
         Opcode.ZREMRANGE,
         Opcode.ZRANGESTORE,
         Opcode.ZUNIONSTORE,
@@ -261,6 +270,45 @@ WRITE_OPCODES: Final = frozenset(
         Opcode.SESSION_OPEN,
         Opcode.SESSION_KEEPALIVE,
         Opcode.SESSION_CLOSE,
+        Opcode.LIMIT_DATASET,
+    )
+)
+
+# Writes that are refused while the dataset exceeds its limit: those of Redis' flag
+# `denyoom`, which may make it larger by more than a deadline.
+GROWING_OPCODES: Final = frozenset(
+    (
+        Opcode.SET,
+        Opcode.SET_WITH,
+        Opcode.MSET,
+        Opcode.MSETNX,
+        Opcode.GETSET,
+        Opcode.APPEND,
+        Opcode.SETRANGE,
+        Opcode.INCRBY,
+        Opcode.INCRBYFLOAT,
+        Opcode.SET_IF,
+        Opcode.COPY,
+        Opcode.SORT_STORE,
+        Opcode.HSET,
+        Opcode.HINCRBY,
+        Opcode.HINCRBYFLOAT,
+        Opcode.SADD,
+        Opcode.SINTERSTORE,
+        Opcode.SUNIONSTORE,
+        Opcode.SDIFFSTORE,
+        Opcode.LIST_PUSH,
+        Opcode.LMOVE,
+        Opcode.LSET,
+        Opcode.LINSERT,
+        Opcode.ZADD,
+        Opcode.ZRANGESTORE,
+        Opcode.ZUNIONSTORE,
+        Opcode.ZINTERSTORE,
+        Opcode.ZDIFFSTORE,
+        Opcode.SETBIT,
+        Opcode.BITOP,
+        Opcode.BITFIELD,
     )
 )
 
@@ -278,7 +326,9 @@ SESSION_OPCODES: Final = frozenset(
 )
 
 # Writes that `ONCE` takes: all of clients that are about keys.
-ONCE_OPCODES: Final = WRITE_OPCODES - SESSION_OPCODES - {Opcode.CHECKPOINT, Opcode.COMPACT}
+ONCE_OPCODES: Final = (
+    WRITE_OPCODES - SESSION_OPCODES - {Opcode.CHECKPOINT, Opcode.COMPACT, Opcode.LIMIT_DATASET}
+)
 
 # Reads which look at many keys or changes and therefore run in slices, as of one moment.
 SLICED_OPCODES: Final = frozenset(
@@ -349,6 +399,13 @@ class ZaddFlag(enum.IntFlag):
     LT = 8  # only to a lower score
     CH = 16  # answer with the number of changes
     INCR = 32  # add to the score, and answer with it
+
+
+class SortFlag(enum.IntFlag):
+    """Second field of `Opcode.SORT`; part of the log format."""
+
+    DESCENDING = 1
+    ALPHA = 2  # by bytes instead of by number
 
 
 class RangeKind(enum.IntEnum):

@@ -22,6 +22,7 @@ from raftkv.kv import (
     sorted_algebra,
     sorted_ranges,
     sorted_sets,
+    sorting,
     strings,
 )
 from raftkv.kv.commands import Opcode
@@ -48,6 +49,7 @@ HANDLERS: Final[dict[Opcode, Handler]] = {
     **sorted_algebra.HANDLERS,
     **bits.HANDLERS,
     **revisions.HANDLERS,
+    **sorting.HANDLERS,
 }
 SLICED_HANDLERS: Final[dict[Opcode, SlicedHandler]] = {
     **scan.SLICED_HANDLERS,

@@ -12,6 +12,7 @@ from typing import Final
 
 from raftkv.errors import CommandError
 from raftkv.kv.commands import OK, Command, CopyFlag, Opcode
+from raftkv.kv.dataset import bytes_of
 from raftkv.kv.keyspace import Keyspace, Value
 from raftkv.kv.numbers import parse_integer
 from raftkv.kv.strings import Handler
@@ -27,11 +28,6 @@ NO_IDLE_TIME: Final = "ERR idle time is not tracked: reads leave no trace in the
 
 # Limit: strings up to this size are `embstr` in Redis; the text of an int64 has at most 20 bytes.
 _EMBEDDED_BYTES_MAX: Final = 44
-# What CPython 3.11 takes for one key on 64 bits: headers of key and value (33 each),
-# the entry (96), a revision (32) and the key's share of its bucket (96). Fixed numbers
-# instead of measured ones: the answer may come from the log and must agree on all nodes.
-_ENTRY_OVERHEAD_BYTES: Final = 290
-_DEADLINE_OVERHEAD_BYTES: Final = 112
 
 _OBJECT_HELP: Final = (
     "OBJECT <subcommand> [<arg> [value] [opt] ...]. Subcommands are:",
@@ -177,15 +173,7 @@ def memory_usage(keyspace: Keyspace, command: Command) -> object:
     """(key)"""
     key = command[1]
     entry = keyspace.find(key)
-    if entry is None:
-        return None
-    deadline_bytes = _DEADLINE_OVERHEAD_BYTES if entry[1] else 0
-    value = entry[0]
-    if type(value) is bytes:
-        value_bytes = len(value)
-    else:
-        value_bytes = value.content_bytes + value.size * value.overhead_bytes
-    return len(key) + value_bytes + _ENTRY_OVERHEAD_BYTES + deadline_bytes
+    return None if entry is None else bytes_of(key, entry[0], entry[1])
 
 
 def memory_help(_keyspace: Keyspace, _command: Command) -> object:

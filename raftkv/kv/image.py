@@ -33,7 +33,7 @@ from raftkv.kv.sessions import Session, SessionsView, pack_result
 from raftkv.kv.values import parts_of
 
 FORMAT_VERSION: Final = 2
-# Without history and sessions.
+# Without history, sessions and what the keys count for.
 FORMAT_WITHOUT_HISTORY: Final = 1
 PIECE_HEADER: Final = struct.Struct("<IB3x")
 PIECE_META: Final = 1
@@ -98,6 +98,8 @@ class ImageMeta(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
         state_hash: Rolling state hash after that index, 16 bytes.
         key_count: Live keys at that log time.
         history: None in the version without.
+        dataset_bytes: What all keys count for, dead ones included; None in version 1.
+        dataset_bytes_max: The limit of it, 0 for none; not in version 1.
     """
 
     format: int = FORMAT_VERSION
@@ -108,6 +110,8 @@ class ImageMeta(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     state_hash: bytes
     key_count: int
     history: HistoryMeta | None = None
+    dataset_bytes: int | None = None
+    dataset_bytes_max: int = 0
 
 
 class Image:

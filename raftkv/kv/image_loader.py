@@ -16,6 +16,7 @@ from typing import Any, Final
 import msgspec
 
 from raftkv.errors import ProtocolError
+from raftkv.kv.dataset import bytes_of
 from raftkv.kv.families import COLLECTIONS
 from raftkv.kv.history import History
 from raftkv.kv.history_loader import HistoryLoader
@@ -124,6 +125,9 @@ class ImageLoader:
             keyspace.history = self._history.finish(meta.history, meta.revision)
         if keyspace.key_count() != meta.key_count:
             raise ProtocolError("the image holds another number of live keys than it says")
+        if meta.dataset_bytes is not None and keyspace.dataset_bytes != meta.dataset_bytes:
+            raise ProtocolError("the keys of the image count for more or less than it says")
+        keyspace.limit_dataset(meta.dataset_bytes_max)
         return KvStore.restored(keyspace, meta)
 
     def _take(self, kind: int, body: memoryview) -> None:
@@ -155,6 +159,8 @@ class ImageLoader:
     def _take_meta(self, meta: ImageMeta) -> None:
         if meta.format not in (FORMAT_WITHOUT_HISTORY, FORMAT_VERSION):
             raise ProtocolError(f"image format {meta.format} is not known to this version")
+        if (meta.dataset_bytes is None) != (meta.format == FORMAT_WITHOUT_HISTORY):
+            raise ProtocolError("the image does not say what its keys count for")
         if len(meta.state_hash) != STATE_HASH_BYTES:
             raise ProtocolError("the state hash of the image has a wrong size")
         if (meta.history is None) != (meta.format == FORMAT_WITHOUT_HISTORY):
@@ -226,11 +232,14 @@ class ImageLoader:
         bucket = keyspace.buckets[number]
         if not bucket.keys().isdisjoint(entries):
             raise ProtocolError("a key is twice in the image")
+        size = 0
         for key, entry in entries.items():
             if bucket_of(key) != number:
                 raise ProtocolError("a key of the image is in a wrong bucket")
+            size += bytes_of(key, entry[0], entry[1])
             if entry[1]:
                 keyspace.deadlines.add((entry[1], key))
+        keyspace.dataset_bytes += size
         if bucket:
             bucket.update(entries)
         else:

@@ -18,12 +18,14 @@ writes the buckets and the history itself.
 from __future__ import annotations
 
 from binascii import crc_hqx
+from collections.abc import Container
 from itertools import repeat
 from sys import getrefcount
 from typing import Any, Final, TypeAlias
 
 from sortedcontainers import SortedList
 
+from raftkv.kv.dataset import UNLIMITED, bytes_of
 from raftkv.kv.entries import Entry as Entry
 from raftkv.kv.entries import Value as Value
 from raftkv.kv.history import DELETE, EXPIRE, PUT, Chunk, History
@@ -115,9 +117,14 @@ class Keyspace:
             that is so; kept by `key_order`.
         orders: Hashes and keys of recently scanned buckets, sorted; kept by `scan`.
         expired: Keys removed by expiry since the batch began.
+        dataset_bytes: What all keys count for, as `dataset` says.
+        dataset_bytes_max: The limit of it that the log has set; 0 for none.
+        dataset_bound: The same limit; `UNLIMITED` for none.
         copied_bytes: Bytes of values copied into results since the batch, or the
             run of reads, began.
         at_checkpoint: The batch has asked all nodes to compare their images behind it.
+        awaited: Keys that clients of this node wait for; kept by them.
+        ready: Those of them that have got a collection, until somebody takes note.
         undo: Changes of the command being executed, oldest first; see `record`.
         history: The last changes.
         random_state: What the next choice of a write starts from.
@@ -129,8 +136,12 @@ class Keyspace:
 
     __slots__ = (
         "at_checkpoint",
+        "awaited",
         "buckets",
         "copied_bytes",
+        "dataset_bound",
+        "dataset_bytes",
+        "dataset_bytes_max",
         "deadlines",
         "expired",
         "garbage",
@@ -141,6 +152,7 @@ class Keyspace:
         "log_time_ms",
         "orders",
         "random_state",
+        "ready",
         "revision",
         "sessions",
         "undo",
@@ -156,6 +168,9 @@ class Keyspace:
         self.key_order: tuple[int, list[list[bytes]]] | None = None
         self.orders: dict[int, tuple[list[int], list[bytes]]] = {}
         self.expired: list[bytes] = []
+        self.dataset_bytes = 0
+        self.dataset_bytes_max = 0
+        self.dataset_bound = UNLIMITED
         self.copied_bytes = 0
         self.at_checkpoint = False
         self.undo: list[_Undo] = []
@@ -165,6 +180,8 @@ class Keyspace:
         self.husks: list[Any] = []
         self.sessions = Sessions()
         self.views: list[View] = []
+        self.awaited: Container[bytes] = ()
+        self.ready: dict[bytes, None] = {}
 
     # ------------------------------------------------------------ reading
 
@@ -233,17 +250,22 @@ class Keyspace:
         number = crc_hqx(key, 0) >> SLOT_SHIFT & BUCKET_MASK
         bucket = self.buckets[number]
         old = bucket.get(key)
+        size = bytes_of(key, value, deadline_ms)
         if self.views:
             self.note(number, key, old)
         self.undo.append((key, old, 0))
+        if value.__class__ is not bytes and key in self.awaited:
+            self.ready[key] = None
         if old is None:
             bucket[key] = (value, deadline_ms, revision, revision, 1)
+            self.dataset_bytes += size
             if self.orders:
                 self.orders.pop(number, None)
             if deadline_ms:
                 self.deadlines.add((deadline_ms, key))
         else:
             bucket[key] = (value, deadline_ms, old[2], revision, old[4] + 1)
+            self.dataset_bytes += size - bytes_of(key, old[0], old[1])
             if not shares and type(old[0]) is not bytes and old[0] is not value:
                 self._discard(old[0])
             if old[1] != deadline_ms:
@@ -264,13 +286,20 @@ class Keyspace:
         """
         count = self.entry_count()
         if count:
-            self.undo.append((None, (self.buckets, self.deadlines), 0))
+            before = (self.buckets, self.deadlines, self.dataset_bytes)
+            self.undo.append((None, before, 0))
             # A copy of the list: open views go on reading the one replaced.
             self.garbage.append((list(self.buckets), self.deadlines))
             self.buckets = [{} for _ in range(BUCKET_COUNT)]
             self.deadlines = SortedList()
+            self.dataset_bytes = 0
             self.orders.clear()
         return count
+
+    def limit_dataset(self, bytes_max: int) -> None:
+        """Set the limit above which commands that may grow it are refused; 0 for none."""
+        self.dataset_bytes_max = bytes_max
+        self.dataset_bound = bytes_max or UNLIMITED
 
     def expire_due(self, keys_max: int) -> None:
         """Remove keys whose deadline has come, earliest first, under one revision.
@@ -313,6 +342,7 @@ class Keyspace:
             self.note(number, key, old)
         self.undo.append((key, old, expiry_revision))
         del bucket[key]
+        self.dataset_bytes -= bytes_of(key, old[0], old[1])
         if type(old[0]) is not bytes and not keeps_value:
             self._discard(old[0])
         if old[1]:
@@ -366,7 +396,7 @@ class Keyspace:
         """Take back all changes noted in `undo`; the revision becomes `revision`."""
         for key, before, expiry_revision in reversed(self.undo):
             if key is None:
-                self.buckets, self.deadlines = before
+                self.buckets, self.deadlines, self.dataset_bytes = before
                 self.garbage.pop()
                 self.orders.clear()
             else:
@@ -383,12 +413,15 @@ class Keyspace:
         present = bucket.get(key)
         if self.views:
             self.note(number, key, present)
-        if present is not None and present[1]:
-            self.deadlines.discard((present[1], key))
+        if present is not None:
+            self.dataset_bytes -= bytes_of(key, present[0], present[1])
+            if present[1]:
+                self.deadlines.discard((present[1], key))
         if before is None:
             bucket.pop(key, None)
         else:
             bucket[key] = before
+            self.dataset_bytes += bytes_of(key, before[0], before[1])
             if before[1]:
                 self.deadlines.add((before[1], key))
         self.orders.pop(number, None)

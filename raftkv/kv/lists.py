@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from itertools import islice
-from typing import Final
+from typing import Any, Final
 
 from raftkv.errors import CommandError
 from raftkv.kv import sequences
@@ -175,7 +175,7 @@ def pop(keyspace: Keyspace, command: Command) -> object:
     return elements[0] if count is None else elements
 
 
-def lmpop(keyspace: Keyspace, command: Command) -> object:
+def lmpop(keyspace: Keyspace, command: Command) -> list[Any]:
     """(end, count, key, ...)"""
     _, end, count, *keys = command
     for key in keys:
@@ -186,6 +186,13 @@ def lmpop(keyspace: Keyspace, command: Command) -> object:
             change(keyspace, key, entry, value)
             return [key, elements]
     return NoList()
+
+
+def pop_first(keyspace: Keyspace, command: Command) -> object:
+    """(end, key, ...)"""
+    _, end, *keys = command
+    popped = lmpop(keyspace, (command[0], end, 1, *keys))
+    return [popped[0], popped[1][0]] if popped else NoList()
 
 
 def lmove(keyspace: Keyspace, command: Command) -> object:
@@ -339,6 +346,7 @@ HANDLERS: Final[dict[Opcode, Handler]] = {
     Opcode.LIST_PUSH: push,
     Opcode.LIST_POP: pop,
     Opcode.LMPOP: lmpop,
+    Opcode.LIST_POP_FIRST: pop_first,
     Opcode.LMOVE: lmove,
     Opcode.LSET: lset,
     Opcode.LINSERT: linsert,

@@ -16,9 +16,11 @@ from typing import Final
 from raftkv.errors import CommandError, ProtocolError
 from raftkv.kv import transactions
 from raftkv.kv.commands import (
+    GROWING_OPCODES,
     INTERNAL_ERROR,
     MACHINE_ERRORS,
     ONCE_OPCODES,
+    OUT_OF_MEMORY,
     Command,
     ErrorReply,
     Opcode,
@@ -66,6 +68,8 @@ def execute_once(keyspace: Keyspace, command: Command) -> object:
     revision = keyspace.revision
     try:
         try:
+            if keyspace.dataset_bytes > keyspace.dataset_bound and inner[0] in GROWING_OPCODES:
+                raise CommandError(OUT_OF_MEMORY)
             result = handler(keyspace, inner)
         except CommandError as error:
             result = ErrorReply(error.message)

@@ -194,12 +194,22 @@ def checkpoint(keyspace: Keyspace, command: Command) -> object:
     return OK
 
 
+def limit_dataset(keyspace: Keyspace, command: Command) -> object:
+    """(bytes, 0 for no limit)"""
+    bytes_max = command[1]
+    if bytes_max.__class__ is not int or bytes_max < 0:
+        raise TypeError("a limit that is no number of bytes")
+    keyspace.limit_dataset(bytes_max)
+    return OK
+
+
 HANDLERS: Final[dict[Opcode, Handler]] = {
     Opcode.SCAN: scan,
     Opcode.RANDOMKEY: random_key,
     Opcode.DBSIZE: dbsize,
     Opcode.FLUSH: flush,
     Opcode.CHECKPOINT: checkpoint,
+    Opcode.LIMIT_DATASET: limit_dataset,
 }
 SLICED_HANDLERS: Final[dict[Opcode, SlicedHandler]] = {
     Opcode.KEYS: keys,

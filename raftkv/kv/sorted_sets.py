@@ -269,7 +269,7 @@ def zpop(keyspace: Keyspace, command: Command) -> object:
     return list(couples(ranked)) if count is None else couples(ranked)
 
 
-def zmpop(keyspace: Keyspace, command: Command) -> object:
+def zmpop(keyspace: Keyspace, command: Command) -> list[Any]:
     """(end: 0 the lowest or 1 the highest, count, key, ...)"""
     _, end, count, *keys = command
     for key in keys:
@@ -280,6 +280,13 @@ def zmpop(keyspace: Keyspace, command: Command) -> object:
             change(keyspace, key, entry, value)
             return [key, [[member, score] for score, member in ranked]]
     return NoList()
+
+
+def zpop_first(keyspace: Keyspace, command: Command) -> object:
+    """(end: 0 the lowest or 1 the highest, key, ...)"""
+    _, end, *keys = command
+    popped = zmpop(keyspace, (command[0], end, 1, *keys))
+    return [popped[0], *popped[1][0]] if popped else NoList()
 
 
 # ---------------------------------------------------------------- reading
@@ -345,6 +352,7 @@ HANDLERS: Final[dict[Opcode, Handler]] = {
     Opcode.ZREM: zrem,
     Opcode.ZPOP: zpop,
     Opcode.ZMPOP: zmpop,
+    Opcode.ZPOP_FIRST: zpop_first,
     Opcode.ZSCORE: zscore,
     Opcode.ZMSCORE: zmscore,
     Opcode.ZCARD: zcard,

@@ -15,7 +15,7 @@ the state.
 from __future__ import annotations
 
 import struct
-from collections.abc import Generator, Sequence
+from collections.abc import Container, Generator, Iterable, Sequence
 from hashlib import blake2b
 from typing import Any, Final, NamedTuple
 
@@ -25,9 +25,11 @@ from raftkv.errors import CommandError, ProtocolError
 from raftkv.kv import once, transactions
 from raftkv.kv.codec import MALFORMED, decode_batch
 from raftkv.kv.commands import (
+    GROWING_OPCODES,
     INTERNAL_ERROR,
     MACHINE_ERRORS,
     OK,
+    OUT_OF_MEMORY,
     SLICED_OPCODES,
     WRITE_OPCODES,
     Command,
@@ -60,6 +62,7 @@ HASHED_VALUE_BYTES: Final = 256
 
 _SET: Final = int(Opcode.SET)
 _GET: Final = int(Opcode.GET)
+_GROWING: Final = frozenset(map(int, GROWING_OPCODES))
 _HASH_PREFIX: Final = struct.Struct("<QQQQI")
 _SKIP_PREFIX: Final = struct.Struct("<Q4s")
 _RESULTS: Final = msgspec.msgpack.Encoder()
@@ -183,6 +186,21 @@ class KvStore:
         return self._keyspace.expiring_count()
 
     @property
+    def dataset_bytes(self) -> int:
+        """What all keys count for, dead ones included, as `dataset` says."""
+        return self._keyspace.dataset_bytes
+
+    @property
+    def dataset_bytes_max(self) -> int:
+        """The limit of it, as of the log; 0 for none."""
+        return self._keyspace.dataset_bytes_max
+
+    @property
+    def dataset_is_full(self) -> bool:
+        """Whether commands that may make it larger are refused."""
+        return self._keyspace.dataset_bytes > self._keyspace.dataset_bound
+
+    @property
     def next_deadline_ms(self) -> int | None:
         """Earliest deadline of a key that is still held, dead ones included.
 
@@ -201,6 +219,21 @@ class KvStore:
         """Whether dead keys are held, so that each batch removes many of them."""
         deadlines = self._keyspace.deadlines
         return bool(deadlines) and deadlines[0][0] <= self._keyspace.log_time_ms
+
+    def await_keys(self, keys: Container[bytes]) -> None:
+        """Note from now on which of these keys get a collection; not a part of the state.
+
+        Args:
+            keys: Looked at whenever a collection is put; the caller goes on changing it.
+        """
+        self._keyspace.awaited = keys
+
+    def take_ready(self) -> Iterable[bytes]:
+        """Return the awaited keys that got a collection since the last call, in order."""
+        ready = self._keyspace.ready
+        if ready:
+            self._keyspace.ready = {}
+        return ready
 
     @property
     def at_checkpoint(self) -> bool:
@@ -294,6 +327,8 @@ class KvStore:
             position += 1
             revision = keyspace.revision
             try:
+                if keyspace.dataset_bytes > keyspace.dataset_bound and command[0] in _GROWING:
+                    raise CommandError(OUT_OF_MEMORY)
                 add_result(handlers[command[0]](keyspace, command))
             except CommandError as error:
                 add_result(ErrorReply(error.message))
@@ -424,6 +459,8 @@ class KvStore:
                 revision=self.revision,
                 state_hash=self.state_hash,
                 key_count=self.key_count,
+                dataset_bytes=self.dataset_bytes,
+                dataset_bytes_max=self.dataset_bytes_max,
                 history=HistoryMeta(
                     compacted=history.compacted,
                     revisions_kept=history.revisions_kept,

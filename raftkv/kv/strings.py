@@ -18,6 +18,7 @@ from typing import Final, TypeAlias
 
 from raftkv.errors import CommandError
 from raftkv.kv.commands import OK, Command, GetexFlag, Opcode, SetFlag, ValueCondition
+from raftkv.kv.dataset import ENTRY_BYTES
 from raftkv.kv.history import CHANGE_BYTES, CHUNK_CHANGES, PUT
 from raftkv.kv.keyspace import Entry, Keyspace
 from raftkv.kv.numbers import (
@@ -108,10 +109,11 @@ def set_run(keyspace: Keyspace, commands: Sequence[Command], first: int) -> int:
     frontier = keyspace.frontier()
     before = revision = keyspace.revision
     add_change = history.recent.append
-    size = 0
+    changed = 0
+    size, bound = keyspace.dataset_bytes, keyspace.dataset_bound
     try:
         for opcode, key, value in islice(commands, first, first + CHUNK_CHANGES):
-            if opcode != _SET or value.__class__ is not bytes:
+            if opcode != _SET or value.__class__ is not bytes or size > bound:
                 break
             number = crc_hqx(key, 0) >> 4 & 1023
             bucket = buckets[number]
@@ -119,26 +121,31 @@ def set_run(keyspace: Keyspace, commands: Sequence[Command], first: int) -> int:
             following = revision + 1
             if old is None:
                 entry = (value, 0, following, following, 1)
+                grown = len(key) + len(value) + ENTRY_BYTES
                 if orders:
                     orders.pop(number, None)
             elif old[1] or old[0].__class__ is not bytes:
                 break
             else:
                 entry = (value, 0, old[2], following, old[4] + 1)
-                size += len(old[0])
+                length = len(old[0])
+                grown = len(value) - length
+                changed += length
             if number >= frontier:
                 keyspace.note(number, key, old)
             bucket[key] = entry
             revision = following
             add_change((following, PUT, key, old, entry))
-            size += len(key)
+            changed += len(key)
+            size += grown
     except (TypeError, ValueError):
         # Not a key, or another number of fields: as yet nothing has changed.
         pass
     if revision != before:
         keyspace.revision = revision
+        keyspace.dataset_bytes = size
         count = revision - before
-        history.extended(count, size + count * CHANGE_BYTES, revision)
+        history.extended(count, changed + count * CHANGE_BYTES, revision)
     return first + revision - before
 
 

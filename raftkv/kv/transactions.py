@@ -19,6 +19,8 @@ from typing import Any, Final
 
 from raftkv.errors import CommandError, ProtocolError
 from raftkv.kv.commands import (
+    GROWING_OPCODES,
+    OUT_OF_MEMORY,
     SESSION_OPCODES,
     SLICED_OPCODES,
     AnswerKind,
@@ -45,6 +47,7 @@ _POSITIONS: Final[dict[int, int]] = {
     CompareTarget.MODIFY_REVISION: 3,
     CompareTarget.VERSION: 4,
 }
+_ABORTED: Final = f"EXECABORT Transaction discarded because of: {OUT_OF_MEMORY}"
 # Words of one compare: key, target, comparison, operand.
 _COMPARE_SIZE: Final = 4
 _KNOWN_OPCODES: Final = frozenset(map(int, Opcode))
@@ -52,7 +55,7 @@ _KNOWN_OPCODES: Final = frozenset(map(int, Opcode))
 # them in one entry would hold up every node.
 _NEVER_INSIDE: Final = frozenset(
     (
-        *(Opcode.EXEC, Opcode.TXN, Opcode.CHECKPOINT, Opcode.COMPACT),
+        *(Opcode.EXEC, Opcode.TXN, Opcode.CHECKPOINT, Opcode.COMPACT, Opcode.LIMIT_DATASET),
         *(Opcode.SCAN, *SLICED_OPCODES, *SESSION_OPCODES),
     )
 )
@@ -124,7 +127,15 @@ def _holds(keyspace: Keyspace, key: bytes, target: int, comparison: int, operand
 
 
 def _run(keyspace: Keyspace, commands: list[Command]) -> list[object]:
-    """Execute commands under one revision for all that they change."""
+    """Execute commands under one revision for all that they change.
+
+    Raises:
+        CommandError: The dataset exceeds its limit, and one of them may make it larger.
+    """
+    if keyspace.dataset_bytes > keyspace.dataset_bound and any(
+        command[0] in GROWING_OPCODES for command in commands
+    ):
+        raise CommandError(_ABORTED)
     _remove_dead(keyspace, commands)
     before = keyspace.revision
     changed = False

@@ -37,6 +37,14 @@ STATUS_METRICS: Final[Mapping[str, tuple[str, Callable[[Status], float]]]] = {
         lambda status: status.lag_entries,
     ),
     "raftkv_commit_index": ("Last log index known committed", lambda status: status.commit_index),
+    "raftkv_dataset_bytes": (
+        "What all keys and values count for",
+        lambda status: status.dataset_bytes,
+    ),
+    "raftkv_dataset_bytes_max": (
+        "Limit of it, above which writes that may grow it are refused; 0 for none",
+        lambda status: status.dataset_bytes_max,
+    ),
     "raftkv_disk_full": ("1 while no entries can be taken", lambda status: status.disk_full),
     "raftkv_first_index": ("First log index still kept", lambda status: status.first_index),
     "raftkv_has_leader": ("1 when a leader is known", lambda status: status.leader_id is not None),

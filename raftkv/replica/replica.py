@@ -51,6 +51,7 @@ from raftkv.replica.batches import Batch, Batches
 from raftkv.replica.checkpoints import CHECKPOINT, Checkpoints
 from raftkv.replica.clockwork import BatchClock
 from raftkv.replica.compaction import Compactor
+from raftkv.replica.dataset_limit import DatasetLimit
 from raftkv.replica.disk_space import DiskSpaceGuard, needed_bytes
 from raftkv.replica.durability import Durability
 from raftkv.replica.follower_reads import FollowerReads
@@ -202,6 +203,7 @@ class Replica(ReadLevels):
             now_ms=clock.now_ms(),
         )
         self._history_bounds = HistoryBounds(limits, clock.now_ms())
+        self._dataset_limit = DatasetLimit(limits.maxmemory)
         self._snapshot_inbox = transfer.SnapshotInbox(
             network=network,
             snapshots=recovered.snapshots,
@@ -448,6 +450,7 @@ class Replica(ReadLevels):
             raise AssertionError("a snapshot was adopted that was not loaded")
         self._slices.retire(self.store)
         self.store = self._loaded[1]
+        self.store.await_keys(self._awaited)
         self._loaded = None
         self._agreement.forget()
         self._checkpoints.forget()
@@ -523,6 +526,9 @@ class Replica(ReadLevels):
         )
         if compaction is not None:
             self.propose((compaction,), self._history_bounds)
+        leads = self._core.is_leader and self._core.has_own_noop
+        if self._dataset_limit.turn(self.store, now_ms, leads=leads):
+            self.propose((self._dataset_limit.command,), self._dataset_limit)
         self._agreement.turn(
             now_ms,
             self.store.applied_index,

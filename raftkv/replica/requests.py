@@ -8,7 +8,7 @@ Base of replica.replica.Replica. Tests: tests/unit/replica, tests/sim.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Iterable, Sequence
 from typing import Any
 
 from raftkv.replica.batches import Batches
@@ -37,6 +37,7 @@ class ReplicaRequests(ReplicaViews):
     _slices: Slices
     _wake: Callable[[], None]
     _draining: bool
+    _awaited: Container[bytes] = ()
     stopped: Stopped | None
 
     def propose(self, commands: Sequence[Command], slot: Slot) -> None:
@@ -72,6 +73,15 @@ class ReplicaRequests(ReplicaViews):
     def read_stale(self, command: Command) -> object:
         """Evaluate one read on this node's store, at once."""
         return self.store.execute(command)
+
+    def await_keys(self, keys: Container[bytes]) -> None:
+        """Note from now on which of these keys get something that can be popped."""
+        self._awaited = keys
+        self.store.await_keys(keys)
+
+    def take_ready(self) -> Iterable[bytes]:
+        """Return the keys that were noted since the last call."""
+        return self.store.take_ready()
 
     def take_snapshot(self, slot: Slot) -> None:
         """Write a snapshot of this node's store; resolves with its index."""

@@ -41,6 +41,8 @@ def build_status(
         history_oldest_revision=store.history.compacted,
         history_events=store.history.change_count,
         history_bytes=store.history.byte_count,
+        dataset_bytes=store.dataset_bytes,
+        dataset_bytes_max=store.dataset_bytes_max,
         disk_full=disk_full,
         leader_commit_index=Index(leader_commit_index),
         admitted=core.admitted,

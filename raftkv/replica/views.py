@@ -60,6 +60,11 @@ class ReplicaViews:
         return self._batches.uncommitted_bytes < limit and not self._handover.pending
 
     @property
+    def dataset_is_full(self) -> bool:
+        """Whether commands that may make the dataset larger would be refused now."""
+        return self.store.dataset_is_full
+
+    @property
     def busy(self) -> bool:
         """Whether a proposed batch waits for its fate or a write for its sync."""
         return self._batches.pending or not self._durability.is_idle

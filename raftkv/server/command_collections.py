@@ -53,6 +53,12 @@ rpop|-2|write fast|1 1 1|list|1.0.0|O(N)|RW access delete
     Remove and return the last elements of a list
 lmpop|-4|write movablekeys|0 0 0|list|7.0.0|O(N+M)|RW access delete
     Remove and return elements of the first list that has any
+blpop|-3|write noscript blocking|1 -2 1|list|2.0.0|O(N)|RW access delete
+    Remove and return the first element of the first list that has any, or wait for one
+brpop|-3|write noscript blocking|1 -2 1|list|2.0.0|O(N)|RW access delete
+    Remove and return the last element of the first list that has any, or wait for one
+blmpop|-5|write blocking movablekeys|0 0 0|list|7.0.0|O(N+M)|RW access delete
+    Remove and return elements of the first list that has any, or wait for some
 llen|2|readonly fast|1 1 1|list|1.0.0|O(1)|RO
     Return the length of a list
 lrange|4|readonly|1 1 1|list|1.0.0|O(S+N)|RO access
@@ -71,6 +77,10 @@ lmove|5|write denyoom|1 2 1|list|6.2.0|O(1)|RW access delete
     Move an element from one end of a list to one end of another
 rpoplpush|3|write denyoom|1 2 1|list|1.2.0|O(1)|RW access delete
     Move the last element of a list in front of another (old form of LMOVE)
+blmove|6|write denyoom noscript blocking|1 2 1|list|6.2.0|O(1)|RW access delete
+    Move an element from one end of a list to one end of another, or wait for one
+brpoplpush|4|write denyoom noscript blocking|1 2 1|list|2.2.0|O(1)|RW access delete
+    Move the last element of a list in front of another, or wait for one (old form of BLMOVE)
 lpos|-3|readonly|1 1 1|list|6.0.6|O(N)|RO access
     Return the positions of elements that are equal to a value
 sadd|-3|write denyoom fast|1 1 1|set|1.0.0|O(1)|RW insert
@@ -153,6 +163,12 @@ zpopmax|-2|write fast|1 1 1|sorted-set|5.0.0|O(log(N)*M)|RW access delete
     Remove and return the members with the highest scores
 zmpop|-4|write movablekeys|0 0 0|sorted-set|7.0.0|O(K)|RW access delete
     Remove and return members of the first sorted set that has any
+bzpopmin|-3|write noscript blocking fast|1 -2 1|sorted-set|5.0.0|O(log(N))|RW access delete
+    Remove and return the lowest member of the first sorted set that has any, or wait for one
+bzpopmax|-3|write noscript blocking fast|1 -2 1|sorted-set|5.0.0|O(log(N))|RW access delete
+    Remove and return the highest member of the first sorted set that has any, or wait for one
+bzmpop|-5|write blocking movablekeys|0 0 0|sorted-set|7.0.0|O(K)+O(M*log(N))|RW access delete
+    Remove and return members of the first sorted set that has any, or wait for some
 zrandmember|-2|readonly|1 1 1|sorted-set|6.2.0|O(N)|RO access
     Return some members
 zscan|-3|readonly|1 1 1|sorted-set|2.8.0|O(1)|RO access

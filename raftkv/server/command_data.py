@@ -92,6 +92,10 @@ renamenx|3|write fast|1 2 1|generic|1.0.0|O(1)|RW access delete
     Rename a key if the target does not exist
 copy|-3|write denyoom|1 2 1|generic|6.2.0|O(N)|RO access
     Copy a key
+sort|-2|write denyoom movablekeys|1 1 1|generic|1.0.0|O(N+M*log(M))|RO access
+    Return or store the elements of a list, set or sorted set in an order, or what they lead to
+sort_ro|-2|readonly movablekeys|1 1 1|generic|7.0.0|O(N+M*log(M))|RO access
+    Return the elements of a list, set or sorted set in an order, or what they lead to
 touch|-2|readonly fast|1 -1 1|generic|3.2.1|O(N)|RO
     Count how many of the keys exist
 dbsize|1|readonly fast|0 0 0|server|1.0.0|O(1)|
@@ -192,6 +196,8 @@ client/info|2|noscript loading stale|0 0 0|connection|6.2.0|O(1)|
     Describe this connection
 client/kill|-3|admin noscript loading stale|0 0 0|connection|2.4.0|O(N)|
     Close connections of this node
+client/unblock|-3|admin noscript loading stale|0 0 0|connection|5.0.0|O(log N)|
+    End the wait of a client for a key
 client/no-evict|3|admin noscript loading stale|0 0 0|connection|7.0.0|O(1)|
     Accepted for compatibility: connections are never evicted
 client/no-touch|3|noscript loading stale|0 0 0|connection|7.2.0|O(1)|

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from raftkv.server import (
     handlers_bits,
+    handlers_blocking,
     handlers_client,
     handlers_cluster,
     handlers_command,
@@ -26,6 +27,7 @@ from raftkv.server import (
     handlers_sets,
     handlers_sorted_ranges,
     handlers_sorted_sets,
+    handlers_sorting,
     handlers_strings,
     handlers_transactions,
     handlers_watches,
@@ -41,6 +43,8 @@ PARSERS: dict[bytes, Parser] = {
     **handlers_sorted_sets.PARSERS,
     **handlers_sorted_ranges.PARSERS,
     **handlers_bits.PARSERS,
+    **handlers_blocking.PARSERS,
+    **handlers_sorting.PARSERS,
     **handlers_transactions.PARSERS,
 }
 

@@ -43,6 +43,7 @@ class Kind(enum.IntEnum):
     SLICED = 3  # a read of the whole store, in slices
     ALONE = 4  # a read that takes milliseconds: one at a time on each connection
     WATCH = 5  # reads revisions, for the connection instead of the client
+    BLOCKING = 6  # a write that is tried again and again while it finds nothing
 
 
 # Reads which look at every key: they wait for what is before them and hold up
@@ -64,6 +65,12 @@ WATCH_COMMANDS = frozenset(("watch",))
 ANSWERED_INSIDE = frozenset(("ping", "echo", "select", "unwatch"))
 # Never inside a transaction: others, and what is about sessions.
 _NEVER_INSIDE = frozenset(("kv|exec", "kv|txn", "kv|once", "kv|outcome", "kv|session"))
+
+# What wraps commands grows only if one inside does, SORT only if it stores: that is
+# decided when they are applied.
+_GROWING_PERHAPS = _NEVER_INSIDE | {"sort"}
+# Their further keys have names that come of elements, and are not among the words.
+_NAMED_BY_ELEMENTS = frozenset(("sort", "sort_ro"))
 
 # Commands of the server's own which wait until those before them on their connection are
 # answered: they say something about these, or others act on them at once.
@@ -98,6 +105,7 @@ class CommandSpec:
         high: Greatest number of words; 0 in a container, so that the range
             check of the hot path fails and `CommandTable.resolve` decides.
         kind: How it is carried out; plain int for speed.
+        grows: It is refused while the dataset exceeds its limit.
         ordered: A local one that waits for the answers to those before it.
         first_key: Position of the first key, 0 without keys.
         last_key: Position of the last key; -1 is the last word.
@@ -120,6 +128,7 @@ class CommandSpec:
         "first_key",
         "flags",
         "group",
+        "grows",
         "handle",
         "high",
         "key_count_at",
@@ -151,7 +160,10 @@ class CommandSpec:
         self.high = self.low if self.arity > 0 else _ARGUMENTS_MAX
         self.flags = tuple(flags.split())
         self.first_key, self.last_key, self.key_step = map(int, keys.split())
-        self.key_count_at = self.first_key + 1 if "movablekeys" in self.flags else 0
+        self.key_count_at = 0
+        if "movablekeys" in self.flags and self.name not in _NAMED_BY_ELEMENTS:
+            # Behind the timeout, where there is one.
+            self.key_count_at = self.first_key + 1 + ("blocking" in self.flags)
         self.group = group
         self.since = since
         self.complexity = complexity
@@ -159,6 +171,7 @@ class CommandSpec:
         self.summary = summary
         self.kind = int(_kind_of(self.name, self.flags))
         self.ordered = self.name in ORDERED_COMMANDS
+        self.grows = "denyoom" in self.flags and self.name not in _GROWING_PERHAPS
         self.subcommands: dict[bytes, CommandSpec] = {}
         self.calls = self.rejected = 0
         self.parse_run: RunParser | None = None
@@ -211,6 +224,8 @@ def _kind_of(name: str, flags: tuple[str, ...]) -> Kind:
         return Kind.ALONE
     if name in WATCH_COMMANDS:
         return Kind.WATCH
+    if "blocking" in flags:
+        return Kind.BLOCKING
     if "write" in flags:
         return Kind.WRITE
     return Kind.READ if "readonly" in flags or name in _HELP_OF_DATA else Kind.LOCAL
@@ -225,7 +240,7 @@ def check_inside(spec: CommandSpec) -> None:
     Raises:
         CommandError: Redis' text for such a command.
     """
-    if spec.kind in (Kind.READ, Kind.WRITE):
+    if spec.kind in (Kind.READ, Kind.WRITE, Kind.BLOCKING):
         if spec.name not in _NEVER_INSIDE:
             return
     elif spec.name in ANSWERED_INSIDE:

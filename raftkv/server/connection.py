@@ -28,7 +28,7 @@ from raftkv.server.service import Service
 
 CLIENTS_MAX_REPLY = encode_error("ERR max number of clients reached")
 
-# While requests are held, reading goes on so that a closed connection is
+# While requests are held or wait for a key, reading goes on so that a closed connection is
 # noticed, but only for this much more input.
 _HELD_BYTES_MAX = 256 * 1024
 # What a client may leave unread before its requests are no longer read.
@@ -140,7 +140,7 @@ class ClientConnection(PushingPipeline, asyncio.Protocol):
         service = self.service
         service.statistics.bytes_received += len(data)
         self.active_second = service.seconds
-        if self.held:
+        if self._is_waiting:
             self._held_bytes += len(data)
         try:
             requests = self._parser.parse(data)
@@ -152,15 +152,15 @@ class ClientConnection(PushingPipeline, asyncio.Protocol):
         except Exception as error:
             self.break_off(error)
             return
-        if self.held:
+        if self._is_waiting:
             self.update_reading()
         if self._parser.error is not None and not self.ending:
             self._end_behind_protocol_error()
 
     def eof_received(self) -> bool:
-        """Answer what was read, then close; a held request is dropped."""
+        """Answer what was read, then close; what is held or waits for a key is dropped."""
         self._ended_input = self.ending = True
-        if self.held:
+        if self._is_waiting:
             self.quit()
             self.release()
         if self.is_idle:
@@ -205,15 +205,20 @@ class ClientConnection(PushingPipeline, asyncio.Protocol):
         """Whether nothing waits for an answer or to be carried out."""
         return not self._fifo and not self._backlog and not self._output
 
+    @property
+    def _is_waiting(self) -> bool:
+        """Whether it may take long until the backlog is carried out."""
+        return self.held or self.blocked is not None
+
     def update_reading(self) -> None:
         """Read from the socket exactly while more input is welcome."""
         wanted = (
             self._writable
             and not self.ending
             and self._replica.accepting
-            and (not self._blocked or (self.held and self._held_bytes <= _HELD_BYTES_MAX))
+            and (not self._blocked or (self._is_waiting and self._held_bytes <= _HELD_BYTES_MAX))
         )
-        if not self.held:
+        if not self._is_waiting:
             self._held_bytes = 0
         transport = self._transport
         if wanted != self._reading and transport is not None and not transport.is_closing():

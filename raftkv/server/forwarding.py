@@ -4,6 +4,9 @@
 17), once, over one hop, and relays the leader's encoded replies. On the leader a
 `ForwardedStream` runs them through the same pipeline as a client of its own.
 
+What waits for a key waits on the leader, until the client's node cancels it with a
+forward of the same number and without requests, or the link is lost.
+
 A forward ends in exactly one way: replies; refused by a node that does not lead
 (definite, routed again); or lost with the link or its deadline, which is
 `UNKNOWN` for its writes and definite for its reads. It is never sent again once
@@ -21,6 +24,7 @@ from raftkv.config import ARGUMENT_OVERHEAD_BYTES
 from raftkv.resp.parser import RequestParser
 from raftkv.resp.values import encode_error
 from raftkv.seams import NOT_LEADER, Network
+from raftkv.server.blocking import BlockedRun
 from raftkv.server.command_table import CommandSpec, Kind
 from raftkv.server.pipeline import NOT_LEADER_REPLY, CommandPipeline
 from raftkv.server.runs import Run
@@ -48,6 +52,7 @@ REPLIES_BYTES_MAX = 16 * 1024 * 1024
 # Limit: requests on their way to one node; a quarter of the peer queue, so that
 # forwards never close the link that the log needs.
 _QUEUE_SHARE = 4
+_WRITES = (int(Kind.WRITE), int(Kind.BLOCKING))
 
 
 def forward_bytes(request: Sequence[bytes]) -> int:
@@ -81,6 +86,8 @@ class Forwarder:
         self._network = network
         self._number = 0
         self._forwards: dict[int, _Forward] = {}
+        # What is being carried out here for other nodes, by node and number.
+        self._streams: dict[tuple[NodeId, int], ForwardedStream] = {}
         self._down: set[NodeId] = set()
         self.pending_bytes: dict[NodeId, int] = {}
 
@@ -100,7 +107,7 @@ class Forwarder:
         if node in self._down or (pending and size > room):
             return False
         self._number += 1
-        forward = _Forward(run, node, size, service.deadline_ms(run))
+        forward = _Forward(run, node, size, self._deadline_ms(run))
         self._forwards[self._number] = forward
         self.pending_bytes[node] = pending + size
         run.forwarded = True
@@ -113,6 +120,22 @@ class Forwarder:
         self._network.flush()
         return True
 
+    def _deadline_ms(self, run: Run) -> int:
+        """Return when a forward is given up; 0 for one that waits until its link is lost."""
+        end_ms = self._service.deadline_ms(run)
+        if not isinstance(run, BlockedRun):
+            return end_ms
+        return end_ms + run.pop.timeout_ms if run.pop.timeout_ms else 0
+
+    def cancel(self, run: Run) -> None:
+        """Tell the leader that nobody waits any longer for what a run would pop."""
+        for number, forward in self._forwards.items():
+            if forward.run is run:
+                body = _FORWARD.pack(_VERSION, run.protocol, number)
+                self._network.send(forward.node, PEER_FORWARD, body)
+                self._network.flush()
+                break
+
     def peer_up(self, node: NodeId) -> None:
         """Forwards to a node may be sent."""
         self._down.discard(node)
@@ -123,13 +146,16 @@ class Forwarder:
         for number, forward in list(self._forwards.items()):
             if forward.node == node:
                 self._lose(number, "link to the leader lost")
+        for origin, number in list(self._streams):
+            if origin == node:
+                self._streams.pop((origin, number)).stop_waiting()
         self._service.turn_ended()
 
     def expire(self, now_ms: int) -> None:
         """Give up forwards whose deadline has come."""
         # In no order of their deadlines: what has waited for a leader has less time left.
         for number, forward in list(self._forwards.items()):
-            if forward.deadline_ms <= now_ms:
+            if 0 < forward.deadline_ms <= now_ms:
                 self._lose(number, "timeout")
 
     def _finish(self, number: int) -> _Forward:
@@ -143,7 +169,7 @@ class Forwarder:
         replies: list[bytes] = []
         for request in run.requests[run.first : run.end]:
             spec = self._service.table.find(request)
-            if spec is not None and spec.kind == Kind.WRITE:
+            if spec is not None and spec.kind in _WRITES:
                 run.pipeline.poison()
                 replies.append(encode_error(f"UNKNOWN {reason}"))
             else:
@@ -189,19 +215,31 @@ class Forwarder:
         version, protocol, number = _FORWARD.unpack_from(body)
         if version != _VERSION or protocol not in (2, 3):
             raise ValueError(f"version {version} of a forward, protocol {protocol}")
+        if len(body) == _FORWARD.size:
+            self._cancelled(node, number)
+            return
         limits = self._service.config.limits
         parser = RequestParser(
             request_bytes_max=limits.request_bytes_max,
             request_arguments_max=limits.request_arguments_max,
         )
-        requests = parser.parse(body[_FORWARD.size :]) if len(body) > _FORWARD.size else []
+        requests = parser.parse(body[_FORWARD.size :])
         if parser.error is not None or not requests:
             raise ValueError(parser.error or "a forward without requests")
         self._service.statistics.forwards_received += 1
-        ForwardedStream(self, node, number, protocol).carry_out(requests)
+        stream = ForwardedStream(self, node, number, protocol)
+        self._streams[node, number] = stream
+        stream.carry_out(requests)
+
+    def _cancelled(self, node: NodeId, number: int) -> None:
+        stream = self._streams.get((node, number))
+        if stream is not None:
+            stream.stop_waiting()
+            self._service.turn_ended()
 
     def reply(self, node: NodeId, number: int, outcome: int, parts: Sequence[bytes]) -> None:
         """Send the encoded replies of a forward back, in frames of bounded size."""
+        self._streams.pop((node, number), None)
         data = b"".join(parts)
         frame_bytes_max = self._service.config.limits.peer_frame_bytes_max
         piece_bytes = min(REPLY_PIECE_BYTES, frame_bytes_max - _REPLY.size)
@@ -256,6 +294,11 @@ class ForwardedStream(CommandPipeline):
         self.take(requests)
         if self._output or self.dirty or not self._fifo:
             self.flush()
+
+    def stop_waiting(self) -> None:
+        """Nobody is there any more for what a blocking pop may still find."""
+        if self.blocked is not None:
+            self.quit()
 
     def _gather(self, requests: list[list[bytes]], first: int) -> int:
         self._started = True

@@ -7,9 +7,15 @@ from collections.abc import Iterable
 from raftkv.errors import CommandError
 from raftkv.resp.values import Verbatim
 from raftkv.server.connection import ClientConnection
+from raftkv.server.handlers_strings import integer_argument
+from raftkv.types import NoList
 
 _NAME_ERROR = "ERR Client names cannot contain spaces, newlines or special characters."
 _INFO_ERROR = "ERR {} cannot contain spaces, newlines or special characters."
+_UNBLOCKED = "UNBLOCKED client unblocked via CLIENT UNBLOCK"
+_UNBLOCK_WORDS = (
+    "ERR unknown subcommand or wrong number of arguments for 'UNBLOCK'. Try CLIENT HELP."
+)
 _TYPES = (b"normal", b"master", b"replica", b"slave", b"pubsub")
 
 HELP = """CLIENT <subcommand> [<arg> [value] [opt] ...]. Subcommands are:
@@ -33,6 +39,8 @@ SETINFO (LIB-NAME|LIB-VER) <value>
     Name the library that uses the current connection.
 SETNAME <name>
     Assign the name <name> to the current connection.
+UNBLOCK <clientid> [TIMEOUT|ERROR]
+    Unblock the specified blocked client.
 HELP
     Print this help."""
 
@@ -56,6 +64,7 @@ def describe(connection: ClientConnection) -> bytes:
         (b"P" if connection.is_subscribed else b"")
         + (b"r" if connection.readonly else b"")
         + (b"x" if queue is not None else b"")
+        + (b"b" if connection.blocked is not None else b"")
     )
     fields = {
         b"id": b"%d" % connection.number,
@@ -161,6 +170,23 @@ def handle_idle_switch(connection: ClientConnection, arguments: list[bytes]) -> 
     return "OK"
 
 
+def handle_unblock(connection: ClientConnection, arguments: list[bytes]) -> object:
+    """CLIENT UNBLOCK client-id [TIMEOUT | ERROR]"""
+    if len(arguments) > 4:
+        raise CommandError(_UNBLOCK_WORDS)
+    reason = arguments[3].lower() if len(arguments) == 4 else b"timeout"
+    if reason not in (b"timeout", b"error"):
+        raise CommandError("ERR CLIENT UNBLOCK reason should be TIMEOUT or ERROR")
+    service = connection.service
+    other = service.connections.get(integer_argument(arguments[2]))
+    if other is None or other.blocked is None:
+        return 0
+    result = NoList() if reason == b"timeout" else CommandError(_UNBLOCKED)
+    service.blocked.end(other.blocked, result)
+    service.call_soon(service.turn_ended)
+    return 1
+
+
 def handle_kill(connection: ClientConnection, arguments: list[bytes]) -> object:
     """CLIENT KILL address | option value [option value ...]"""
     connections = list(connection.service.connections.values())
@@ -219,6 +245,7 @@ HANDLERS = {
     "client|info": handle_info,
     "client|list": handle_list,
     "client|kill": handle_kill,
+    "client|unblock": handle_unblock,
     "client|no-evict": handle_idle_switch,
     "client|no-touch": handle_idle_switch,
     "client|help": handle_help,

@@ -47,7 +47,8 @@ _SETTINGS: dict[str, Callable[[Service], str]] = {
     "databases": lambda service: "1",
     "dir": lambda service: service.config.node.data_dir,
     "maxclients": lambda service: str(service.clients_max),
-    "maxmemory": lambda service: "0",
+    # The one in force, which the log has set; another leader may have another setting.
+    "maxmemory": lambda service: str(service.replica.status().dataset_bytes_max),
     "maxmemory-policy": lambda service: "noeviction",
     "notify-keyspace-events": lambda service: show_flags(service.notify_flags),
     "port": lambda service: str(service.port),

@@ -72,7 +72,7 @@ def _clients(service: Service) -> Fields:
     return {
         "connected_clients": len(service.connections),
         "maxclients": service.clients_max,
-        "blocked_clients": 0,
+        "blocked_clients": len(service.blocked),
         "pubsub_clients": sum(one.is_subscribed for one in service.connections.values()),
         "held_clients": len(service.held),
         "transaction_queue_bytes": service.queued_bytes,
@@ -81,6 +81,7 @@ def _clients(service: Service) -> Fields:
 
 def _memory(service: Service) -> Fields:
     resident, peak = _resident_bytes(), _peak_bytes()
+    status = service.replica.status()
     return {
         "used_memory": resident,
         "used_memory_human": _human(resident),
@@ -88,8 +89,10 @@ def _memory(service: Service) -> Fields:
         "used_memory_rss_human": _human(resident),
         "used_memory_peak": peak,
         "used_memory_peak_human": _human(peak),
-        "maxmemory": 0,
-        "maxmemory_human": "0B",
+        "used_memory_dataset": status.dataset_bytes,
+        "used_memory_dataset_human": _human(status.dataset_bytes),
+        "maxmemory": status.dataset_bytes_max,
+        "maxmemory_human": _human(status.dataset_bytes_max),
         "maxmemory_policy": "noeviction",
     }
 

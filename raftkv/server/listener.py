@@ -16,7 +16,8 @@ import dataclasses
 import secrets
 
 from raftkv.config import Config
-from raftkv.seams import PEER_PUBLISH, Clock, Observer
+from raftkv.errors import CommandError
+from raftkv.seams import PEER_PUBLISH, SHUTTING_DOWN, Clock, Observer
 from raftkv.server.command_set import standard_commands
 from raftkv.server.command_table import CommandTable
 from raftkv.server.connection import ClientConnection
@@ -76,6 +77,7 @@ class ClientListener:
             "connections": len(service.connections),
             "connections_held": len(service.held),
             "watches": service.watches.count,
+            "connections_blocked": len(service.blocked),
             "commands": sum(spec.calls for spec in service.table.all()),
         }
 
@@ -120,7 +122,11 @@ class ClientListener:
         if self._server is not None:
             self._server.close()
         self.service.retry_held()
+        self.service.blocked.end_all(SHUTTING_DOWN)
         for connection in list(self.service.connections.values()):
+            if connection.blocked is not None:
+                shutting_down = CommandError(f"NOTAPPLIED {SHUTTING_DOWN.reason}")
+                self.service.blocked.end(connection.blocked, shutting_down)
             connection.finish()
         if self.service.connections:
             self.service.emptied = asyncio.Event()

@@ -23,9 +23,12 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from raftkv.errors import CommandError
+from raftkv.kv.commands import OUT_OF_MEMORY
 from raftkv.resp.values import encode, encode_error, encode_results
 from raftkv.seams import NO_LEADER, NOT_LEADER, Failure, Slot
+from raftkv.server.blocking import BlockedRun
 from raftkv.server.command_table import WRONG, CommandSpec, Kind
+from raftkv.server.handlers_blocking import blocking_pop
 from raftkv.server.ports import Command
 from raftkv.server.runs import Later, Run, SlicedRun, TimedSlot
 from raftkv.types import Index
@@ -38,6 +41,7 @@ _READ = int(Kind.READ)
 _WRITE = int(Kind.WRITE)
 _ALONE = int(Kind.ALONE)
 _SLICED = int(Kind.SLICED)
+_BLOCKING = int(Kind.BLOCKING)
 
 # Reads in front of a write that arrived in the same chunk go through the log
 # with it instead of holding it up for a round; more of them are worth the round.
@@ -76,6 +80,7 @@ class CommandPipeline:
         held: The backlog waits for a leader; `service` tries again.
         waiting_since_ms: Clock time from which the deadline of requests in the backlog
             counts that have been on their way before; 0 when there are none.
+        blocked: The blocking pop that everything behind it waits for.
     """
 
     __slots__ = (
@@ -95,6 +100,7 @@ class CommandPipeline:
         "_waiting_bytes",
         "_writable",
         "_writes_pending",
+        "blocked",
         "bound_ms",
         "dirty",
         "ending",
@@ -125,6 +131,7 @@ class CommandPipeline:
         self.farewell = b""
         self.held = False
         self.waiting_since_ms = 0
+        self.blocked: BlockedRun | None = None
         self.dirty = False
         self._replica = service.replica
         # What may be in a run, by first word: nothing inside MULTI.
@@ -185,6 +192,8 @@ class CommandPipeline:
         Returns:
             Position behind it; `first` when that request is for `_take_single`.
         """
+        if self._replica.dataset_is_full and self._is_refused_early(requests[first]):
+            return first
         specs = self._specs
         limits = self._limits
         end = min(len(requests), first + self._pipeline_max - self._unanswered)
@@ -239,6 +248,14 @@ class CommandPipeline:
             self._replica.read(commands, slot)
         return first + count
 
+    def _is_refused_early(self, arguments: list[bytes]) -> bool:
+        """Whether a request would surely be refused, because the dataset exceeds its limit.
+
+        Not behind writes of this stream that are not yet applied: one of them may
+        make room.
+        """
+        return not self._writes_pending and self._find_unusual(arguments).grows
+
     def _find_unusual(self, arguments: list[bytes]) -> CommandSpec:
         """Look up a name in mixed case or with a subcommand; `WRONG` for a bad request."""
         try:
@@ -263,6 +280,9 @@ class CommandPipeline:
                 return True
             self._block(requests, position + 1)
             return False
+        if spec.grows and self._replica.dataset_is_full and not self._writes_pending:
+            self._reply_refused(CommandError(OUT_OF_MEMORY), arguments)
+            return True
         if self._fifo or command is None:
             self._block(requests, position)
             return False
@@ -279,7 +299,10 @@ class CommandPipeline:
         else:
             run = self._run_of(spec, requests, position, position + 1)
             self._begin_exclusive(run)
-            self._replica.read([command], self._timed(run))
+            if isinstance(run, BlockedRun):
+                self.service.blocked.begin(run, command)
+            else:
+                self._replica.read([command], self._timed(run))
         self._block(requests, position + 1)
         return False
 
@@ -309,6 +332,10 @@ class CommandPipeline:
 
     def _run_of(self, spec: CommandSpec, requests: list[list[bytes]], first: int, end: int) -> Run:
         """Return the slot for a stretch of requests that begins with such a command."""
+        if spec.kind == _BLOCKING:
+            words = requests[first]
+            pop = blocking_pop(words, spec.parse(words, self._limits))
+            return BlockedRun(self, requests, first, pop)
         return Run(self, requests, first, end)
 
     def _understand(self, arguments: list[bytes]) -> tuple[CommandSpec, Command | None]:
@@ -409,6 +436,8 @@ class CommandPipeline:
         self.quitting = self.ending = True
         self._backlog = []
         self._blocked = False
+        if self.blocked is not None:
+            self.service.blocked.leave(self.blocked)
 
     def run_finished(self, run: Run) -> None:
         """Take note that a run has its results or a failure; `flush` writes them."""
@@ -418,6 +447,7 @@ class CommandPipeline:
             self._reads_pending -= 1
         if run.exclusive:
             self._exclusive = False
+            self.blocked = None
         failure = run.failure
         if failure is not None and not failure.definite:
             self._poisoned = True

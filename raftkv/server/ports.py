@@ -8,7 +8,7 @@ took it or at any later time, exactly once.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Container, Iterable, Sequence
 from typing import Any, Protocol
 
 from raftkv.kv.history import History
@@ -74,6 +74,11 @@ class Replica(Protocol):
         ...
 
     @property
+    def dataset_is_full(self) -> bool:
+        """Whether commands that may make the dataset larger would be refused now."""
+        ...
+
+    @property
     def configuration(self) -> Configuration:
         """Members in force."""
         ...
@@ -130,6 +135,14 @@ class Replica(Protocol):
 
     def read_sliced(self, command: Command, slot: Slot, *, linearizable: bool) -> None:
         """Evaluate a read of the whole store in slices; resolves with one result."""
+        ...
+
+    def await_keys(self, keys: Container[bytes]) -> None:
+        """Note from now on which of these keys get something that can be popped."""
+        ...
+
+    def take_ready(self) -> Iterable[bytes]:
+        """Return the keys that were noted since the last call."""
         ...
 
     def take_snapshot(self, slot: Slot) -> None:

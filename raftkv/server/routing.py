@@ -24,7 +24,9 @@ from raftkv.server.service import Service
 from raftkv.types import Member
 
 _STALE_AT_ONCE = (int(Kind.READ), int(Kind.ALONE))
-_NEVER_STALE = (int(Kind.WRITE), int(Kind.WATCH))
+_NEVER_STALE = (int(Kind.WRITE), int(Kind.WATCH), int(Kind.BLOCKING))
+# What decides over everything behind it is forwarded alone.
+_FORWARDED_ALONE = (int(Kind.WATCH), int(Kind.BLOCKING))
 _READ = int(Kind.READ)
 
 # Limit: one forward of several requests carries at most this much, so that the peer
@@ -202,8 +204,8 @@ class RoutedPipeline(CommandPipeline):
         if self._fifo:
             self._block(requests, position)
             return 0
-        watches = spec.kind == Kind.WATCH
-        end = position + 1 if watches else self._forward_end(requests, position)
+        alone = spec.kind in _FORWARDED_ALONE
+        end = position + 1 if alone else self._forward_end(requests, position)
         run = self._run_of(spec, requests, position, end)
         count = run.end - position
         self._fifo.append(run)
@@ -211,13 +213,15 @@ class RoutedPipeline(CommandPipeline):
         self._reads_pending += 1
         if self.service.forwarder.forward(run, leader.id):
             self.was_forwarded = True
-            if watches:
-                # What it finds decides what becomes of an EXEC behind it.
+            if alone:
+                # What a WATCH finds decides what becomes of an EXEC behind it, and
+                # nothing overtakes a client that waits.
                 run.exclusive = self._exclusive = True
                 self._block(requests, end)
                 return 0
             return count
         self._fifo.pop()
+        self.blocked = None
         self._unanswered -= count
         self._reads_pending -= 1
         if self._expired:
@@ -240,7 +244,7 @@ class RoutedPipeline(CommandPipeline):
                     spec, command = self._understand(arguments)
                 except CommandError:
                     break
-                if command is None or spec.kind == Kind.WATCH or self._reads_here(spec):
+                if command is None or spec.kind in _FORWARDED_ALONE or self._reads_here(spec):
                     break
             position += 1
         return position

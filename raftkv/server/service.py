@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING
 
 from raftkv.config import Config
 from raftkv.kv.history import History
-from raftkv.seams import Clock, Observer
+from raftkv.seams import NOT_LEADER, Clock, Observer
+from raftkv.server.blocking import BlockedClients
 from raftkv.server.command_table import CommandTable
 from raftkv.server.keyspace_events import KeyspaceEvents
 from raftkv.server.ports import Replica
@@ -47,6 +48,7 @@ class Service:
         dirty: Streams with answers that `turn_ended` will write.
         held: Streams whose requests wait for a leader.
         timed: Runs on this node's replica whose requests have waited before.
+        blocked: Clients that wait for keys.
         queued_bytes: Memory of all that connections have queued since MULTI, watch, and
             listen to.
         subscriptions: Who listens to which channel.
@@ -114,6 +116,7 @@ class Service:
         self._leader_id: NodeId | None = None
         self._leader_since_ms: int | None = None
         self._lost_links_ms: dict[NodeId, int] = {}
+        self.blocked = BlockedClients(self)
 
     @property
     def leader(self) -> Member | None:
@@ -190,10 +193,11 @@ class Service:
     # ------------------------------------------------------------ from the replica
 
     def turn_ended(self) -> None:
-        """Write each stream's answers once."""
+        """Let those who wait try again, tell watches, then write each stream's answers once."""
         self._flush_scheduled = False
         if self.watches.count or self.watches.on_change is not None:
             self._tell_watches()
+        self.blocked.serve()
         dirty, self.dirty = self.dirty, []
         for pipeline in dirty:
             pipeline.flush()
@@ -232,6 +236,7 @@ class Service:
         stepped_down = self._was_leader and not leads
         self._was_leader = leads
         if stepped_down:
+            self.blocked.end_all(NOT_LEADER)
             for connection in list(self.connections.values()):
                 connection.step_down()
         self._sentinel_events.leader_changed()
@@ -259,6 +264,7 @@ class Service:
         for pipeline in list(self.held):
             if now_ms >= pipeline.held_until_ms:
                 pipeline.try_again(expired=True)
+        self.blocked.tick(now_ms)
         self.forwarder.expire(now_ms)
         if self.timed:
             self.timed = [slot for slot in self.timed if not slot.expire(now_ms)]

@@ -12,6 +12,7 @@ from dataclasses import dataclass, fields
 # What `ClientListener.counters` returns, for /metrics and its page.
 MEANINGS = {
     "connections": "Open client connections.",
+    "connections_blocked": "Clients that wait on this node for a key (leader only).",
     "connections_held": "Client connections with requests that wait for a leader.",
     "watches": "Watches of all connections.",
     "commands": "Commands carried out or proposed since the start.",

@@ -26,6 +26,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from raftkv.errors import CommandError
+from raftkv.kv.commands import OUT_OF_MEMORY
 from raftkv.resp.elements import join_array, split_array, split_values
 from raftkv.resp.values import OK_BYTES, encode, encode_error
 from raftkv.seams import NOT_LEADER
@@ -209,6 +210,8 @@ class TransactionalPipeline(RoutedPipeline):
         if len(queue) >= self._limits.batch_commands_max:
             most = self._limits.batch_commands_max
             raise CommandError(f"ERR transaction exceeds limits.batch_commands_max ({most})")
+        if spec.grows and self._replica.is_leader and self._replica.dataset_is_full:
+            raise CommandError(OUT_OF_MEMORY)
         if spec.kind != Kind.LOCAL and (leader := self._redirecting_to) is not None:
             self._failed = True
             self._redirect(spec, arguments, leader)

@@ -85,6 +85,30 @@ STRINGS: Catalog = {
     "incrbyfloat": lambda d: [d.key("string"), d.decimal()],
 }  # fmt: skip
 
+
+def sorting(draw: Draw) -> Words:
+    """Return a key and the options of SORT, without STORE.
+
+    Not what Redis leaves open: the order of a set that is not sorted, of elements whose
+    weights are equal texts, and of those which differ behind a NUL only.
+    """
+    kind = draw.pick([b"list", b"list", b"zset", b"set"]).decode()
+    patterns = [b"nosort", b"a", b"*", b"{t}*", b"*->7", b"a*->m1"]
+    by = draw.option(b"BY", draw.pick(patterns), share=0.4)
+    alpha = draw.option(b"ALPHA", share=0.5)
+    if by and (kind == "set" or (alpha and b"*" in by[1])):
+        by = []
+    wanted = [b"#"] if alpha else [b"#", b"*", b"b", b"{t}*", b"*->m1"]
+    gets = [draw.option(b"GET", draw.pick(wanted)) for _ in "12"]
+    bounds = [draw.pick([b"0", b"1", b"-1", b"2"]), draw.pick([b"0", b"1", b"3", b"-1", b"x"])]
+    return [
+        draw.key(kind),
+        *draw.shuffled(
+            by, alpha, *gets, draw.option(b"LIMIT", *bounds), draw.one_of([b"ASC"], [b"DESC"])
+        ),
+    ]
+
+
 GENERIC: Catalog = {
     "del": lambda d: d.keys("any", 2),
     "unlink": lambda d: [d.key("any")],
@@ -105,6 +129,8 @@ GENERIC: Catalog = {
     "expiretime": lambda d: [d.key("any")],
     "pexpiretime": lambda d: [d.key("any")],
     "persist": lambda d: [d.key("any")],
+    "sort": lambda d: [*sorting(d), *d.option(b"STORE", d.target(), share=0.4)],
+    "sort_ro": sorting,
     "keys": lambda d: [d.pick(PATTERNS)],
     "scan": lambda d: [b"0", *d.shuffled(
         pages(d), d.option(b"TYPE", d.pick([b"string", b"hash", b"list", b"set", b"zset"])))],
@@ -167,6 +193,15 @@ LISTS: Catalog = {
     "lmpop": lambda d: [
         *d.counted_keys("list"), d.always_one_of(b"LEFT", b"RIGHT"),
         *d.option(b"COUNT", d.count())],
+    "blpop": lambda d: [*d.keys("list"), d.timeout()],
+    "brpop": lambda d: [*d.keys("list"), d.timeout()],
+    "blmpop": lambda d: [
+        d.timeout(), *d.counted_keys("list"), d.always_one_of(b"LEFT", b"RIGHT"),
+        *d.option(b"COUNT", d.count())],
+    "blmove": lambda d: [
+        d.key("list"), d.key("list"),
+        d.always_one_of(b"LEFT", b"RIGHT"), d.always_one_of(b"LEFT", b"RIGHT"), d.timeout()],
+    "brpoplpush": lambda d: [d.key("list"), d.key("list"), d.timeout()],
     "llen": lambda d: [d.key("list")],
     "lrange": lambda d: [d.key("list"), d.integer(), d.integer()],
     "lindex": lambda d: [d.key("list"), d.integer()],
@@ -269,6 +304,11 @@ SORTED_SETS: Catalog = {
     "zpopmax": lambda d: [d.key("zset"), *([] if d.chance(0.4) else [d.count()])],
     "zmpop": lambda d: [
         *d.counted_keys("zset"), d.always_one_of(b"MIN", b"MAX"), *d.option(b"COUNT", d.count())],
+    "bzpopmin": lambda d: [*d.keys("zset"), d.timeout()],
+    "bzpopmax": lambda d: [*d.keys("zset"), d.timeout()],
+    "bzmpop": lambda d: [
+        d.timeout(), *d.counted_keys("zset"), d.always_one_of(b"MIN", b"MAX"),
+        *d.option(b"COUNT", d.count())],
     "zrandmember": lambda d: [d.key("zset"), *count_and(d, b"WITHSCORES")],
     "zscan": lambda d: [d.key("zset"), b"0", *pages(d)],
     "zunion": lambda d: [*combined(d), *d.option(b"WITHSCORES")],

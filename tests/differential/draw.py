@@ -106,6 +106,12 @@ class Draw:
         """Return a decimal number, seldom something else."""
         return self.pick(BAD_FLOATS if self.chance(BAD_SHARE) else FLOATS)
 
+    def timeout(self) -> bytes:
+        """Return a timeout so short that nobody has to wait for it, seldom something else."""
+        if self.chance(BAD_SHARE):
+            return self.pick([b"-1", b"x", b"", b"nan", b"inf", b"1e300", b"99999999999999999999"])
+        return self.pick([b"0.001", b"0.0011", b"1e-3", b"0x1p-10"])
+
     def count(self) -> bytes:
         """Return how many, seldom something that is no number of things."""
         return self.pick([*BAD_INTEGERS, b"0", b"-3"] if self.chance(0.1) else [b"1", b"2", b"7"])

@@ -7,7 +7,7 @@ from typing import Any
 
 from tests.differential.compare import same
 from tests.differential.redis_process import RedisConnection
-from tests.differential.side_by_side import DUMPS
+from tests.differential.side_by_side import DUMPS, RESET_OF_SORTS, SORTS
 from tests.differential.store_under_test import StoreUnderTest
 
 
@@ -29,6 +29,8 @@ class Pair:
     def check(self, *arguments: bytes) -> Any:
         """Send one request to both and return the reply, which must be the same."""
         name = arguments[0].upper()
+        if name.decode().lower() in SORTS:
+            self.redis.call(*RESET_OF_SORTS)
         expected = self.redis.call(*arguments)
         if name == b"DBSIZE":
             # Redis counts dead keys until it happens to remove them.

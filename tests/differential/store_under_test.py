@@ -14,9 +14,10 @@ from raftkv.kv.codec import encode_batch
 from raftkv.kv.store import KvStore
 from raftkv.resp.values import encode
 from raftkv.server.command_set import standard_commands
-from raftkv.server.command_table import check_inside
+from raftkv.server.command_table import Kind, check_inside
 from raftkv.server.ports import Command
 from raftkv.server.transactions import ABORTED
+from raftkv.types import NoList
 from tests.differential.replies import Failed, Simple, read_reply
 
 
@@ -50,7 +51,14 @@ class StoreUnderTest:
         payload = encode_batch(log_time_ms, 0, seed, commands)
         results = iter(self.store.apply(self.store.applied_index + 1, payload))
         values = [next(results) if isinstance(one, tuple) else one for one in understood]
-        return [self._reply(value) for value in values]
+        return [
+            self._reply(NoList() if value is None and self._waits(request) else value)
+            for request, value in zip(requests, values, strict=True)
+        ]
+
+    def _waits(self, arguments: Sequence[bytes]) -> bool:
+        """Whether a client of this request would wait, and get a null array at its timeout."""
+        return self.table.resolve(list(arguments)).kind == Kind.BLOCKING
 
     def call_multi(self, requests: Sequence[Sequence[bytes]]) -> list[Any]:
         """Execute requests between MULTI and EXEC; return a reply to each, and to EXEC."""

@@ -68,7 +68,7 @@ DOORS = {
     "prompt_toolkit": {"raftkv.cli"},
     "pysyncobj": {"raftkv.engine.syncobj_library"},
     "rich": {"raftkv.cli"},
-    "sortedcontainers": {"raftkv.kv"},
+    "sortedcontainers": {"raftkv.kv", "raftkv.server.waiting"},
 }
 
 

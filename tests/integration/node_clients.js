@@ -63,6 +63,8 @@ async function useEveryTypeOfIoredis(client) {
   assert.deepStrictEqual({ ...await client.hgetall(name('h')) }, { a: '1', b: '2' });
   await client.rpush(name('l'), 'one', 'two');
   assert.deepStrictEqual(await client.lrange(name('l'), 0, -1), ['one', 'two']);
+  assert.deepStrictEqual(await client.blpop(name('l'), 1), [name('l'), 'one']);
+  assert.strictEqual(await client.blpop(name('none'), 0.05), null);
   await client.sadd(name('s'), 'x', 'y');
   assert.deepStrictEqual((await client.smembers(name('s'))).sort(), ['x', 'y']);
   await client.zadd(name('z'), 1.5, 'low', 20, 'high');
@@ -84,6 +86,8 @@ async function useEveryTypeOfNodeRedis(client) {
   assert.deepStrictEqual({ ...await client.hGetAll(name('h')) }, { a: '1', b: '2' });
   await client.rPush(name('l'), ['one', 'two']);
   assert.deepStrictEqual(await client.lRange(name('l'), 0, -1), ['one', 'two']);
+  assert.deepStrictEqual({ ...await client.blPop(name('l'), 1) }, { key: name('l'), element: 'one' });
+  assert.strictEqual(await client.blPop(name('none'), 0.05), null);
   await client.sAdd(name('s'), ['x', 'y']);
   assert.deepStrictEqual([...await client.sMembers(name('s'))].sort(), ['x', 'y']);
   await client.zAdd(name('z'), [{ score: 1.5, value: 'low' }, { score: 20, value: 'high' }]);

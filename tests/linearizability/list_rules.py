@@ -148,6 +148,17 @@ def _pop_first(cells: dict[str, Cell], _: str, arguments: Sequence[Any]) -> Valu
     return None
 
 
+def _sorted(elements: tuple[str, ...], backwards: int) -> Value:
+    return tuple(sorted(elements, reverse=bool(backwards)))
+
+
+def _store_sorted(cells: dict[str, Cell], target: str, arguments: Sequence[Any]) -> Value:
+    source, count = arguments
+    elements = sorted(_list(cells.get(source)))[:count]
+    put(cells, target, _changed(None, elements))
+    return len(elements)
+
+
 LIST_KINDS: dict[str, Kind] = {
     "push": Kind(_push, 2, _MANY),
     "pushx": Kind(_push_if_there, 2, _MANY, (0,)),
@@ -160,6 +171,8 @@ LIST_KINDS: dict[str, Kind] = {
     "lrange": Kind(_read(_between), 2, 2, None),
     "lindex": Kind(_read(_at), 1, 1, None),
     "lpos": Kind(_read(_places), 3, 3, None),
+    "sorted": Kind(_read(_sorted), 1, 1, None),
+    "sortstore": Kind(None, 2, 2, (), _store_sorted),
     "lmove": Kind(None, 3, 3, (None,), _move),
     "lmpop": Kind(None, 3, 3, (None,), _pop_first),
 }

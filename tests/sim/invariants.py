@@ -183,7 +183,7 @@ class Invariants:
         self._committed_to = 0
         self._commits: dict[str, int] = {}
         self._applied: dict[str, int] = {}
-        self._hashes: dict[int, tuple[bytes, str]] = {}
+        self._hashes: dict[int, tuple[tuple[bytes, int], str]] = {}
         self._histories = Histories()
 
     def _broken(self, invariant: str, node: SimNode, detail: str) -> Violation:
@@ -505,14 +505,18 @@ class Invariants:
             )
 
     def applied_sequences_are_equal(self, node: SimNode, index: int, state_hash: bytes) -> None:
-        """One state for each index: the hash covers everything applied before."""
+        """One state for each index: the hash covers everything applied before.
+
+        What all keys count for is no part of the hash, but decides what is refused.
+        """
         if not self._check_hashes:
             return
         self.checks["applied_sequences_are_equal"] += 1
-        known = self._hashes.setdefault(index, (state_hash, node.name))
-        if known[0] != state_hash:
+        shown = (state_hash, node.replica.store.dataset_bytes)
+        known, first = self._hashes.setdefault(index, (shown, node.name))
+        if known != shown:
             raise self._broken(
-                "applied_sequences_are_equal", node, f"differs from {known[1]} after index {index}"
+                "applied_sequences_are_equal", node, f"differs from {first} after index {index}"
             )
 
     def histories_are_equal(self, node: SimNode, *, whole: bool) -> None:

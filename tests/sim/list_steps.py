@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from raftkv.kv.commands import ListFlag, Opcode
-from tests.sim.steps import Mix, Step, Steps, across, encoded, members_of, on_key
+from typing import Any
+
+from raftkv.kv.commands import ListFlag, Opcode, SortFlag
+from tests.linearizability.history import Value
+from tests.sim.steps import Mix, Step, Steps, across, encoded, members_of, on_key, plain
 
 _ENDS = ("left", "right")
 # An element that is there more than once, beside those which are all different.
@@ -20,9 +23,11 @@ class ListSteps(Steps):
             (self._set, 4), (self._insert, 5), (self._remove, 5), (self._trim, 4),
             (self._range, 18), (self._size, 4), (self._at, 5), (self._places, 5),
             (self._exists, 2), (self._del, 1), (self._expire, 1), (self._persist, 1),
+            (self._sorted, 3),
         ]  # fmt: skip
         group: Mix = [
-            (self._push_one, 26), (self._move, 24), (self._pop_first, 14), (self._range_one, 32),
+            (self._push_one, 26), (self._move, 24), (self._pop_first, 7), (self._pop_first_one, 7),
+            (self._range_one, 32), (self._store_sorted, 6),
         ]  # fmt: skip
         return {"list": queue, "list group": group}
 
@@ -101,7 +106,17 @@ class ListSteps(Steps):
         command = (Opcode.LPOS, key.encode(), _COMMON.encode(), rank, count, 0)
         return on_key("lpos", key, (_COMMON, rank, count), command)
 
+    def _sorted(self, key: str) -> Step:
+        flags, backwards = self._dice.choice(((SortFlag.ALPHA, 0), (SortFlag(3), 1)))
+        command = (Opcode.SORT, key.encode(), int(flags), None, 0, -1)
+        return on_key("sorted", key, (backwards,), command)
+
     # -------------------------------------------------------------------- groups
+
+    def _store_sorted(self, group: str) -> Step:
+        target, source = self._dice.sample(members_of(group), 2)
+        words = (*encoded((target, source)), int(SortFlag.ALPHA), None, 0, 3)
+        return across("sortstore", target, (source, 3), (Opcode.SORT_STORE, *words), (source,))
 
     def _push_one(self, group: str) -> Step:
         return self._push(self._dice.choice(members_of(group)))
@@ -121,3 +136,16 @@ class ListSteps(Steps):
         end, count = self._end(), self._dice.randrange(1, 3)
         command = (Opcode.LMPOP, _ENDS.index(end), count, *encoded(keys))
         return across("lmpop", keys[0], (keys, end, count), command, keys)
+
+    def _pop_first_one(self, group: str) -> Step:
+        """Pop as those do who wait; the reply has the element alone instead of a list."""
+        keys = tuple(self._dice.sample(members_of(group), 2))
+        end = self._end()
+        command = (Opcode.LIST_POP_FIRST, _ENDS.index(end), *encoded(keys))
+        return across("lmpop", keys[0], (keys, end, 1), command, keys, _with_one_element)
+
+
+def _with_one_element(reply: Any) -> Value:
+    """Return a key and an element as a key and a list of one."""
+    told = plain(reply)
+    return (told[0], (told[1],)) if isinstance(told, tuple) else told

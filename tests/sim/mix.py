@@ -64,6 +64,11 @@ def draw(seed: int) -> Mix:
         snapshot_log_bytes=snapshot_bytes,
         snapshot_keep_log_bytes=min(snapshot_bytes, source.choice([0, 0, KIB, 4 * KIB])),
         snapshot_chunk_bytes=source.choice([512, 2 * KIB, 8 * KIB]),
+        # Of its own source, as the next one: most seeds have no limit, in some of the
+        # others it is exceeded nearly all the time.
+        maxmemory=random.Random(f"memory limit of seed {seed}").choice(
+            [0, 0, 0, 6 * KIB, 10 * KIB, 16 * KIB]
+        ),
         # Of its own source, so that no other choice depends on it. 0: whatever is
         # durable and applied leaves the memory at once.
         log_memory_bytes_max=random.Random(f"memory of seed {seed}").choice(

@@ -17,7 +17,7 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
-from raftkv.kv.commands import Command, ErrorReply, Opcode
+from raftkv.kv.commands import OK, Command, ErrorReply, Opcode
 from raftkv.seams import Failure
 from raftkv.types import Index, Term
 from tests.sim.cluster import Cluster, SimNode, SimSlot, Violation
@@ -227,7 +227,8 @@ class _TokenClient:
 
     def _write(self, node: SimNode) -> None:
         def answered(results: list[Any] | None, _failure: Failure | None) -> None:
-            if results is not None:
+            # Not what the memory limit has refused.
+            if results == [OK]:
                 self._readers.note("token_written")
                 self._learn(number, node)
                 self._cluster.floors.note(node.replica.store.applied_index)

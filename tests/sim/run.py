@@ -67,7 +67,7 @@ def fault_kinds() -> list[str]:
     """Return the names of all faults of the default mix."""
     kinds = [fault.__name__.removeprefix("_") for fault in Nemesis(Cluster(0))._faults]
     kinds += [f"member_{kind}" for kind in ChangeKind]
-    kinds += [*hardware.KINDS, *network.KINDS, disk.TORN_WRITE]
+    kinds += [*hardware.KINDS, *network.KINDS, disk.TORN_WRITE, "memory_limit"]
     return kinds + [f"crash_before_{kind}" for kind in EFFECTS]
 
 
@@ -159,6 +159,7 @@ def _run(cluster: Cluster, seed: int, duration_ms: float, history: Path | None) 
     faults = nemesis.fired + changes.fired + machines.fired + cluster.noted + readers.counts
     faults += watchers.counts
     faults += sessions.counts
+    faults["memory_limit"] = workload.refused_for_memory()
     return Report(
         seed=seed,
         steps=cluster.world.steps,

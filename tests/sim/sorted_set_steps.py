@@ -50,8 +50,9 @@ class SortedSetSteps(Steps):
             (self._remove_names, 12), (self._remove, 6),
         ]  # fmt: skip
         group: Mix = [
-            (self._add_one, 26), (self._whole_one, 22), (self._pop_first, 8), (self._combine, 14),
-            (self._store, 12), (self._store_range, 10), (self._count_common, 4),
+            (self._add_one, 26), (self._whole_one, 22), (self._pop_first, 4),
+            (self._pop_first_one, 4), (self._combine, 14), (self._store, 12),
+            (self._store_range, 10), (self._count_common, 4),
         ]  # fmt: skip
         return {"sorted set": alone, "names": names, "sorted set group": group}
 
@@ -195,6 +196,13 @@ class SortedSetSteps(Steps):
         command = (Opcode.ZMPOP, _ENDS.index(end), count, *encoded(keys))
         return across("zmpop", keys[0], (keys, end, count), command, keys)
 
+    def _pop_first_one(self, group: str) -> Step:
+        """Pop as those do who wait; the reply has one member and its score alone."""
+        keys = tuple(self._dice.sample(members_of(group), 2))
+        end = self._dice.choice(_ENDS)
+        command = (Opcode.ZPOP_FIRST, _ENDS.index(end), *encoded(keys))
+        return across("zmpop", keys[0], (keys, end, 1), command, keys, _with_one_member)
+
     def _sources(self, group: str) -> tuple[str, tuple[Value, ...], tuple[Any, ...]]:
         """Return how to combine two keys: a name, the model's arguments, and a command's words."""
         keys = tuple(self._dice.sample(members_of(group), 2))
@@ -231,3 +239,9 @@ class SortedSetSteps(Steps):
         limit = self._dice.choice((0, 1))
         command = (Opcode.ZINTERCARD, limit, None, *encoded(keys))
         return across("zintercard", keys[0], (keys, limit), command, keys)
+
+
+def _with_one_member(reply: Any) -> Value:
+    """Return a key, a member and its score as a key and a list of one pair."""
+    told = plain(reply)
+    return (told[0], (told[1:],)) if isinstance(told, tuple) else told

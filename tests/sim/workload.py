@@ -20,7 +20,15 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from raftkv.kv.commands import SESSION_OPCODES, Command, Opcode, is_sliced
+from raftkv.kv.commands import (
+    OUT_OF_MEMORY,
+    SESSION_OPCODES,
+    Command,
+    ErrorReply,
+    Opcode,
+    is_sliced,
+)
+from raftkv.kv.dataset import bytes_of
 from raftkv.kv.slots import key_slot
 from raftkv.kv.store import KvStore
 from raftkv.kv.values import Collection
@@ -36,7 +44,7 @@ LIMIT = VALUE_BYTES_MAX
 # Texts that never change, what a leader asks of itself, and what only transactions ask.
 # What is about sessions is asked in `tests.sim.sessions`.
 NOT_ASKED = SESSION_OPCODES | {
-    *(Opcode.OBJECT_HELP, Opcode.MEMORY_HELP),
+    *(Opcode.OBJECT_HELP, Opcode.MEMORY_HELP, Opcode.LIMIT_DATASET),
     *(Opcode.CHECKPOINT, Opcode.REVISIONS, Opcode.ANSWER),
 }
 # By slot: keys of one slot follow each other, see `KeyRetirement`.
@@ -300,16 +308,20 @@ class Workload:
         operations: list[Operation] = []
         for request in self.requests:
             for number, step in enumerate(request.steps):
-                result = None
-                if request.outcome is Outcome.OK:
-                    result = step.convert(request.results[number])
+                result, outcome = None, request.outcome
+                if outcome is Outcome.OK:
+                    if _is_out_of_memory(request.results[number]):
+                        # It must have changed nothing, as a request that was refused.
+                        outcome = Outcome.REFUSED
+                    else:
+                        result = step.convert(request.results[number])
                 if step.command[0] is Opcode.DBSIZE:
                     self._compare_size(request)
                 elif step.kind == "everything":
                     operations += self._each_key(request, step, result)
                 else:
                     operations.append(
-                        _operation(request, step.kind, step.keys, step.arguments, result)
+                        _operation(request, step.kind, step.keys, step.arguments, result, outcome)
                     )
         return History(
             operations=tuple(operations),
@@ -367,6 +379,12 @@ class Workload:
         """Compare the nodes with each other, and the history with the models."""
         insiders = self._cluster.insiders()
         first = _contents(insiders[0].replica.store)
+        for node in insiders:
+            store = node.replica.store
+            if store.dataset_bytes != _counted_bytes(store):
+                raise Violation(
+                    f"{node.name} has lost count of its keys", invariant="dataset_bytes_are_exact"
+                )
         for node in insiders[1:]:
             if _contents(node.replica.store) != first:
                 raise Violation(
@@ -377,6 +395,10 @@ class Workload:
         if not result.is_ok:
             raise Violation(str(result), invariant="linearizable")
         return result
+
+    def refused_for_memory(self) -> int:
+        """Count the commands that met the memory limit."""
+        return sum(_is_out_of_memory(one) for request in self.requests for one in request.results)
 
     def kinds(self) -> Counter[str]:
         """Count the acknowledged commands by name."""
@@ -401,6 +423,20 @@ def _contents(store: KvStore) -> dict[Any, Any]:
     }
 
 
+def _counted_bytes(store: KvStore) -> int:
+    """Return what all keys count for, counted anew."""
+    return sum(
+        bytes_of(key, entry[0], entry[1])
+        for bucket in store._keyspace.buckets
+        for key, entry in bucket.items()
+    )
+
+
+def _is_out_of_memory(result: Any) -> bool:
+    """Whether a command was refused because of the memory limit."""
+    return isinstance(result, ErrorReply) and result.message.endswith(OUT_OF_MEMORY)
+
+
 def _elements(collection: Collection) -> tuple[int, list[Any]]:
     return collection.type_code, [item for part in collection.elements() for item in part]
 
@@ -411,8 +447,9 @@ def _operation(
     keys: tuple[str, ...],
     arguments: tuple[Value, ...],
     result: Value,
+    outcome: Outcome | None = None,
 ) -> Operation:
-    outcome = request.outcome or Outcome.UNKNOWN
+    outcome = outcome or request.outcome or Outcome.UNKNOWN
     return Operation(
         client=request.client,
         kind=kind,

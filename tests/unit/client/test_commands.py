@@ -70,6 +70,11 @@ TABLE: list[tuple[Call[Any], str, Any, Any]] = [
         [b"a", b"1"],
         [(b"a", 1.0)],
     ),
+    (c.build_blpop("k", "l", timeout_s=1), "BLPOP k l 1.000", [b"l", b"a"], (b"l", b"a")),
+    (c.build_brpop("k", timeout_s=1e-9), "BRPOP k 0.001", None, None),
+    (c.build_blmove("k", "l", timeout_s=2.5), "BLMOVE k l LEFT RIGHT 2.500", b"a", b"a"),
+    (c.build_bzpopmin("k", timeout_s=1), "BZPOPMIN k 1.000", [b"k", b"a", 1], (b"k", b"a", 1.0)),
+    (c.build_bzpopmax("k", timeout_s=1), "BZPOPMAX k 1.000", None, None),
     (c.build_zpopmin("k"), "ZPOPMIN k 1", [[b"a", 1.0]], [(b"a", 1.0)]),
     (c.build_zpopmax("k", 2), "ZPOPMAX k 2", [], []),
     (c.build_zremrangebyscore("k", 1, 2), "ZREMRANGEBYSCORE k 1 2", 1, 1),
@@ -261,3 +266,25 @@ def test_an_error_is_raised_and_text_decoded_on_demand() -> None:
         b.build_get("k").result(CommandError("ERR x"))
     nested = b.build_execute("X").result([b"a", {b"b": [b"\xff"]}, 1], decode=True)
     assert nested == ["a", {"b": ["\udcff"]}, 1]
+
+
+@pytest.mark.parametrize(
+    ("words", "seconds"),
+    [
+        (("BLPOP", "a", "b", "2.5"), 2.5),
+        (("bzmpop", "3", "1", "k", "MIN"), 3.0),
+        (("BLPOP", "a", "0"), 0.0),
+        (("BLPOP", "a", "inf"), 0.0),
+        (("BLPOP", "a", "text"), 0.0),
+        (("BLPOP",), 0.0),
+        (("LPOP", "a", "5"), 0.0),
+    ],
+)
+def test_a_wait_comes_on_top_of_the_deadline(words: tuple[str, ...], seconds: float) -> None:
+    assert b.build_execute(*words).request.waits_s == seconds
+
+
+@pytest.mark.parametrize("seconds", [0, -1, float("nan")])
+def test_a_wait_without_an_end_is_refused(seconds: float) -> None:
+    with pytest.raises(ValueError, match="timeout_s"):
+        c.build_blpop("k", timeout_s=seconds)

@@ -8,6 +8,7 @@ from typing import Any
 
 from raftkv.kv.codec import encode_batch
 from raftkv.kv.commands import Command
+from raftkv.kv.dataset import bytes_of
 from raftkv.kv.history import ChangeKind, change_bytes
 from raftkv.kv.image_loader import ImageLoader
 from raftkv.kv.keyspace import Keyspace, bucket_of
@@ -31,6 +32,7 @@ def check_invariants(store: KvStore) -> None:
     """Check what must hold of the index between any two batches."""
     keyspace: Keyspace = store._keyspace
     with_deadline = []
+    size = 0
     for number, bucket in enumerate(keyspace.buckets):
         for key, entry in bucket.items():
             assert bucket_of(key) == number
@@ -38,8 +40,10 @@ def check_invariants(store: KvStore) -> None:
             assert 1 <= create_revision <= modify_revision <= store.revision
             assert version >= 1
             assert version > 1 or create_revision == modify_revision
+            size += bytes_of(key, entry[0], deadline_ms)
             if deadline_ms:
                 with_deadline.append((deadline_ms, key))
+    assert keyspace.dataset_bytes == size
     assert list(keyspace.deadlines) == sorted(with_deadline)
     assert not keyspace.undo
     assert not keyspace.expired

@@ -18,6 +18,7 @@ from raftkv.kv import (
     sorted_algebra,
     sorted_ranges,
     sorted_sets,
+    sorting,
     strings,
     transactions,
 )
@@ -30,10 +31,10 @@ NUMBERS = {
     "INCRBY": 14, "INCRBYFLOAT": 15, "SET_IF": 16, "DELEX": 17,
     "DEL": 50, "EXISTS": 51, "TYPE": 52, "RENAME": 53, "RENAMENX": 54, "COPY": 55,
     "OBJECT_ENCODING": 56, "OBJECT_FREQ": 57, "OBJECT_IDLETIME": 58, "OBJECT_REFCOUNT": 59,
-    "OBJECT_HELP": 60, "MEMORY_USAGE": 61, "MEMORY_HELP": 62,
+    "OBJECT_HELP": 60, "MEMORY_USAGE": 61, "MEMORY_HELP": 62, "SORT": 63, "SORT_STORE": 64,
     "EXPIRE": 80, "PERSIST": 81, "TTL": 82, "PTTL": 83, "EXPIRETIME": 84, "PEXPIRETIME": 85,
     "KEYS": 100, "SCAN": 101, "RANDOMKEY": 102, "DBSIZE": 103, "FLUSH": 104,
-    "COUNTKEYSINSLOT": 105, "CHECKPOINT": 106,
+    "COUNTKEYSINSLOT": 105, "CHECKPOINT": 106, "LIMIT_DATASET": 107,
     "HSET": 120, "HDEL": 121, "HINCRBY": 122, "HINCRBYFLOAT": 123, "HGET": 124, "HMGET": 125,
     "HGETALL": 126, "HKEYS": 127, "HVALS": 128, "HEXISTS": 129, "HLEN": 130, "HSTRLEN": 131,
     "HSCAN": 132, "HRANDFIELD": 133,
@@ -53,6 +54,7 @@ NUMBERS = {
     "ONCE": 310, "OUTCOME": 311, "SESSION_OPEN": 312, "SESSION_KEEPALIVE": 313,
     "SESSION_CLOSE": 314, "SESSION_INFO": 315, "SESSION_LIST": 316,
     "LREM": 186, "LTRIM": 187, "LLEN": 188, "LRANGE": 189, "LINDEX": 190, "LPOS": 191,
+    "LIST_POP_FIRST": 192, "ZPOP_FIRST": 231,
 }  # fmt: skip
 
 
@@ -69,6 +71,7 @@ def test_flag_bits_never_change() -> None:
     assert [flag.value for flag in commands.ListFlag] == [1]
     assert [flag.value for flag in commands.ZaddFlag] == [1, 2, 4, 8, 16, 32]
     assert [flag.value for flag in commands.RangeFlag] == [1, 2]
+    assert [flag.value for flag in commands.SortFlag] == [1, 2]
     assert [kind.value for kind in commands.RangeKind] == [0, 1, 2]
     assert [kind.value for kind in commands.Aggregate] == [0, 1, 2]
     assert [kind.value for kind in commands.BitOperation] == [0, 1, 2, 3]
@@ -84,7 +87,7 @@ def test_flag_bits_never_change() -> None:
 def test_every_opcode_has_exactly_one_handler() -> None:
     modules = (
         *(strings, generic, expiry, scan, hashes, sets, lists),
-        *(sorted_sets, sorted_ranges, sorted_algebra, bits, revisions),
+        *(sorted_sets, sorted_ranges, sorted_algebra, bits, revisions, sorting),
     )
     handled = [opcode for module in modules for opcode in module.HANDLERS]
     assert sorted(handled) == sorted(families.HANDLERS)

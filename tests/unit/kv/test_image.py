@@ -40,11 +40,14 @@ STORE_DERIVED = {
     "alarms",  # what this process saw; not replicated
 }
 KEYSPACE_IN_IMAGE = {
-    "buckets", "history", "lease_time_ms", "log_time_ms", "revision", "sessions",
-}  # fmt: skip
+    *("buckets", "dataset_bytes", "dataset_bytes_max", "history"),
+    *("lease_time_ms", "log_time_ms", "revision", "sessions"),
+}
 KEYSPACE_DERIVED = {
     "at_checkpoint",  # begins again with each batch
+    "awaited",  # by clients of this process
     "copied_bytes",  # begins again with each batch
+    "dataset_bound",  # from the limit
     "deadlines",  # from the entries
     "expired",  # empty between batches
     "garbage",  # memory to be freed
@@ -52,6 +55,7 @@ KEYSPACE_DERIVED = {
     "key_order",  # a cache
     "orders",  # a cache
     "random_state",  # begins again with each batch
+    "ready",  # for clients of this process
     "undo",  # empty between batches
     "views",  # of this process
 }
@@ -151,6 +155,9 @@ def loaded(golden: bytes) -> KvStore:
     store = loader.finish()
     assert store._keyspace.find(b"key") == (b"value 2", 0, 1, 3, 2)
     assert store._keyspace.find(b"mortal") == (b"7", 1_700_000_060_000, 4, 4, 1)
+    # Version 1 did not say these; they follow from the keys, or there was no limit.
+    assert store.dataset_bytes == golden_store().dataset_bytes
+    assert store.dataset_bytes_max == 0
     check_invariants(store)
     return store
 
@@ -339,11 +346,11 @@ def replaced(piece: bytes, old: bytes, new: bytes) -> bytes:
         (0, b"\xa9key_count\x03", b"\xa9key_count\x02", "number of live keys"),
         (0, b"\xa9key_count\x03", b"\xa9key_cound\x03", "not readable"),
         (0, b"\xaastate_hash\xc4\x10", b"\xaastate_hash\xc4\x0f", "not readable"),
+        (0, b"\xa6format\x02", b"\xa6format\x01", "does not say what its keys count for"),
         (1, b"mortal", b"mortel", "wrong bucket"),
         (3, b"\x91\x03", b"\x91\x04", "number of keys"),
         (3, b"\x91\x03", b"\x92\x03", "not readable"),
         (3, b"\x03\x00\x00\x00\x91", b"\x09\x00\x00\x00\x91", "piece kind 9"),
-        (0, b"\xa6format\x02", b"\xa6format\x01", "has a history where none belongs"),
         (0, b"\xa9compacted\x00", b"\xa9compacted\x01", "other revisions than it says"),
         (0, b"\xacchange_count\x04", b"\xacchange_count\x05", "number of changes"),
         (2, b"\x95\x04\x00\xc4", b"\x95\x05\x00\xc4", "does not fit"),

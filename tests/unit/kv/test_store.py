@@ -419,7 +419,7 @@ def test_a_read_that_fails_unexpectedly_raises_an_alarm() -> None:
 
 def test_a_value_of_another_type_is_refused() -> None:
     store = KvStore()
-    store._keyspace.put(b"list", ["not a string"], 0, 1)
+    apply(store, [(int(Opcode.LIST_PUSH), b"list", 0, 0, b"not a string")])
     wrong = ErrorReply("WRONGTYPE Operation against a key holding the wrong kind of value")
     for command in [
         (GET, b"list"),

@@ -34,7 +34,10 @@ def node_metrics(shown=LEADER, events=None, groups=()) -> NodeMetrics:
 
 
 def test_numbers_of_a_status() -> None:
-    shown = status(disk_full=True, log_memory_bytes=4096, log_memory_entries=8)
+    shown = status(
+        disk_full=True, log_memory_bytes=4096, log_memory_entries=8, dataset_bytes=700,
+        dataset_bytes_max=900,
+    )  # fmt: skip
     samples = scrape(node_metrics(shown))
     expected = {
         "raftkv_admitted": 1,
@@ -43,6 +46,8 @@ def test_numbers_of_a_status() -> None:
         "raftkv_commit_index": 100,
         "raftkv_disk_full": 1,
         "raftkv_first_index": 11,
+        "raftkv_dataset_bytes": 700,
+        "raftkv_dataset_bytes_max": 900,
         "raftkv_has_leader": 1,
         "raftkv_history_bytes": 4321,
         "raftkv_history_events": 21,

@@ -9,7 +9,7 @@ remember.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Iterable, Sequence
 from dataclasses import dataclass, field
 
 from raftkv.config import Config, ListenConfig, NodeConfig
@@ -109,6 +109,12 @@ class SharedStore:
     def __init__(self, clock: FakeClock | None = None) -> None:
         self.store = KvStore()
         self.clock = clock or FakeClock()
+        self.awaited: list[Container[bytes]] = []
+        self.store.await_keys(self)
+
+    def __contains__(self, key: object) -> bool:
+        """Whether the front-end of any node waits for a key."""
+        return any(key in keys for keys in self.awaited)
 
     def apply(self, commands: list[Command]) -> list[object]:
         index = self.store.applied_index + 1
@@ -153,6 +159,10 @@ class FakeReplica:
 
     # ---------------------------------------------------------- what a server calls
 
+    @property
+    def dataset_is_full(self) -> bool:
+        return self.shared.store.dataset_is_full
+
     def propose(self, commands: Sequence[Command], slot: Slot) -> None:
         self.asked.append(("propose", list(commands)))
         self.proposed.append((list(commands), slot))
@@ -194,6 +204,12 @@ class FakeReplica:
 
     def staleness_ms(self) -> int | None:
         return self.stale_ms
+
+    def await_keys(self, keys: Container[bytes]) -> None:
+        self.shared.awaited.append(keys)
+
+    def take_ready(self) -> Iterable[bytes]:
+        return self.shared.store.take_ready() if self.is_leader else ()
 
     def take_token(self, slot: Slot, *, ask: bool) -> None:
         self.asked.append(("token, asked" if ask else "token", []))
@@ -243,6 +259,8 @@ class FakeReplica:
             history_bytes=store.history.byte_count,
             log_time_ms=store.log_time_ms,
             revision=store.revision,
+            dataset_bytes=store.dataset_bytes,
+            dataset_bytes_max=store.dataset_bytes_max,
             disk_full=False,
             admitted=True,
             peers=tuple(

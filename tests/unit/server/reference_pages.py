@@ -34,6 +34,7 @@ the command out:
   behind it on the same connection wait for it.
 * `alone`: as `read`, one at a time on each connection, because it takes milliseconds.
 * `watch`: as `read`, always linearizable; what is found out stays with the connection.
+* `waits`: as `log`; where it finds nothing, its client waits [on the leader](#blocking-pops).
 * `here`: the node that is asked.
 
 ## Transactions
@@ -158,6 +159,49 @@ KV OUTCOME 17 2                  -> applied, 9
 KV OUTCOME 17 3                  -> fenced
 ```
 
+## Blocking pops
+
+`BLPOP`, `BRPOP`, `BLMPOP`, `BLMOVE`, `BRPOPLPUSH`, `BZPOPMIN`, `BZPOPMAX` and `BZMPOP` pop what
+there is. Where there is nothing, the client waits on the leader until another command puts
+something at one of its keys, whatever that command is, and is then served with a pop that goes
+through the log. Those who have waited longest are served first, each from the key that got ready. A
+timeout is in seconds, maybe with a fraction, and is judged every 50 ms; 0 is no end, and
+`timing.request_timeout_ms` does not count. Commands behind it on the same connection wait with it.
+
+* **At most once.** An element leaves the store only for a client that was there when its pop was
+  proposed. A connection that ends while its pop is on its way takes the element with it, as in
+  Redis; so does a pop that ends with `UNKNOWN`, if it was executed. Who cannot bear that uses
+  `BLMOVE`, and removes the element from the second list when the work is done.
+* Inside `MULTI` and `KV TXN` nothing waits: an empty key is answered with null.
+* On a follower in `redirect` routing the answer is `MOVED` at once. In `proxy` routing the wait is
+  held by the leader, which is told when the client is gone; until it hears of that, the client
+  counts as there. A lost link ends the wait with `UNKNOWN`, because the pop may have been executed.
+* When the leader steps down its waiting clients are sent on, with what is left of their timeout:
+  `MOVED` and the end of the connection, or by proxy to the next leader. A pop that is on its way at
+  that moment is `UNKNOWN leadership lost`. A node that stops answers `NOTAPPLIED shutting down`.
+* `CLIENT UNBLOCK` ends a wait of a client of the same node. All waiting clients together wait for
+  at most `limits.blocked_keys_max` keys; one more is `NOTAPPLIED overloaded`, with nothing popped.
+* A key that holds another type when the client comes is `WRONGTYPE`; one that gets another type
+  later counts as empty.
+
+## Memory limit
+
+`limits.maxmemory` bounds what all keys and values count for, as `INFO memory` shows it in
+`used_memory_dataset` and `MEMORY USAGE` for one key: the bytes of key and value, 290 for a key, 112
+for a deadline, and for each field of a hash 170, element of a list 42, member of a set 100, of a
+sorted set 220. These are fixed numbers, so that all nodes refuse the same; small values of each
+type were seen to take 0.8 to 1.2 times as much in the process. The log, the buffers of clients and
+a snapshot that is being written or taken come on top.
+
+There is no eviction (`maxmemory-policy noeviction`). Above the limit the commands that may need
+more memory are refused with the definite `OOM command not allowed when used memory > 'maxmemory'.`;
+`DEL`, pops, `EXPIRE`, `RENAME` and reads go on. The limit is looked at when a command begins, so
+that one command, or one transaction, may exceed it by all that it writes. A transaction with a
+command that may grow is refused as a whole, with `EXECABORT`.
+
+The limit is a part of the state. The leader proposes it when its config says another one than is in
+force, so all nodes shall have the same; `CONFIG GET maxmemory` shows the one in force.
+
 ## Compare and set
 
 `SET key value IFEQ old` sets the key if it holds the string `old`, so never a key that does not
@@ -250,8 +294,32 @@ Cluster; `PUBSUB` looks at that node, too.
 * `SENTINEL` knows one master, `raftkv`: the leader. `+switch-master`, `+slave`, `+sdown` and
   `-sdown` are published by every node to its own subscribers. Clients in Sentinel mode read from
   replicas without `READONLY`, so they want `proxy` routing.
+* `SENTINEL` knows one master, `raftkv`: the leader. It publishes no events; clients in Sentinel
+  mode read from replicas without `READONLY`, so they want `proxy` routing.
+* `SORT` puts elements of equal weight in the order of their bytes; Redis leaves it open. `ALPHA`
+  compares bytes, whatever the locale.
 * The server never answers `CROSSSLOT`: one shard owns all slots. Cluster-aware clients may
   refuse such a command themselves; hash tags (`{user}:1`, `{user}:2`) help.
+
+## What is missing
+
+Of the commands of Redis 7.0 on strings, bitmaps, hashes, lists, sets, sorted sets and keys, these
+are not here:
+
+| command | why |
+|---|---|
+| `LCS` | its time is the product of two lengths, and would hold up all clients of a node |
+| `DUMP`, `RESTORE`, `MIGRATE` | their format is the internal one of Redis; see `raftkv export` |
+| `MOVE`, `SWAPDB` | there is one database |
+| `WAIT` | a write is answered when a majority has it, so there is nothing left to wait for |
+
+`PFADD`, `PFCOUNT` and `PFMERGE` (HyperLogLog) are missing because no library serves: what it keeps
+has to be equal on all nodes to the last bit, and readable by every later version. `datasketches`
+keeps floating-point sums of its estimator among its registers, which compilers for different
+processors may round differently; `hll` and `hyperloglog` can be stored with pickle only, which is
+never read here; `datasketch` needs numpy and scipy. A set counts exactly.
+
+Geo commands, streams and scripts are other groups, none of which is here.
 """
 
 TITLES = {
@@ -279,6 +347,7 @@ PLACES = {
     Kind.SLICED: "slices",
     Kind.ALONE: "alone",
     Kind.WATCH: "watch",
+    Kind.BLOCKING: "waits",
 }
 
 

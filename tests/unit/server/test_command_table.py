@@ -61,8 +61,16 @@ REQUESTS = {
     "EXPIRE": ["EXPIRE k 5 NX"],
     "HSET": ["HSET k f v", "HSET k f v g w"],
     "HMSET": ["HMSET k f v"],
+    "SORT": ["SORT k", "SORT k BY w* LIMIT 0 5 GET # GET v* DESC ALPHA STORE t"],
+    "SORT_RO": ["SORT_RO k", "SORT_RO k ALPHA"],
     "LMPOP": ["LMPOP 2 a b LEFT", "LMPOP 1 a RIGHT COUNT 2"],
     "LMOVE": ["LMOVE a b LEFT RIGHT"],
+    # With timeouts that a test can wait for.
+    **{name: [f"{name} a b 0.001"] for name in ("BLPOP", "BRPOP", "BZPOPMIN", "BZPOPMAX")},
+    "BRPOPLPUSH": ["BRPOPLPUSH a b 1e-3"],
+    "BLMPOP": ["BLMPOP 0.001 2 a b LEFT", "BLMPOP 0.001 1 a RIGHT COUNT 2"],
+    "BLMOVE": ["BLMOVE a b LEFT RIGHT 0.001"],
+    "BZMPOP": ["BZMPOP 0.001 2 a b MIN", "BZMPOP 0.001 1 a MAX COUNT 2"],
     "LINSERT": ["LINSERT k BEFORE a b"],
     "ZMPOP": ["ZMPOP 2 a b MIN", "ZMPOP 1 a MAX COUNT 2"],
     "ZRANGEBYLEX": ["ZRANGEBYLEX k - +"],
@@ -106,14 +114,14 @@ def test_the_kind_of_a_command_fits_what_its_parser_makes(spec: CommandSpec) -> 
     for request in request_for(spec):
         command = spec.parse(request, Limits())
         if is_write(command):
-            assert spec.kind == Kind.WRITE
+            assert spec.kind == (Kind.BLOCKING if "blocking" in spec.flags else Kind.WRITE)
         elif is_sliced(command):
             assert spec.kind == Kind.SLICED
         else:
-            # GETEX without options only reads, and may go through the log.
-            expected = {"getex": Kind.WRITE, "scan": Kind.ALONE, "watch": Kind.WATCH}.get(
-                spec.name, Kind.READ
-            )
+            # Without options these only read, and may go through the log.
+            expected = {
+                "getex": Kind.WRITE, "sort": Kind.WRITE, "scan": Kind.ALONE, "watch": Kind.WATCH,
+            }.get(spec.name, Kind.READ)  # fmt: skip
             assert spec.kind == expected
 
 

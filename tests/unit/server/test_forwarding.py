@@ -515,7 +515,6 @@ class TestFrames:
             b"\x01\x02",
             bytes.fromhex("02020000 0100000000000000") + encode("GET", "a"),
             bytes.fromhex("01090000 0100000000000000") + encode("GET", "a"),
-            bytes.fromhex("01020000 0100000000000000"),
             bytes.fromhex("01020000 0100000000000000") + b"*1\r\n:1\r\n",
             bytes.fromhex("01020000 0100000000000000") + b"*1\r\n$3\r\nG",
         ],
@@ -529,6 +528,11 @@ class TestFrames:
         assert [name for name, _ in node.observer.events] == (
             [] if known_reply else ["forward_malformed"]
         )
+
+    def test_a_cancel_of_what_is_not_there_changes_nothing(self) -> None:
+        node = proxied()["n1"]
+        node.listener.received(N2, PEER_FORWARD, bytes.fromhex("01020000 0100000000000000"))
+        assert (node.replica.asked, node.observer.events, node.network.frames) == ([], [], [])
 
     def test_own_commands_cannot_be_forwarded(self) -> None:
         node = proxied()["n1"]
