@@ -2,7 +2,7 @@
 
 Started when the client has a session, and ended with the client: by `stop`, or some
 time after the garbage collector, so neither the task nor what it holds refers to the
-client itself. What is to be done is said by client.once.
+client itself. What is to be done is said by client.session_duties.
 
 User: client.async_client.
 """
@@ -15,8 +15,8 @@ import time
 import weakref
 from collections.abc import Awaitable, Callable
 
-from raftkv.client import once
 from raftkv.client.policy import Pause, Request
+from raftkv.client.session_duties import duties
 from raftkv.client.sessions import Sessions
 from raftkv.errors import RaftKvError
 
@@ -75,7 +75,7 @@ class AsyncKeeper:
 
 
 async def _keep(ask: Ask, sessions: Sessions, bell: _Bell) -> None:
-    steps = once.duties(sessions, time.monotonic)
+    steps = duties(sessions, time.monotonic)
     step = next(steps)
     while not bell.is_stopping:
         reply: object = None

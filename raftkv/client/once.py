@@ -9,7 +9,8 @@ Invariant: what is raised as definite was not executed and never will be, also w
 a copy of it is still under way. So a refusal counts only if no copy came before it of
 which nothing is known.
 
-Without I/O, as the policy. Users: both clients.
+Without I/O, as the policy. What is done for the session beside the calls is in
+client.session_duties. Users: both clients.
 """
 
 from __future__ import annotations
@@ -57,11 +58,6 @@ RESERVE_SHARE: Final = 0.1
 RESERVE_S_MAX: Final = 1.0
 # While another caller opens the session, or the window is full.
 _WAIT_S: Final = 0.002
-# Of the time to live of a session, until it is kept alive.
-_KEEPALIVE_SHARE: Final = 1 / 3
-_RETRY_S: Final = 1.0
-# Limit: what is done beside the calls waits this long for an answer.
-DUTY_S_MAX: Final = 5.0
 
 
 class _Talk:
@@ -309,53 +305,6 @@ def outcome_request(session_id: int, number: int) -> Request:
     """Return the request that decides a number; it may be sent again."""
     words = (b"KV", b"OUTCOME", b"%d" % session_id, b"%d" % number)
     return Request(words, reads=False, stateful=False, repeats=True)
-
-
-def close_request(session: ClientSession) -> Request:
-    """Return the request that ends a session."""
-    return Request((b"KV", b"SESSION", b"CLOSE", b"%d" % session.id), reads=False, stateful=False)
-
-
-# ------------------------------------------------------------- beside the calls
-
-
-def duties(
-    sessions: Sessions, clock: Callable[[], float]
-) -> Generator[Request | Pause, object, None]:
-    """Say what has to be done for a session while nobody calls.
-
-    Yields a request to be answered with its reply, or a pause, which ends early when a
-    write is given up. Keeps the session alive, and finds out what became of writes whose
-    callers have given up, so that their numbers do not fill the window.
-    """
-    while True:
-        keepalive_s = sessions.ttl_ms / 1000 * _KEEPALIVE_SHARE
-        session = sessions.current
-        if session is None:
-            yield Pause(keepalive_s)
-            continue
-        number = session.next_given_up()
-        due_s = session.renewed_s + keepalive_s - clock()
-        if number is not None:
-            outcome = outcome_of((yield outcome_request(session.id, number)))
-            if isinstance(outcome, Outcome):
-                sessions.settle(session.id, number, outcome)
-            elif is_expired(outcome):
-                session.settle(number)
-            else:
-                yield Pause(_RETRY_S)
-        elif due_s <= 0:
-            asked_s = clock()
-            words = (b"KV", b"SESSION", b"KEEPALIVE", b"%d" % session.id)
-            reply = yield Request(words, reads=False, stateful=False, repeats=True)
-            if reply == 1:
-                session.renewed_s = asked_s
-            elif reply == 0:
-                sessions.forget(session)
-            else:
-                yield Pause(_RETRY_S)
-        else:
-            yield Pause(due_s)
 
 
 # ------------------------------------------------------------- asked by a caller

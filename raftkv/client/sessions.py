@@ -11,7 +11,7 @@ only once its outcome is known, or is not wanted any more. A write whose outcome
 unknown is never sent under another session.
 
 Pure, and safe for threads with the lock that the caller brings. What is sent when:
-client.once. Users: client.once, client.policy and both clients.
+client.once, client.session_duties. Users: these, client.policy and both clients.
 """
 
 from __future__ import annotations

@@ -25,6 +25,7 @@ from raftkv.client.pipeline import Commands, results_of
 from raftkv.client.policy import Exchange, Exchanged, Fate, Pause, Request, Route
 from raftkv.client.protocol import Argument, encode_request, parse_addresses, unreachable
 from raftkv.client.reading import Level, Reading, Session
+from raftkv.client.session_duties import DUTY_S_MAX, close_request
 from raftkv.client.sessions import Outcome, Sessions
 from raftkv.client.status import NodeStatus, merge_statuses, status_from_reply
 from raftkv.client.sync_connection import SyncConnection
@@ -155,7 +156,7 @@ class Client(SyncMethods[V]):
         self._reach_s_max = reach_s_max
         self.decode = decode
         if self._sessions is not None:
-            helper = self._view(deadline_s=once.DUTY_S_MAX)
+            helper = self._view(deadline_s=DUTY_S_MAX)
             helper._sessions = None
             self._keeper = Keeper(helper.converse, self._sessions)
 
@@ -187,7 +188,7 @@ class Client(SyncMethods[V]):
             return
         connection = self._pool.take(self._route.leader)
         if connection is not None:
-            connection.send_and_close(encode_request(once.close_request(session).arguments))
+            connection.send_and_close(encode_request(close_request(session).arguments))
 
     def _view(
         self,

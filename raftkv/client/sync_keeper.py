@@ -2,7 +2,7 @@
 
 Started when the client has a session, and ended with the client: by `stop`, or by the
 garbage collector, so neither the thread nor what it holds refers to the client itself.
-What is to be done is said by client.once.
+What is to be done is said by client.session_duties.
 
 A process that is forked off gets no thread, and must not use what its parent uses:
 what is in `begun_anew_by_forks` starts from the beginning there.
@@ -19,8 +19,8 @@ import weakref
 from collections.abc import Callable
 from typing import Protocol
 
-from raftkv.client import once
 from raftkv.client.policy import Pause, Request
+from raftkv.client.session_duties import duties
 from raftkv.client.sessions import Sessions
 from raftkv.errors import RaftKvError
 
@@ -104,7 +104,7 @@ class Keeper:
 
 
 def _keep(ask: Ask, sessions: Sessions, bell: _Bell) -> None:
-    steps = once.duties(sessions, time.monotonic)
+    steps = duties(sessions, time.monotonic)
     step = next(steps)
     while not bell.is_stopping:
         reply: object = None

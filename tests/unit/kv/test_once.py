@@ -503,6 +503,92 @@ class TestImage:
             loader.feed(piece)
 
 
+class Table:
+    """What a store with sessions answers, written down as plainly as can be."""
+
+    WINDOW = 12
+    TTL_MS = 2000
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.now_ms = 0
+        # By session: when it is dead, lowest unfinished number, answers.
+        self.rows: dict[int, tuple[int, int, dict[int, Any]]] = {}
+
+    def open(self) -> int:
+        self.rows[len(self.rows) + 1] = (self.now_ms + self.TTL_MS, 1, {})
+        return len(self.rows)
+
+    def close(self, session: int) -> int:
+        dead_ms, lowest, answers = self.row(session)
+        if dead_ms <= self.now_ms:
+            return 0
+        self.rows[session] = (0, lowest, answers)
+        return 1
+
+    def row(self, session: int) -> tuple[int, int, dict[int, Any]]:
+        return self.rows.get(session, (0, 1, {}))
+
+    def ask(self, session: int, number: int, said: int) -> tuple[Any, dict[int, Any]]:
+        """Return what is answered without doing anything, or None; and where answers are kept."""
+        dead_ms, lowest, answers = self.row(session)
+        if dead_ms <= self.now_ms:
+            return EXPIRED, answers
+        lowest = max(lowest, said)
+        answers = {key: value for key, value in answers.items() if key >= lowest}
+        self.rows[session] = (self.now_ms + self.TTL_MS, lowest, answers)
+        if number < lowest:
+            return EXPIRED, answers
+        if number not in answers and number - lowest >= self.WINDOW:
+            return WINDOW_FULL, answers
+        return answers.get(number), answers
+
+    def once(self, session: int, number: int, said: int) -> Any:
+        answer, answers = self.ask(session, number, said)
+        if answer is None:
+            self.count += 1
+            answer = answers[number] = self.count
+        return answer
+
+    def outcome(self, session: int, number: int) -> Any:
+        answer, answers = self.ask(session, number, 1)
+        if answer is None:
+            answer = answers[number] = once.FENCED_REPLY
+        if answer in (EXPIRED, WINDOW_FULL):
+            return answer
+        return ["fenced"] if answer == once.FENCED_REPLY else ["applied", answer]
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_it_does_what_a_table_of_answers_says(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sessions, "WINDOW_NUMBERS_MAX", Table.WINDOW)
+    chooser, store, table = random.Random(seed), KvStore(), Table()
+    for _ in range(800):
+        table.now_ms += chooser.choice((0, 0, 1, 20, 300))
+        session = max(1, len(table.rows) + 1 - chooser.randrange(6))
+        lowest = table.row(session)[1]
+        number = max(1, lowest + chooser.randrange(-2, 15))
+        action = chooser.choice(("open", *("once",) * 16, *("outcome",) * 4, "close"))
+        if action == "open":
+            command: Command = (Opcode.SESSION_OPEN, Table.TTL_MS)
+            expected: Any = table.open()
+        elif action == "close":
+            command, expected = (Opcode.SESSION_CLOSE, session), table.close(session)
+        elif action == "outcome":
+            command = (Opcode.OUTCOME, session, number)
+            expected = table.outcome(session, number)
+        else:
+            said = max(1, min(number, lowest + chooser.choice((-1, 0, 0, 0, 1, 3))))
+            command = once_of(session, number, INCR, said)
+            expected = table.once(session, number, said)
+        assert apply(store, [command], at_ms=table.now_ms) == [expected], command
+        if chooser.random() < 0.02:
+            store = reload(store)
+    check_sessions(store)
+    assert value_of(store) == b"%d" % table.count
+    assert table.count > 100
+
+
 def golden_store() -> KvStore:
     """The store whose image is kept in the golden file; must not change."""
     store = KvStore()
