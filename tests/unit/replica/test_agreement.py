@@ -8,6 +8,7 @@ import msgspec
 import pytest
 
 from raftkv.errors import DamagedDataError, ProtocolError
+from raftkv.kv.image import FORMAT_VERSION
 from raftkv.replica.agreement import (
     ALARMS_MAX,
     IMAGES_MAX,
@@ -65,7 +66,7 @@ class Node:
             "state_hash": b"",
             "image_index": 0,
             "image_hash": b"",
-            "image_format": 1,
+            "image_format": FORMAT_VERSION,
             "wants_checkpoint": False,
             "is_answer": False,
             **fields,
@@ -83,7 +84,7 @@ def test_everybody_else_is_told_once_a_second(node: Node) -> None:
     node.agreement.turn(REPORT_MS - 1, 5, THREE)
     assert node.sent() == []
     node.agreement.turn(REPORT_MS, 5, THREE)
-    report = StateReport(0, 5, MINE, 0, b"", 1, False, False)
+    report = StateReport(0, 5, MINE, 0, b"", FORMAT_VERSION, False, False)
     assert node.sent() == [(B, report), (C, report)]
     node.agreement.turn(REPORT_MS + 1, 5, THREE)
     assert node.sent() == []
@@ -172,7 +173,7 @@ def test_a_node_alone_agrees_with_itself(node: Node) -> None:
 def test_images_of_another_format_are_not_compared(node: Node) -> None:
     node.agreement.note_image(5, MINE)
     for other in (B, C):
-        node.hears(other, image_index=5, image_hash=OTHER, image_format=2)
+        node.hears(other, image_index=5, image_hash=OTHER, image_format=FORMAT_VERSION + 1)
     node.agreement.turn(1, 5, THREE)
     assert node.observer.names() == []
     assert node.agreement.verdict(5, THREE) is Verdict.OPEN
@@ -182,7 +183,7 @@ def test_one_that_is_late_is_told_what_it_missed_and_answers_end_there(node: Nod
     node.agreement.note_image(5, MINE)
     node.agreement.note_image(7, OTHER)
     node.hears(B, image_index=5, image_hash=MINE)
-    assert node.sent() == [(B, StateReport(0, 0, b"", 5, MINE, 1, False, True))]
+    assert node.sent() == [(B, StateReport(0, 0, b"", 5, MINE, FORMAT_VERSION, False, True))]
     node.hears(B, image_index=5, image_hash=MINE, is_answer=True)
     node.hears(B, image_index=7, image_hash=OTHER)
     node.hears(B, image_index=6, image_hash=OTHER)
