@@ -72,7 +72,7 @@ def test_every_node_has_the_limit_of_the_leader(cluster: Cluster) -> None:
 
     # Another config of whoever leads replaces it.
     for node in cluster.nodes:
-        node.stop()
+        node.kill()
     cluster.overrides = ("limits.maxmemory=0",)
     cluster.start()
     wait_for_limit(cluster, 0)
