@@ -30,6 +30,8 @@ QUICK = {
     "read without no-op": 0,
     "read rounds": 0,
     "fresh on arrival": 0,
+    "watch skips": 0,
+    "watch twice": 0,
     "history lost": 0,
     "history alone": 0,
     "history blurred": 0,
