@@ -25,7 +25,7 @@ from raftkv.resp.values import encode_error
 from raftkv.server.command_table import WRONG, CommandSpec
 from raftkv.server.subscriptions import Message
 from raftkv.server.transactions import OVERLOADED, TransactionalPipeline
-from raftkv.server.watches import Watch
+from raftkv.server.watch_index import Watch
 
 if TYPE_CHECKING:
     from raftkv.server.ports import Command

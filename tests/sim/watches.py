@@ -21,7 +21,8 @@ import hiredis
 
 from raftkv.kv.generic import type_name
 from raftkv.kv.history import Change, CompactedError
-from raftkv.server.watches import Watch, WatchHub
+from raftkv.server.watch_index import Watch
+from raftkv.server.watches import WatchHub
 from tests.sim.cluster import Cluster
 from tests.sim.invariants import Violation
 from tests.sim.node import SimNode

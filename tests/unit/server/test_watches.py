@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from raftkv.kv.history import DELETE, EXPIRE, PUT, Change, CompactedError, History
 from raftkv.server import watches
-from raftkv.server.watches import SLICE_CHANGES, TURN_CHANGES, TURN_MESSAGES, Watch, WatchHub
+from raftkv.server.watch_index import Watch
+from raftkv.server.watches import SLICE_CHANGES, TURN_CHANGES, TURN_MESSAGES, WatchHub
 
 
 def entry(value: bytes, revision: int) -> tuple[bytes, int, int, int, int]:
