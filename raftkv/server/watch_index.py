@@ -14,9 +14,15 @@ from typing import Protocol
 
 
 class Watcher(Protocol):
-    """A connection, as far as watches are concerned."""
+    """A connection, as far as watches are concerned.
+
+    Attributes:
+        protocol: Of RESP, 2 or 3.
+        values_bytes_max: Most bytes of values that one message may have.
+    """
 
     protocol: int
+    values_bytes_max: int
 
     def has_room(self) -> bool:
         """Whether it takes another message."""
@@ -27,8 +33,12 @@ class Watcher(Protocol):
         """Whether it will have room again without a call of `WatchHub.resume`."""
         ...
 
-    def push_data(self, data: bytes) -> None:
-        """Take an encoded message, whether it has room or not; must not raise."""
+    def push_parts(self, parts: list[bytes]) -> int:
+        """Take an encoded message, whether it has room or not; must not raise.
+
+        Returns:
+            Its size in bytes.
+        """
         ...
 
     def watch_ended(self, number: int) -> None:

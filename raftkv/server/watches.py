@@ -31,8 +31,10 @@ from raftkv.server.watch_index import Watch, WatchIndex
 # Limit: changes looked at in one turn, before others get theirs; about a millisecond.
 TURN_CHANGES: Final = 1024
 # Limit: messages made in one turn, each of which is a write to a socket; one to two
-# milliseconds. Who is not told by then is behind, and told in the next turns.
+# milliseconds. Who is not told by then is behind, and told in the next turns. A large
+# message counts for as many as it has pieces of this size.
 TURN_MESSAGES: Final = 192
+_MESSAGE_BYTES: Final = 16 * 1024
 # Limit: changes that one watch which is behind looks at before the next one may.
 SLICE_CHANGES: Final = 256
 # Time within which every watch is told the revision it has reached, if that is news.
@@ -219,13 +221,16 @@ class WatchHub:
         self, watch: Watch, revision: int, changes: list[Change], bodies: watch_messages.Bodies
     ) -> None:
         watch.position = watch.told = revision
-        self._messages_left -= 1
         watcher = watch.watcher
-        watcher.push_data(
-            watch_messages.encode_changes(
-                watcher.protocol, watch.number, changes, bodies, previous=watch.previous
-            )
+        parts = watch_messages.encode_changes(
+            watcher.protocol,
+            watch.number,
+            changes,
+            bodies,
+            previous=watch.previous,
+            bytes_max=watcher.values_bytes_max,
         )
+        self._messages_left -= 1 + watcher.push_parts(parts) // _MESSAGE_BYTES
 
     def _wait(self, watch: Watch) -> None:
         """Let a watch that is behind wait for room."""
@@ -279,11 +284,10 @@ class WatchHub:
         watcher = watch.watcher
         self.remove(watch)
         watcher.watch_ended(watch.number)
-        watcher.push_data(
-            watch_messages.encode_compacted(
-                watcher.protocol, watch.number, oldest, reached=watch.position
-            )
+        message = watch_messages.encode_compacted(
+            watcher.protocol, watch.number, oldest, reached=watch.position
         )
+        watcher.push_parts([message])
 
     # ------------------------------------------------------------ progress
 
@@ -291,9 +295,8 @@ class WatchHub:
         """Tell a watch the revision up to which it has been told everything."""
         watch.told = self.reached(watch)
         watcher = watch.watcher
-        watcher.push_data(
-            watch_messages.encode_progress(watcher.protocol, watch.number, watch.told)
-        )
+        message = watch_messages.encode_progress(watcher.protocol, watch.number, watch.told)
+        watcher.push_parts([message])
 
     def tick(self, elapsed_ms: int) -> None:
         """Tell the progress of some: of each once in `PROGRESS_INTERVAL_MS`, if it is news.
