@@ -33,7 +33,7 @@ TURN_CHANGES: Final = 1024
 # Limit: messages made in one turn, each of which is a write to a socket; one to two
 # milliseconds. Who is not told by then is behind, and told in the next turns. A large
 # message counts for as many as it has pieces of this size.
-TURN_MESSAGES: Final = 192
+TURN_MESSAGES: Final = 128
 _MESSAGE_BYTES: Final = 16 * 1024
 # Limit: changes that one watch which is behind looks at before the next one may.
 SLICE_CHANGES: Final = 256
