@@ -25,7 +25,7 @@ from raftkv.resp.values import encode_error
 from raftkv.server.command_table import WRONG, CommandSpec
 from raftkv.server.subscriptions import Message
 from raftkv.server.transactions import OVERLOADED, TransactionalPipeline
-from raftkv.server.watches import Watch
+from raftkv.server.watch_index import Watch
 
 if TYPE_CHECKING:
     from raftkv.server.ports import Command
@@ -67,6 +67,7 @@ class PushingPipeline(TransactionalPipeline):
         watches: By their numbers.
         subscribed_bytes: What all of them take in memory.
         is_too_slow: It is being closed because it does not take its messages.
+        values_bytes_max: Most bytes of values in one message of a watch.
     """
 
     __slots__ = (
@@ -80,6 +81,7 @@ class PushingPipeline(TransactionalPipeline):
         "patterns",
         "shard_channels",
         "subscribed_bytes",
+        "values_bytes_max",
         "watches",
     )
 
@@ -97,6 +99,10 @@ class PushingPipeline(TransactionalPipeline):
         self._pushed: list[bytes] = []
         # Of messages since the client last took everything.
         self._push_bytes = self._watch_bytes = 0
+        self.values_bytes_max = max(
+            service.config.limits.output_buffer_bytes_max // 4,
+            service.config.limits.value_bytes_max,
+        )
         self._push_bytes_max = service.config.limits.push_buffer_bytes_max
 
     @property
@@ -222,7 +228,7 @@ class PushingPipeline(TransactionalPipeline):
             self._end_too_slow()
             return
         self._push_bytes += len(data)
-        self._send_push(data)
+        self._send_push([data])
 
     def has_room(self) -> bool:
         """Whether the client takes what it is sent, as far as one knows."""
@@ -233,15 +239,20 @@ class PushingPipeline(TransactionalPipeline):
         """Whether the socket takes more; `WatchHub.resume` is called when it does again."""
         return self._writable and not self.ending
 
-    def push_data(self, data: bytes) -> None:
-        """Send an encoded message of a watch between two replies."""
+    def push_parts(self, parts: list[bytes]) -> int:
+        """Send an encoded message of a watch between two replies; return its size in bytes."""
+        size = sum(map(len, parts))
         if not self.ending:
-            self._watch_bytes += len(data)
-            self._send_push(data)
+            self._watch_bytes += size
+            self._send_push(parts)
+        return size
 
-    def _send_push(self, data: bytes) -> None:
+    def _send_push(self, parts: list[bytes]) -> None:
         self.service.statistics.messages_pushed += 1
-        (self._pushed if self._fifo else self._output).append(data)
+        if self._fifo:
+            self._pushed += parts
+        else:
+            self._output += parts
         self._flush_soon()
 
     def _end_too_slow(self) -> None:

@@ -7,7 +7,8 @@
 (the revision up to which everything was told). An event is an array: what happened
 (`put`, `delete`, `expire`), key, type, value of a string, deadline in ms of Unix time or 0,
 create revision, version, and value of a string before if that was wanted. What a key
-that is gone had is null or 0. Values of collections are not told, but read.
+that is gone had is null or 0. Values of collections are not told, but read, and so are
+all values of a message that would be too large: a few words can change gigabytes at once.
 
 Pure. Called by `watches`. Layout: docs/reference/commands.md.
 """
@@ -33,25 +34,43 @@ class Bodies:
 
     def __init__(self) -> None:
         """Start with nothing encoded."""
-        self._encoded: dict[tuple[bytes, int, bool], bytes] = {}
+        self._encoded: dict[tuple[bytes, int, bool, bool], bytes] = {}
 
-    def of(self, change: Change, protocol: int, *, previous: bool) -> bytes:
-        """Return one event."""
-        name = (change[2], protocol, previous)
+    def of(self, change: Change, protocol: int, *, values: bool, previous: bool) -> bytes:
+        """Return one event, with the value, and the one before, or without."""
+        name = (change[2], protocol, values, previous)
         data = self._encoded.get(name)
         if data is None:
-            data = self._encoded[name] = _encode_event(change, protocol, previous=previous)
+            data = _encode_event(change, protocol, values=values, previous=previous)
+            self._encoded[name] = data
         return data
 
 
 def encode_changes(
-    protocol: int, number: int, changes: list[Change], bodies: Bodies, *, previous: bool
-) -> bytes:
-    """Return the message with the changes of one revision."""
+    protocol: int,
+    number: int,
+    changes: list[Change],
+    bodies: Bodies,
+    *,
+    previous: bool,
+    bytes_max: int,
+) -> list[bytes]:
+    """Return the message with the changes of one revision, in parts that others share.
+
+    Args:
+        protocol: Of RESP, 2 or 3.
+        number: Of the watch.
+        changes: At least one, all of the same revision.
+        bodies: What has been encoded of that revision.
+        previous: Whether values before are wanted.
+        bytes_max: Of the values; if they are more, none is told.
+    """
+    values = _values_bytes(changes, previous=previous) <= bytes_max
     parts = [_head(protocol, number, 3), b"$6\r\nevents\r\n:%d\r\n*%d\r\n"]
     parts[1] %= (changes[0][0], len(changes))
-    parts += [bodies.of(change, protocol, previous=previous) for change in changes]
-    return b"".join(parts)
+    previous = previous and values
+    parts += [bodies.of(one, protocol, values=values, previous=previous) for one in changes]
+    return parts
 
 
 def encode_progress(protocol: int, number: int, revision: int) -> bytes:
@@ -72,7 +91,17 @@ def _head(protocol: int, number: int, count: int) -> bytes:
     return _MESSAGE % (encode_bulk(b"kv-watch:%d" % number), count)
 
 
-def _encode_event(change: Change, protocol: int, *, previous: bool) -> bytes:
+def _values_bytes(changes: list[Change], *, previous: bool) -> int:
+    size = 0
+    for _, _, _, before, after in changes:
+        if after is not None and type(after[0]) is bytes:
+            size += len(after[0])
+        if previous and before is not None and type(before[0]) is bytes:
+            size += len(before[0])
+    return size
+
+
+def _encode_event(change: Change, protocol: int, *, values: bool, previous: bool) -> bytes:
     _, kind, key, before, after = change
     null = NULL_3 if protocol == 3 else NULL_2
     parts = [b"*8\r\n", _WORDS[kind], encode_bulk(key)]
@@ -81,7 +110,7 @@ def _encode_event(change: Change, protocol: int, *, previous: bool) -> bytes:
     else:
         value, deadline_ms, create_revision, _, version = after
         parts.append(encode_bulk(type_name(value).encode()))
-        parts.append(_encode_string(value, null))
+        parts.append(_encode_string(value, null) if values else null)
         parts.append(b":%d\r\n:%d\r\n:%d\r\n" % (deadline_ms, create_revision, version))
     parts.append(null if before is None or not previous else _encode_string(before[0], null))
     return b"".join(parts)

@@ -22,92 +22,23 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterator
 from itertools import groupby
-from typing import Final, Protocol
+from typing import Final
 
 from raftkv.kv.history import Change, CompactedError, History, revision_of
 from raftkv.server import watch_messages
+from raftkv.server.watch_index import Watch, WatchIndex
 
 # Limit: changes looked at in one turn, before others get theirs; about a millisecond.
 TURN_CHANGES: Final = 1024
 # Limit: messages made in one turn, each of which is a write to a socket; one to two
-# milliseconds. Who is not told by then is behind, and told in the next turns.
-TURN_MESSAGES: Final = 192
+# milliseconds. Who is not told by then is behind, and told in the next turns. A large
+# message counts for as many as it has pieces of this size.
+TURN_MESSAGES: Final = 128
+_MESSAGE_BYTES: Final = 16 * 1024
 # Limit: changes that one watch which is behind looks at before the next one may.
 SLICE_CHANGES: Final = 256
 # Time within which every watch is told the revision it has reached, if that is news.
 PROGRESS_INTERVAL_MS: Final = 5000
-
-
-class Watcher(Protocol):
-    """A connection, as far as watches are concerned."""
-
-    protocol: int
-
-    def has_room(self) -> bool:
-        """Whether it takes another message."""
-        ...
-
-    @property
-    def is_writable(self) -> bool:
-        """Whether it will have room again without a call of `WatchHub.resume`."""
-        ...
-
-    def push_data(self, data: bytes) -> None:
-        """Take an encoded message, whether it has room or not; must not raise."""
-        ...
-
-    def watch_ended(self, number: int) -> None:
-        """Forget a watch that has ended by itself."""
-        ...
-
-
-class Watch:
-    """What one connection wants to be told, and how much of it has been.
-
-    Attributes:
-        watcher: The connection.
-        number: Its name on that connection.
-        key: Key or prefix.
-        is_prefix: Whether keys only have to begin with it.
-        previous: Messages hold the values before, too.
-        position: Revision up to which everything has been told; see `WatchHub.reached`.
-        told: Revision of the newest message.
-        is_live: New changes are told as they come.
-        is_blocked: It is behind, and waits for its connection.
-        has_ended: It is told nothing any more.
-    """
-
-    __slots__ = (
-        "has_ended",
-        "is_blocked",
-        "is_live",
-        "is_prefix",
-        "key",
-        "number",
-        "position",
-        "previous",
-        "told",
-        "watcher",
-    )
-
-    def __init__(
-        self, watcher: Watcher, number: int, key: bytes, *, is_prefix: bool, previous: bool
-    ) -> None:
-        """Describe a watch; `WatchHub.add` begins it."""
-        self.watcher = watcher
-        self.number = number
-        self.key = key
-        self.is_prefix = is_prefix
-        self.previous = previous
-        self.position = self.told = 0
-        self.is_live = self.is_blocked = self.has_ended = False
-
-    def matches(self, key: bytes) -> bool:
-        """Whether changes of a key are for it."""
-        return key.startswith(self.key) if self.is_prefix else key == self.key
-
-
-_Watches = dict[Watch, None]
 
 
 class WatchHub:
@@ -129,11 +60,7 @@ class WatchHub:
         self._wake = wake
         self.position = 0
         self._on_change: Callable[[Change], None] | None = None
-        self._keys: dict[bytes, _Watches] = {}
-        # Length of a prefix -> prefix -> watches; and the lengths, sorted.
-        self._prefixes: dict[int, dict[bytes, _Watches]] = {}
-        self._lengths: list[int] = []
-        self._live_count = 0
+        self._live = WatchIndex()
         self._behind: deque[Watch] = deque()
         # Every watch, in the order in which its progress is looked at.
         self._rota: deque[Watch] = deque()
@@ -213,33 +140,16 @@ class WatchHub:
 
     def _skip_unheard(self) -> None:
         """Take new changes for told if there was nobody to tell."""
-        if not self._live_count and self._on_change is None:
+        if not self._live and self._on_change is None:
             self.position = max(self.position, self._history().revision)
 
     def _make_live(self, watch: Watch) -> None:
         watch.is_live = True
-        self._live_count += 1
-        if watch.is_prefix:
-            length = len(watch.key)
-            if length not in self._prefixes:
-                self._prefixes[length] = {}
-                self._lengths = sorted(self._prefixes)
-            self._prefixes[length].setdefault(watch.key, {})[watch] = None
-        else:
-            self._keys.setdefault(watch.key, {})[watch] = None
+        self._live.add(watch)
 
     def _leave_index(self, watch: Watch) -> None:
         watch.is_live = False
-        self._live_count -= 1
-        length = len(watch.key)
-        group = self._prefixes[length] if watch.is_prefix else self._keys
-        watches = group[watch.key]
-        del watches[watch]
-        if not watches:
-            del group[watch.key]
-            if watch.is_prefix and not group:
-                del self._prefixes[length]
-                self._lengths = sorted(self._prefixes)
+        self._live.remove(watch)
 
     # ------------------------------------------------------------ telling
 
@@ -247,7 +157,7 @@ class WatchHub:
         """Tell what is new, and let those that are behind catch up, for about a millisecond."""
         left = TURN_CHANGES
         self._messages_left = TURN_MESSAGES
-        if self._live_count or self._on_change is not None:
+        if self._live or self._on_change is not None:
             left -= self._tell_live(left)
         for _ in range(len(self._behind)):
             if left <= 0 or self._messages_left <= 0:
@@ -255,7 +165,7 @@ class WatchHub:
             watch = self._behind.popleft()
             if not watch.has_ended:
                 left -= self._catch_up(watch)
-        is_late = self._live_count or self._on_change is not None
+        is_late = bool(self._live) or self._on_change is not None
         if self._behind or (is_late and self.position < self._history().revision):
             self._wake()
 
@@ -292,16 +202,9 @@ class WatchHub:
 
     def _find(self, change: Change, revision: int, found: dict[Watch, list[Change]]) -> None:
         """Add a change to those of the watches that it is for."""
-        key = change[2]
-        for watch in self._keys.get(key, ()):
+        for watch in self._live.matching(change[2]):
             if watch.position < revision:
                 found.setdefault(watch, []).append(change)
-        for length in self._lengths:
-            if length > len(key):
-                break
-            for watch in self._prefixes[length].get(key[:length], ()):
-                if watch.position < revision:
-                    found.setdefault(watch, []).append(change)
 
     def _tell(
         self, watch: Watch, revision: int, changes: list[Change], bodies: watch_messages.Bodies
@@ -318,13 +221,16 @@ class WatchHub:
         self, watch: Watch, revision: int, changes: list[Change], bodies: watch_messages.Bodies
     ) -> None:
         watch.position = watch.told = revision
-        self._messages_left -= 1
         watcher = watch.watcher
-        watcher.push_data(
-            watch_messages.encode_changes(
-                watcher.protocol, watch.number, changes, bodies, previous=watch.previous
-            )
+        parts = watch_messages.encode_changes(
+            watcher.protocol,
+            watch.number,
+            changes,
+            bodies,
+            previous=watch.previous,
+            bytes_max=watcher.values_bytes_max,
         )
+        self._messages_left -= 1 + watcher.push_parts(parts) // _MESSAGE_BYTES
 
     def _wait(self, watch: Watch) -> None:
         """Let a watch that is behind wait for room."""
@@ -336,18 +242,12 @@ class WatchHub:
     def _jump(self, history: History) -> None:
         """Go over changes that are gone; those that miss some will be told so."""
         gap_end = history.compacted
-        live = [watch for group in self._groups() for watch in group]
-        for watch in live:
+        for watch in self._live.all():
             if watch.position < gap_end:
                 self._leave_index(watch)
                 watch.position = max(watch.position, self.position)
                 self._behind.append(watch)
         self.position = gap_end
-
-    def _groups(self) -> Iterator[_Watches]:
-        yield from self._keys.values()
-        for prefixes in self._prefixes.values():
-            yield from prefixes.values()
 
     def _catch_up(self, watch: Watch) -> int:
         """Tell a watch that is behind a bounded number of changes; return how many."""
@@ -384,11 +284,10 @@ class WatchHub:
         watcher = watch.watcher
         self.remove(watch)
         watcher.watch_ended(watch.number)
-        watcher.push_data(
-            watch_messages.encode_compacted(
-                watcher.protocol, watch.number, oldest, reached=watch.position
-            )
+        message = watch_messages.encode_compacted(
+            watcher.protocol, watch.number, oldest, reached=watch.position
         )
+        watcher.push_parts([message])
 
     # ------------------------------------------------------------ progress
 
@@ -396,9 +295,8 @@ class WatchHub:
         """Tell a watch the revision up to which it has been told everything."""
         watch.told = self.reached(watch)
         watcher = watch.watcher
-        watcher.push_data(
-            watch_messages.encode_progress(watcher.protocol, watch.number, watch.told)
-        )
+        message = watch_messages.encode_progress(watcher.protocol, watch.number, watch.told)
+        watcher.push_parts([message])
 
     def tick(self, elapsed_ms: int) -> None:
         """Tell the progress of some: of each once in `PROGRESS_INTERVAL_MS`, if it is news.

@@ -30,6 +30,8 @@ from tests.integration.cluster import Cluster, ClusterNode
 from tests.integration.wire import Wire
 
 LIMIT_MS = 10.0
+# A busy machine shall not lose its leader meanwhile.
+PATIENT = ("timing.election_timeout_ms=[3000,6000]",)
 SPANS = ("alone", "crowd", "told")
 _TICKS_S = os.sysconf("SC_CLK_TCK")
 
@@ -137,7 +139,7 @@ def main() -> int:
     options = parser.parse_args()
     with (
         tempfile.TemporaryDirectory() as directory,
-        Cluster(Path(directory)) as cluster,
+        Cluster(Path(directory), overrides=PATIENT) as cluster,
     ):
         cluster.start()
         found = run(options, cluster)

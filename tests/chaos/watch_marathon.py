@@ -28,7 +28,7 @@ from tests.integration.cluster import SMALL_SEGMENTS, Cluster, ClusterNode
 HISTORY = ("limits.history_revisions=200000", "limits.history_bytes_max=268435456")
 PIPELINE = 50
 WRITERS = 2
-WAIT_S = 120.0
+WAIT_S = 600.0
 
 
 class Writers:

@@ -8,11 +8,14 @@ from typing import Any
 
 import msgspec
 
+from raftkv.client.policy import Route
+from raftkv.client.watching import Watching
 from raftkv.engine import messages
-from raftkv.errors import ProtocolError
+from raftkv.errors import ProtocolError, RequestError
 from raftkv.framing import HEADER_SIZE, encode_frame
 from raftkv.replica import agreement, transfer
 from raftkv.resp.parser import LINE_BYTES_MAX, RequestParser
+from raftkv.seams import PEER_PUBLISH
 from raftkv.server.forwarding import PEER_FORWARD, PEER_FORWARD_REPLY
 from raftkv.transport.frames import FrameDecoder
 from raftkv.transport.handshake import (
@@ -296,6 +299,74 @@ def forward_seeds() -> list[bytes]:
     ]
 
 
+# --------------------------------------------------------------------- messages
+
+_MESSAGE = struct.Struct("<BxxxII")
+
+
+def run_published(data: bytes) -> None:
+    """Any frame of published messages: dropped whole and reported, or heard in whole messages."""
+    node = Cluster()["n1"]
+    client = node.client()
+    client.send(encode("PSUBSCRIBE", "*") + encode("SSUBSCRIBE", "s"))
+    client.replies()
+    node.listener.received(_N2, PEER_PUBLISH, data)
+    node.service.turn_ended()
+    heard = client.replies()
+    is_reported = bool(node.observer.events)
+    assert not (heard and is_reported)
+    assert all(message[0] in (b"pmessage", b"smessage") for message in heard)
+    assert sum(len(message[-1]) for message in heard) <= len(data)
+
+
+def published_seeds() -> list[bytes]:
+    head = b"\1\0\0\0"
+    return [
+        head + _MESSAGE.pack(0, 1, 2) + b"abc" + _MESSAGE.pack(1, 1, 0) + b"s",
+        head,
+        head + _MESSAGE.pack(0, 1, 2**32 - 1) + b"ab",
+    ]
+
+
+# ---------------------------------------------------------------------- watches
+
+
+def run_watch_replies(data: bytes) -> None:
+    """Whatever a node says to a watch: changes in order, or the node is left; nothing else."""
+    script = Script(data)
+    core: Watching[bytes] = Watching(
+        Route(("a:1", "b:2")), key=None, prefix=b"", from_revision=None, prev=False,
+        decode=False, reach_s_max=1e9, chance=lambda: 0.5,
+    )  # fmt: skip
+    core.begin(0.0)
+    last = 0
+    while script:
+        core.choose()
+        core.connected(0.0)
+        core.received(script.some(), 0.0)
+        with contextlib.suppress(RequestError):
+            while (change := core.take()) is not None:
+                assert change.revision > last
+                last = change.revision
+        core.due(10.0)
+        core.failed(ConnectionError(), 0.0)
+
+
+def watch_reply_seeds() -> list[bytes]:
+    accepted = b"%1\r\n+a\r\n:3\r\n*0\r\n%2\r\n$5\r\nwatch\r\n:1\r\n$8\r\nrevision\r\n:4\r\n"
+    head = b">5\r\n$8\r\nkv-watch\r\n:1\r\n$6\r\nevents\r\n:5\r\n*1\r\n"
+    event = b"*8\r\n$3\r\nput\r\n$1\r\nk\r\n$6\r\nstring\r\n$1\r\nv\r\n:0\r\n:1\r\n:2\r\n_\r\n"
+    progress = b">4\r\n$8\r\nkv-watch\r\n:1\r\n$8\r\nprogress\r\n:9\r\n"
+    refused = b"-ERR revision 3 is compacted; the oldest available is 4\r\n"
+    compacted = b">5\r\n$8\r\nkv-watch\r\n:1\r\n$9\r\ncompacted\r\n:9\r\n:4\r\n"
+    return [
+        some(accepted + head + event + progress),
+        some(accepted + compacted),
+        some(accepted + head + event) + some(accepted + head + event),
+        some(b"%1\r\n+a\r\n:3\r\n*0\r\n" + refused),
+    ]
+
+
 TARGETS = {
     "requests": Target(run_requests, request_seeds),
     "frames": Target(run_frames, frame_seeds),
@@ -304,4 +375,6 @@ TARGETS = {
     "state-report": Target(run_state_report, state_report_seeds),
     "handshake": Target(run_handshake, handshake_seeds),
     "forwards": Target(run_forwards, forward_seeds),
+    "published": Target(run_published, published_seeds),
+    "watch-replies": Target(run_watch_replies, watch_reply_seeds),
 }

@@ -18,6 +18,7 @@ from raftkv.framing import encode_frame
 from raftkv.seams import (
     PEER_FORWARD,
     PEER_FORWARD_REPLY,
+    PEER_PUBLISH,
     PEER_RAFT,
     PEER_SNAPSHOT,
     PEER_STATE,
@@ -286,7 +287,8 @@ def test_a_member_that_sends_pickles_runs_nothing(cluster_of_two: Cluster, tmp_p
     leader = cluster_of_two.wait_for_leader()
     memory = {node: node.memory_bytes() for node in cluster_of_two.nodes[:2]}
     for node in cluster_of_two.nodes[:2]:
-        for kind in (PEER_RAFT, PEER_SNAPSHOT, PEER_STATE, PEER_FORWARD, PEER_FORWARD_REPLY, 200):
+        kinds = (PEER_RAFT, PEER_SNAPSHOT, PEER_STATE, PEER_FORWARD, PEER_FORWARD_REPLY)
+        for kind in (*kinds, PEER_PUBLISH, 200):
             impostor = Impostor(node, local_identity(cluster_of_two, "n3"))
             assert impostor.is_let_in
             impostor.send_and_await_the_answer(encode_frame(kind, bomb))

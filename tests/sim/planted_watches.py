@@ -10,7 +10,8 @@ from typing import Any
 
 from raftkv.kv.history import CompactedError, History
 from raftkv.server import watches
-from raftkv.server.watches import Watch, WatchHub
+from raftkv.server.watch_index import Watch
+from raftkv.server.watches import WatchHub
 
 _add = WatchHub.add
 _revisions = watches._revisions
@@ -50,10 +51,9 @@ def _half_revisions(history: History, after: int, limit: int) -> Any:
 
 def _tells_again(hub: Any, change: Any, _revision: int, found: Any) -> None:
     """A live watch is told what it caught up with, once more."""
-    for group in hub._groups():
-        for watch in group:
-            if watch.matches(change[2]):
-                found.setdefault(watch, []).append(change)
+    for watch in hub._live.all():
+        if watch.matches(change[2]):
+            found.setdefault(watch, []).append(change)
 
 
 def _progress_of_the_store(hub: Any, watch: Watch) -> int:

@@ -34,6 +34,8 @@ QUICK = {
     "session copies": 0,
     "session frees": 0,
     "session fence": 0,
+    "watch skips": 0,
+    "watch twice": 0,
     "history lost": 0,
     "history alone": 0,
     "history blurred": 0,

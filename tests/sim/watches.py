@@ -21,7 +21,8 @@ import hiredis
 
 from raftkv.kv.generic import type_name
 from raftkv.kv.history import Change, CompactedError
-from raftkv.server.watches import Watch, WatchHub
+from raftkv.server.watch_index import Watch
+from raftkv.server.watches import WatchHub
 from tests.sim.cluster import Cluster
 from tests.sim.invariants import Violation
 from tests.sim.node import SimNode
@@ -78,6 +79,7 @@ class _Client:
     def __init__(self, watchers: Watchers, number: int, key: bytes, *, is_prefix: bool) -> None:
         self._watchers = watchers
         self.protocol = 2 + number % 2
+        self.values_bytes_max = 1 << 30
         self.name = f"client {number} of {'prefix ' if is_prefix else ''}{key!r}"
         self.key = key
         self.is_prefix = is_prefix
@@ -92,8 +94,9 @@ class _Client:
     def has_room(self) -> bool:
         return self.is_writable
 
-    def push_data(self, data: bytes) -> None:
-        self._under_way.append(data)
+    def push_parts(self, parts: list[bytes]) -> int:
+        self._under_way += parts
+        return sum(map(len, parts))
 
     def watch_ended(self, number: int) -> None:
         self.watch = None

@@ -246,6 +246,10 @@ of Unix time, 0 for none. What a key that is gone had is null or 0, as is the va
   `compacted` with the oldest revision from which it can be told, and the newest up to which it was
   told everything, and the watch ends. `FROM` a revision that is gone is answered
   `ERR revision 3 is compacted; the oldest available is 4`. `FLUSHALL` cuts the history.
+* When the values in one message would exceed a quarter of `limits.output_buffer_bytes_max` and
+  `limits.value_bytes_max`, all of them are null: read them with `KV GET key REV revision`.
+* With `durability.sync` other than `always`, a loss of power on a quorum may take changes that were
+  told, and give their revisions to others: who watches then has to read anew.
 * `KV UNWATCH [watch ...]` ends watches, all without a number, and answers how many; no message
   follows the reply. `RESET` and the end of the connection end them, too.
 * A node that is cut off from the leader tells nothing new; `RAFT STALENESS` on the connection says

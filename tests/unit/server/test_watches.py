@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from raftkv.kv.history import DELETE, EXPIRE, PUT, Change, CompactedError, History
 from raftkv.server import watches
-from raftkv.server.watches import SLICE_CHANGES, TURN_CHANGES, TURN_MESSAGES, Watch, WatchHub
+from raftkv.server.watch_index import Watch
+from raftkv.server.watches import SLICE_CHANGES, TURN_CHANGES, TURN_MESSAGES, WatchHub
 
 
 def entry(value: bytes, revision: int) -> tuple[bytes, int, int, int, int]:
@@ -25,6 +26,7 @@ class Recorder:
 
     def __init__(self, protocol: int = 3, room: int = 1_000_000) -> None:
         self.protocol = protocol
+        self.values_bytes_max = 1000
         self.room = room
         self.is_writable = True
         self.messages: list[Any] = []
@@ -34,12 +36,14 @@ class Recorder:
     def has_room(self) -> bool:
         return self.is_writable and self.room > 0
 
-    def push_data(self, data: bytes) -> None:
+    def push_parts(self, parts: list[bytes]) -> int:
+        data = b"".join(parts)
         self.room -= 1
         self.is_writable = self.room > 0
         self._reader.feed(data)
         while (message := self._reader.gets()) is not False:
             self.messages.append(message)
+        return len(data)
 
     def watch_ended(self, number: int) -> None:
         self.ended.append(number)
@@ -384,6 +388,14 @@ class TestMessages:
         event = [b"delete", b"k", None, None, 0, 0, 0, None]
         message = self.messages(2, change, previous=False)
         assert message == [b"message", b"kv-watch:7", [b"events", 9, [event]]]
+
+    @pytest.mark.parametrize("size", [500, 501])
+    def test_values_that_are_too_large_together_are_not_told(self, size: int) -> None:
+        value = bytes(size)
+        change: Change = (9, PUT, b"k", (value, 0, 5, 5, 1), (value, 0, 5, 9, 2))
+        (event,) = self.messages(3, change)[4]
+        told = value if size == 500 else None
+        assert event == [b"put", b"k", b"string", told, 0, 5, 2, told]
 
     def test_expire(self) -> None:
         change: Change = (9, EXPIRE, b"k", (b"old", 3, 5, 5, 1), None)
