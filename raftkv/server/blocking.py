@@ -88,6 +88,8 @@ class BlockedRun(Run):
             self._clients.forget(self)
             if failure.reason == NOT_LEADER.reason:
                 self.requests, self.first, self.end = [self._rest_of_request()], 0, 1
+                # What it waited on purpose does not count against its deadline.
+                self.arrived_ms = self.pipeline.service.clock.now_ms()
             super().fail(failure)
 
     def relay(self, replies: list[bytes]) -> None:

@@ -65,7 +65,7 @@ def batch_seeds() -> list[bytes]:
         (GOLDEN / "batch-1.bin").read_bytes(),
         (GOLDEN / "batch-2.bin").read_bytes(),
         (GOLDEN / "batch-1-transactions.bin").read_bytes(),
-        (GOLDEN / "batch-1-sessions.bin").read_bytes(),
+        (GOLDEN / "batch-2-sessions.bin").read_bytes(),
         encode_batch(1, 2, 3, []),
         encode_batch(
             6,

@@ -146,7 +146,8 @@ class TestOnce:
 
     def test_every_write_of_clients_about_keys_can_be_executed_once(self) -> None:
         assert set(once._INSIDE) == ONCE_OPCODES
-        assert WRITE_OPCODES - {Opcode.CHECKPOINT} <= ONCE_OPCODES | SESSION_OPCODES
+        leaders_own = {Opcode.CHECKPOINT, Opcode.COMPACT, Opcode.LIMIT_DATASET}
+        assert WRITE_OPCODES - leaders_own <= ONCE_OPCODES | SESSION_OPCODES
 
     def test_what_is_about_no_key_and_reads_are_not_executed_once(self) -> None:
         for opcode in set(Opcode) - ONCE_OPCODES:
@@ -496,7 +497,7 @@ class TestImage:
         store, _ = opened()
         image = store.start_image()
         _, piece, _ = image.slices()
-        old = replace(image.meta, format=FORMAT_WITHOUT_HISTORY, history=None)
+        old = replace(image.meta, format=FORMAT_WITHOUT_HISTORY, history=None, dataset_bytes=None)
         loader = ImageLoader()
         loader.feed(b"".join(image._piece(PIECE_META, old)))
         with pytest.raises(ProtocolError, match="kind 6"):
@@ -637,6 +638,6 @@ def test_the_bytes_are_those_of_the_golden_files() -> None:
 
 def test_the_bytes_of_a_batch_are_those_of_the_golden_file() -> None:
     commands = [command for batch in golden_batches() for command in batch]
-    content = (GOLDEN / "batch-1-sessions.bin").read_bytes()
+    content = (GOLDEN / "batch-2-sessions.bin").read_bytes()
     assert encode_batch(1, 2, 3, commands) == content
     assert list(decode_batch(content).commands) == commands
