@@ -151,8 +151,8 @@ def _run(cluster: Cluster, seed: int, duration_ms: float, history: Path | None) 
         lambda: not sessions.under_way, ANSWER_MS, invariant="every_number_has_an_outcome"
     )
     workload.read_everything()
-    cluster.run_until(cluster.converged, CONVERGE_MS, invariant="a_healed_cluster_converges")
     watchers.finish()
+    cluster.run_until(cluster.converged, CONVERGE_MS, invariant="a_healed_cluster_converges")
     if history is not None:
         workload.history().save(history)
     result = workload.judge()
