@@ -17,7 +17,7 @@ from typing import Any
 
 from pysyncobj.journal import FileJournal
 
-from tests.unit.engine import bare_messages
+from tests.unit.engine import bare_costs, bare_messages, bare_transport
 from tests.unit.engine.bare_world import World
 
 
@@ -88,7 +88,7 @@ SCENARIOS = {
     scenario.__name__: scenario
     for scenario in (
         deaf_leader, rejoining_node, silent_callback, unsynced_journal, damaged_dump,
-        *bare_messages.SCENARIOS,
+        *bare_messages.SCENARIOS, *bare_transport.SCENARIOS, *bare_costs.SCENARIOS,
     )
 }  # fmt: skip
 

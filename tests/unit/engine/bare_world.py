@@ -25,7 +25,9 @@ PATIENT = {
 }  # fmt: skip
 
 
-class _Clock:
+class Clock:
+    """A time that moves where a scenario moves it."""
+
     def __init__(self) -> None:
         self.now_s = 1000.0
 
@@ -51,6 +53,7 @@ class _Links(Transport):
     def send(self, node: Any, message: Any) -> bool:
         if self._world.is_cut(self._name, node.id):
             return False
+        self._world.clock.now_s += self._world.sending_s
         self._world.messages.append((self._name, node.id, pickle.dumps(message)))
         return True
 
@@ -76,6 +79,7 @@ class World:
         messages: What is under way: source, target, and the pickled message.
         apart: Nodes that nobody can reach.
         nodes: By name.
+        sending_s: How long it takes to send a message.
     """
 
     def __init__(
@@ -88,10 +92,11 @@ class World:
             knowing: The members that a node is started with, where these are not all.
             settings: Of `SyncObjConf`. `{}` in a string stands for the name of the node.
         """
-        self.clock = _Clock()
+        self.clock = Clock()
         pysyncobj.syncobj.monotonicTime = self.clock
         self.messages: list[tuple[str, str, bytes]] = []
         self.apart: set[str] = set()
+        self.sending_s = 0.0
         self.nodes: dict[str, Counter] = {}
         self._links: dict[str, _Links] = {}
         self._settings = settings

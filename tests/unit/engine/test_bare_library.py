@@ -18,6 +18,7 @@ import pytest
 
 ROOT = Path(__file__).parents[3]
 _ENGINE = "tests/unit/engine"
+_TRANSPORT = "tests/unit/transport"
 
 # Of each finding of docs/internals/engine.md: tests here that it bites the library, and
 # tests that it does no harm to the engine.
@@ -106,6 +107,61 @@ HALVES: dict[str, tuple[list[str], list[str]]] = {
             f"{_ENGINE}/test_apply.py::test_a_follower_refuses_definitely",
             "tests/unit/replica/test_batches.py"
             "::test_a_batch_that_times_out_is_unknown_and_its_result_goes_nowhere",
+        ],
+    ),
+    "S": (
+        ["test_s_a_stranger_runs_code_reads_writes_and_adds_a_member"],
+        [
+            "tests/integration/test_peer_port.py::test_pickles_run_nothing_on_any_path",
+            f"{_TRANSPORT}/test_link.py::test_pickles_are_junk",
+            f"{_TRANSPORT}/test_handshake.py::test_no_words_without_the_secret_get_in",
+            f"{_ENGINE}/test_no_unpickling.py::test_a_message_form_of_the_library_is_refused",
+            f"{_ENGINE}/test_no_unpickling.py::test_the_engine_opens_no_socket_of_the_library",
+        ],
+    ),
+    "T": (
+        [
+            "test_t_a_forged_hello_makes_a_majority",
+            "test_t_a_frame_of_any_length_is_kept",
+            "test_t_a_failed_accept_ends_the_listener",
+            "test_t_an_idle_link_loses_the_first_request_for_votes",
+        ],
+        [
+            "tests/integration/test_peer_port.py::test_forged_hellos_are_refused",
+            f"{_TRANSPORT}/test_link.py::test_an_unproven_claim_of_a_linked_id_changes_nothing",
+            f"{_TRANSPORT}/test_frames.py::test_oversized_frame_is_refused_by_its_header",
+            f"{_TRANSPORT}/test_link.py"
+            "::test_memory_is_bounded_by_what_may_arrive_not_by_what_is_declared",
+            f"{_TRANSPORT}/test_link.py"
+            "::test_running_out_of_descriptors_does_not_close_the_listener",
+            f"{_TRANSPORT}/test_mesh.py::test_idle_links_live_on_pings",
+        ],
+    ),
+    "H": (
+        ["test_h_a_transfer_begins_anew_with_every_dump"],
+        [
+            "tests/unit/replica/test_transfer.py"
+            "::test_a_newer_snapshot_does_not_disturb_a_transfer_under_way",
+            "tests/unit/replica/test_transfer.py"
+            "::test_a_transfer_goes_on_where_the_receiver_stopped",
+            f"{_ENGINE}/test_replication.py"
+            "::test_one_message_a_peer_and_step_also_while_a_snapshot_is_pending",
+        ],
+    ),
+    "I": (
+        ["test_i_a_follower_copies_a_value_with_every_piece"],
+        [
+            f"{_TRANSPORT}/test_frames.py::test_small_pieces_cost_time_in_proportion",
+            f"{_ENGINE}/test_replication.py::test_one_entry_above_the_limit_goes_alone",
+        ],
+    ),
+    "P": (
+        ["test_p_a_lone_client_waits_or_every_command_is_a_message"],
+        [
+            "tests/unit/replica/test_batches.py"
+            "::test_all_runs_of_a_turn_are_one_entry_and_get_their_own_results",
+            f"{_ENGINE}/test_replication.py"
+            "::test_a_leaders_appends_do_not_wait_for_the_entries_they_carry",
         ],
     ),
 }  # fmt: skip
@@ -199,6 +255,48 @@ def test_v_the_same_vote_twice_makes_a_leader() -> None:
 
 def test_sn_a_late_snapshot_takes_back_what_was_applied() -> None:
     assert play("late_snapshot") == {"before": [9, 7], "after": [5, 3]}
+
+
+def test_s_a_stranger_runs_code_reads_writes_and_adds_a_member() -> None:
+    assert play("stranger") == {"ran": ["code"], "told": True, "total": 41, "members": 2}
+
+
+def test_t_a_forged_hello_makes_a_majority() -> None:
+    seen = play("forged_hello")
+    assert seen["told"] == [0]
+    assert seen["peer_last_index"] < seen["index"]
+
+
+def test_t_a_frame_of_any_length_is_kept() -> None:
+    seen = play("frame_without_limit")
+    assert seen["held"] == seen["sent"] > 1 << 20
+
+
+def test_t_a_failed_accept_ends_the_listener() -> None:
+    assert play("failed_accept") == {"is_listening": False, "believes_so": True}
+
+
+def test_t_an_idle_link_loses_the_first_request_for_votes() -> None:
+    assert play("idle_link") == {"heard_soon": True, "heard_when_idle": False}
+
+
+def test_h_a_transfer_begins_anew_with_every_dump() -> None:
+    seen = play("transfer_begun_anew")
+    assert seen["ended_at_rest"] == 1
+    assert seen["sent"] > 3 * seen["needed"]
+    assert (seen["begun"], seen["ended"], seen["answers"]) == (12, 0, 0)
+
+
+def test_i_a_follower_copies_a_value_with_every_piece() -> None:
+    assert play("pieces_of_a_value") == {"copies": [5, 10, 20, 40], "total": 4}
+
+
+def test_p_a_lone_client_waits_or_every_command_is_a_message() -> None:
+    seen = play("lone_client")
+    assert seen["batch"]["wait_ms"] > 90
+    assert seen["batch"]["appends"] < 5
+    assert seen["single"]["wait_ms"] < 5
+    assert seen["single"]["appends"] >= 100
 
 
 def functions(path: Path) -> set[str]:

@@ -68,15 +68,15 @@ class Transfer:
         self.store = filled()
         world = World(0)
         self.disk = SimDisk(world, "B")
-        disk = SimDisk(world, "A")
-        self.meta = write_snapshot(disk, self.store)
+        self.leaders_disk = SimDisk(world, "A")
+        self.meta = write_snapshot(self.leaders_disk, self.store)
         self.failures: list[BaseException] = []
         self.loaded: list[tuple[SnapshotMeta, KvStore]] = []
         self.observer = FakeObserver()
         self.network, self.worker = FakeNetwork(), StepWorker()
         self.sender = SnapshotSender(
             network=self.network,
-            snapshots=SnapshotStore(disk),
+            snapshots=SnapshotStore(self.leaders_disk),
             background=self.worker,
             observer=self.observer,
             chunk_bytes=CHUNK,
@@ -187,6 +187,27 @@ def test_a_transfer_goes_on_where_the_receiver_stopped() -> None:
     assert first.offset > 0
     transfer.run()
     assert len(transfer.loaded) == 1
+
+
+def test_a_newer_snapshot_does_not_disturb_a_transfer_under_way() -> None:
+    """With one after every exchange, and those before it gone, no byte is sent twice."""
+    transfer = Transfer()
+    newer = filled()
+    offsets: list[int] = []
+    for index in range(2, 500):
+        transfer.sender.turn((B,), 1, 0)
+        chunks = [decode(body) for _, _, body in transfer.network.sent]
+        offsets += [one.offset for one in chunks if type(one) is SnapshotChunk and one.data]
+        if not transfer.deliver():
+            break
+        newer.apply(index, encode_batch(1, 1, 7, []))
+        newest = write_snapshot(transfer.leaders_disk, newer)
+        assert SnapshotStore(transfer.leaders_disk).prune(keep=1)
+        assert SnapshotStore(transfer.leaders_disk).newest() == newest != transfer.meta
+    assert len(offsets) > 5
+    assert offsets == sorted(set(offsets))
+    assert [meta for meta, _ in transfer.loaded] == [transfer.meta]
+    assert transfer.failures == []
 
 
 def test_a_file_that_was_whole_when_the_receiver_stopped_is_taken_after_the_restart() -> None:
