@@ -169,10 +169,11 @@ def handle_staleness(connection: ClientConnection, arguments: list[bytes]) -> ob
 def handle_token(connection: ClientConnection, arguments: list[bytes]) -> object:
     """RAFT TOKEN"""
     replica = connection.service.replica
-    ask = connection.was_forwarded and not replica.is_leader
-    if ask and connection.gives_up:
+    ask = connection.was_forwarded
+    elsewhere = ask and not replica.is_leader
+    if elsewhere and connection.gives_up:
         raise CommandError(_NO_LEADER)
-    return Later(lambda slot: replica.take_token(slot, ask=ask), forwarded=ask)
+    return Later(lambda slot: replica.take_token(slot, ask=ask), forwarded=elsewhere)
 
 
 def handle_after(connection: ClientConnection, arguments: list[bytes]) -> object:

@@ -165,6 +165,14 @@ class TestTokens:
         kinds = [kind for kind, _ in follower.replica.asked]
         assert kinds == ["token", "token, asked"]
 
+    def test_a_token_asks_on_a_node_that_leads_meanwhile_too(self) -> None:
+        """The leader before it may have acknowledged what it has not applied yet."""
+        node = Node()
+        client = node.client()
+        client.connection.was_forwarded = True
+        client.send("RAFT TOKEN")
+        assert [kind for kind, _ in node.replica.asked] == ["token, asked"]
+
     @pytest.mark.parametrize(("leader", "limit_ms"), [(None, 2000), ("n1", 4000)])
     def test_a_token_for_which_nobody_can_be_asked_is_refused_in_time(
         self, leader: str | None, limit_ms: int, monkeypatch: pytest.MonkeyPatch
