@@ -14,6 +14,7 @@ from raftkv.kv import (
     expiry,
     generic,
     hashes,
+    lease_commands,
     lists,
     scan,
     sets,
@@ -44,4 +45,5 @@ HANDLERS: Final[dict[Opcode, Handler]] = {
     **sorted_ranges.HANDLERS,
     **sorted_algebra.HANDLERS,
     **bits.HANDLERS,
+    **lease_commands.HANDLERS,
 }

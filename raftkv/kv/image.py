@@ -4,10 +4,12 @@ An image is a sequence of pieces, each with its own header, so that a reader may
 get the bytes cut in any way. Little endian: body length (4 bytes), kind (1),
 three zero bytes, body in MessagePack. First one meta piece, a map; then pieces
 of keys, each an array of sections `[bucket number, type code, {key: [value,
-deadline, create revision, modify revision, version]}]`; last one end piece,
-`[number of keys, dead ones included]`. Buckets, types and keys are in ascending
-order: equal stores have equal images, byte for byte. A large collection goes on
-in sections of its own. Docs: docs/reference/store-formats.md.
+deadline, create revision, modify revision, version]}]`; then pieces of leases, each
+an array of `[id, ttl, deadline, [key, ...]]`; last one end piece, `[number of keys,
+dead ones included]`. Buckets, types and keys are in ascending
+order, as are leases: equal stores have equal images, byte for byte. A large
+collection goes on in sections of its own, a large lease under its id again. Docs:
+docs/reference/store-formats.md.
 
 Owns the format and the writing side; `image_loader` reads. Pure: compression,
 checksums and files are the storage layer's.
@@ -26,11 +28,14 @@ import msgspec
 from raftkv.kv.keyspace import BUCKET_COUNT, Bucket, Entry, View
 from raftkv.kv.values import parts_of
 
-FORMAT_VERSION: Final = 1
+FORMAT_VERSION: Final = 2
+# Those which `image_loader` reads; 1 knows no leases.
+KNOWN_VERSIONS: Final = frozenset((1, FORMAT_VERSION))
 PIECE_HEADER: Final = struct.Struct("<IB3x")
 PIECE_META: Final = 1
 PIECE_KEYS: Final = 2
 PIECE_END: Final = 3
+PIECE_LEASES: Final = 5
 TYPE_STRING: Final = 1
 # Added to the type code where the collection of the section before goes on.
 CONTINUED: Final = 64
@@ -49,6 +54,7 @@ _STRINGS: Final = frozenset((bytes,))
 _value_of: Final = itemgetter(0)
 _ENCODER: Final = msgspec.msgpack.Encoder()
 
+LeaseRow = tuple[int, int, int, list[bytes]]
 Section = tuple[int, int, dict[bytes, Any]]
 # A section, what it counts for in keys, and its bytes.
 Measured = tuple[Section, int, int]
@@ -84,12 +90,13 @@ class Image:
         image_hash: 16 bytes over all pieces; None before the last one was taken.
     """
 
-    __slots__ = ("_digest", "_view", "image_hash", "meta")
+    __slots__ = ("_digest", "_leased", "_view", "image_hash", "meta")
 
     def __init__(self, meta: ImageMeta, view: View) -> None:
         self.meta = meta
         self._view = view
         self._digest = blake2b(digest_size=IMAGE_HASH_BYTES)
+        self._leased: dict[int, list[bytes]] = {}  # keys by lease, as the buckets are walked
         self.image_hash: bytes | None = None
 
     def slices(self) -> Iterator[bytes]:
@@ -104,6 +111,8 @@ class Image:
             for sections in self._sections():
                 entry_count += sum(len(held) for _, code, held in sections if code < CONTINUED)
                 yield from self._piece(PIECE_KEYS, sections)
+            for rows in self._lease_rows():
+                yield from self._piece(PIECE_LEASES, rows)
             (last,) = self._piece(PIECE_END, (entry_count,))
             self.image_hash = self._digest.digest()
             yield last
@@ -122,6 +131,8 @@ class Image:
             bucket = self._view.take_next()
             if not bucket:
                 continue
+            for key, lease_id in self._view.leases.bindings.items():
+                self._leased.setdefault(lease_id, []).append(key)
             for section, weight, part_size in _sections_of(number, bucket):
                 if sections and (
                     keys + weight > PIECE_KEYS_MAX or size + part_size > PIECE_BYTES_MAX
@@ -133,6 +144,29 @@ class Image:
                 size += part_size
         if sections:
             yield sections
+
+    def _lease_rows(self) -> Iterator[list[LeaseRow]]:
+        """Group the leases into pieces, behind the walk through the buckets."""
+        rows: list[LeaseRow] = []
+        count = size = 0
+        leases = self._view.leases
+        for lease_id in leases.ids:
+            keys: list[bytes] = []
+            rows.append((lease_id, *leases.held[lease_id], keys))
+            count += 1
+            for key in sorted(self._leased.pop(lease_id, ())):
+                if count >= PIECE_KEYS_MAX or size + len(key) > PIECE_BYTES_MAX:
+                    yield rows
+                    keys = []
+                    rows, count, size = [(lease_id, *leases.held[lease_id], keys)], 1, 0
+                keys.append(key)
+                count += 1
+                size += len(key)
+            if count >= PIECE_KEYS_MAX:
+                yield rows
+                rows, count, size = [], 0, 0
+        if rows:
+            yield rows
 
     def _piece(self, kind: int, body: Any) -> Iterator[bytes]:
         """Encode and hash one piece."""

@@ -19,16 +19,18 @@ from raftkv.errors import ProtocolError
 from raftkv.kv.families import COLLECTIONS
 from raftkv.kv.image import (
     CONTINUED,
-    FORMAT_VERSION,
     IMAGE_HASH_BYTES,
+    KNOWN_VERSIONS,
     PIECE_END,
     PIECE_HEADER,
     PIECE_KEYS,
+    PIECE_LEASES,
     PIECE_META,
     TYPE_STRING,
     ImageMeta,
 )
 from raftkv.kv.keyspace import BUCKET_COUNT, Bucket, Keyspace, bucket_of
+from raftkv.kv.leases import Lease
 from raftkv.kv.store import STATE_HASH_BYTES, KvStore
 from raftkv.kv.values import Collection
 
@@ -39,6 +41,7 @@ _COLLECTIONS: Final = msgspec.msgpack.Decoder(
     dict[bytes, tuple[tuple[int, list[Any]], int, int, int, int]]
 )
 _PARTS: Final = msgspec.msgpack.Decoder(dict[bytes, list[Any]])
+_LEASES: Final = msgspec.msgpack.Decoder(list[tuple[int, int, int, list[bytes]]])
 _END: Final = msgspec.msgpack.Decoder(tuple[int])
 
 
@@ -112,6 +115,9 @@ class ImageLoader:
                 self._take_meta(_META.decode(body))
             elif kind == PIECE_KEYS:
                 self._take_keys(body)
+            elif kind == PIECE_LEASES:
+                self._expect_whole()
+                self._take_leases(body)
             elif kind == PIECE_END:
                 (entry_count,) = _END.decode(body)
                 self._expect_whole()
@@ -124,7 +130,7 @@ class ImageLoader:
             raise ProtocolError(f"a piece of the image is not readable: {error}") from error
 
     def _take_meta(self, meta: ImageMeta) -> None:
-        if meta.format != FORMAT_VERSION:
+        if meta.format not in KNOWN_VERSIONS:
             raise ProtocolError(f"image format {meta.format} is not known to this version")
         if len(meta.state_hash) != STATE_HASH_BYTES:
             raise ProtocolError("the state hash of the image has a wrong size")
@@ -146,6 +152,25 @@ class ImageLoader:
                 self._go_on(number, _PARTS.decode(content))
             else:
                 raise ProtocolError(f"type {type_code} is not known to this version, or lost")
+
+    def _take_leases(self, body: memoryview) -> None:
+        leases = self._keyspace.leases
+        for lease_id, ttl_ms, deadline_ms, keys in _LEASES.decode(body):
+            lease = Lease(ttl_ms, deadline_ms)
+            newest = leases.held.peekitem()[0] if leases.held else 0
+            if lease_id == newest and keys and leases.held[lease_id] == lease:
+                pass  # It goes on.
+            elif lease_id > newest and ttl_ms > 0 and deadline_ms >= 0:
+                leases.load(lease_id, lease)
+            else:
+                raise ProtocolError(f"lease {lease_id} of the image is out of order or wrong")
+            for key in keys:
+                number = bucket_of(key)
+                is_there = key in self._keyspace.buckets[number]
+                if not is_there or leases.lease_of(number, key):
+                    raise ProtocolError("a lease of the image has a key of nobody or of another")
+                leases.bind(number, key, lease_id)
+        leases.undo.clear()
 
     def _expect_whole(self) -> None:
         if self._unfinished is not None:

@@ -185,10 +185,23 @@ class KvStore:
         return deadlines[0][0] if deadlines else None
 
     @property
+    def next_lease_deadline_ms(self) -> int | None:
+        """Earliest deadline of a lease that is still held, in lease time, dead ones included.
+
+        0 where one was revoked and is not gone yet.
+        """
+        due = self._keyspace.leases.due
+        return due[0][0] if due else None
+
+    @property
+    def lease_count(self) -> int:
+        """Number of leases, dead ones included while their keys are being removed."""
+        return len(self._keyspace.leases.held)
+
+    @property
     def is_expiring(self) -> bool:
         """Whether dead keys are held, so that each batch removes many of them."""
-        deadlines = self._keyspace.deadlines
-        return bool(deadlines) and deadlines[0][0] <= self._keyspace.log_time_ms
+        return self._keyspace.has_due()
 
     @property
     def at_checkpoint(self) -> bool:
@@ -236,6 +249,7 @@ class KvStore:
         keyspace.at_checkpoint = False
         keyspace.expire_due(EXPIRE_SLICE_KEYS + len(batch.commands))
         keyspace.undo.clear()
+        keyspace.leases.undo.clear()
         results = self._run(index, batch.commands)
         self._seal(index, payload, results)
         self._failed = False
@@ -262,6 +276,7 @@ class KvStore:
     def _run(self, index: int, commands: Sequence[Command]) -> list[object]:
         """Execute commands, undoing each that fails unexpectedly."""
         keyspace, handlers, undo = self._keyspace, self._handlers, self._keyspace.undo
+        lease_undo = keyspace.leases.undo
         results: list[object] = []
         add_result = results.append
         position, count = 0, len(commands)
@@ -288,6 +303,8 @@ class KvStore:
                 add_result(INTERNAL_ERROR)
             if undo:
                 undo.clear()
+            if lease_undo:
+                lease_undo.clear()
         return results
 
     def _seal(self, index: int, payload: bytes | memoryview, results: list[object]) -> None:
@@ -422,6 +439,7 @@ class KvStore:
         self._failed = True
         self._keyspace.flush()
         self._keyspace.undo.clear()
+        self._keyspace.leases.undo.clear()
 
 
 def _outline(results: list[Any]) -> list[Any]:

@@ -149,6 +149,8 @@ def _run(keyspace: Keyspace, commands: list[Command]) -> list[object]:
             results.append(handler(keyspace, command))
         except CommandError as error:
             results.append(ErrorReply(error.message))
+        if command[0] == Opcode.LEASE_REVOKE:
+            _remove_named(keyspace, commands)
         if keyspace.revision != before:
             # Each takes the next revision, and so all of them take the same one.
             keyspace.revision = before
@@ -166,6 +168,11 @@ def _remove_dead(keyspace: Keyspace, commands: list[Command]) -> None:
     """
     if commands:
         keyspace.expire_due(len(commands))
+    _remove_named(keyspace, commands)
+
+
+def _remove_named(keyspace: Keyspace, commands: list[Command]) -> None:
+    """Remove the dead keys among all that the commands name: later none of them has to."""
     if keyspace.has_due():
         for command in commands:
             for argument in command[1:]:

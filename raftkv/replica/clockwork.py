@@ -1,8 +1,10 @@
 """When a leader stamps a batch, and when it proposes one only to move time.
 
-Keys expire by log time alone, so time must move in the log also when nobody
-writes: when a deadline is due, and about once a second while any key has one,
-so that TTL replies do not freeze.
+Keys expire by log time alone and leases by lease time, so time must move in the log
+also when nobody writes: when a deadline is due, and about once a second while any
+key has one, so that TTL replies do not freeze. While there are leases it moves
+oftener: what passed since the last stamp of a leader is lost with it, and makes
+every lease longer.
 
 Owner: replica.replica. Tests: tests/unit/replica/test_clockwork.py.
 """
@@ -18,6 +20,8 @@ from raftkv.types import Term
 TICK_INTERVAL_MS = 20
 # While keys with a deadline exist, log time is at most this old on an idle cluster.
 FRESH_MS = 1000
+# While leases exist, lease time is. A part of what an election lengthens them by.
+LEASE_FRESH_MS = 200
 
 
 class BatchClock:
@@ -50,7 +54,7 @@ class BatchClock:
 
     def stamp(self, store: KvStore) -> tuple[int, int]:
         """Return log time and lease time for a batch made now."""
-        time = self._advance()
+        time = self._advance(store)
         self._stamped_ms = self._clock.now_ms()
         return (
             max(time.log_time_ms, store.log_time_ms),
@@ -63,20 +67,28 @@ class BatchClock:
         return due_ms is not None and now_ms >= due_ms
 
     def next_tick_ms(self, store: KvStore) -> int | None:
-        """Return the boot time at which a time-only batch is due, if any key has a deadline."""
-        deadline = store.next_deadline_ms
-        if deadline is None or self._time is None:
+        """Return the boot time at which a time-only batch is due, if anything has a deadline."""
+        deadline, lease_deadline = store.next_deadline_ms, store.next_lease_deadline_ms
+        if (deadline is None and lease_deadline is None) or self._time is None:
             return None
-        time = self._advance()
-        until_due = max(0, deadline - time.log_time_ms)
-        fresh = self._stamped_ms + FRESH_MS
-        due = min(self._clock.now_ms() + until_due, fresh)
+        time = self._advance(store)
+        now_ms = self._clock.now_ms()
+        due = self._stamped_ms + FRESH_MS
+        if deadline is not None:
+            due = min(due, now_ms + max(0, deadline - time.log_time_ms))
+        if lease_deadline is not None:
+            due = min(
+                due,
+                now_ms + max(0, lease_deadline - time.lease_time_ms),
+                self._stamped_ms + LEASE_FRESH_MS,
+            )
         return max(due, self._stamped_ms + TICK_INTERVAL_MS)
 
-    def _advance(self) -> LogTime:
+    def _advance(self, store: KvStore) -> LogTime:
         if self._time is None:
             raise AssertionError("only a leader stamps batches")
         self._time.advance(self._clock.now_ms(), self._clock.wall_ms())
+        self._time.catch_up(store.lease_time_ms)
         wrong = abs(self._time.error_ms) > ALARM_ERROR_MS
         if wrong and not self._alarmed:
             self._observer.event("clock_error", error_ms=self._time.error_ms)

@@ -34,7 +34,7 @@ class LogTime:
 
         Args:
             log_time_ms: Highest log time in the log, applied or not.
-            lease_time_ms: Highest lease time in the log, applied or not.
+            lease_time_ms: Highest lease time applied; see `catch_up`.
             quorum_wall_ms: Median wall clock of the electing quorum.
             now_ms: Boot clock.
         """
@@ -53,6 +53,14 @@ class LogTime:
         self.error_ms = int(error)
         room = elapsed * SLEW_RATE
         self._log_time = steady + max(-room, min(room, error))
+
+    def catch_up(self, lease_time_ms: int) -> None:
+        """Go on from the lease time that an earlier leader stamped, if it is ahead.
+
+        At the election some of its entries may not be applied yet. What passes until
+        they are is part of the gap that no leader counts.
+        """
+        self._lease_base += max(0, lease_time_ms - self.lease_time_ms)
 
     @property
     def log_time_ms(self) -> int:
