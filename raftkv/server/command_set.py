@@ -21,6 +21,7 @@ from raftkv.server import (
     handlers_kv,
     handlers_lists,
     handlers_raft,
+    handlers_scripts,
     handlers_sentinel,
     handlers_sets,
     handlers_sorted_ranges,
@@ -40,6 +41,7 @@ PARSERS: dict[bytes, Parser] = {
     **handlers_sorted_ranges.PARSERS,
     **handlers_bits.PARSERS,
     **handlers_transactions.PARSERS,
+    **handlers_scripts.PARSERS,
 }
 
 HANDLERS: dict[str, Handler] = {
@@ -53,6 +55,7 @@ HANDLERS: dict[str, Handler] = {
     **handlers_sentinel.HANDLERS,
     **handlers_transactions.HANDLERS,
     **handlers_kv.HANDLERS,
+    **handlers_scripts.HANDLERS,
 }
 
 

@@ -60,6 +60,9 @@ ANSWERED_INSIDE = frozenset(("ping", "echo", "select", "unwatch"))
 # Transactions, none of which is inside another.
 _TRANSACTIONS = frozenset(("kv|exec", "kv|txn"))
 
+# Scripts that are known, each as one command of the store; where their keys are counted.
+_SCRIPTS = {"eval": 2, "evalsha": 2}
+
 # Commands of the server's own which say something about those before them on their
 # connection, and so wait until these are answered.
 ORDERED_COMMANDS = frozenset(("raft|token",))
@@ -128,7 +131,8 @@ class CommandSpec:
         self.high = self.low if self.arity > 0 else _ARGUMENTS_MAX
         self.flags = tuple(flags.split())
         self.first_key, self.last_key, self.key_step = map(int, keys.split())
-        self.key_count_at = self.first_key + 1 if "movablekeys" in self.flags else 0
+        counted = "movablekeys" in self.flags
+        self.key_count_at = _SCRIPTS.get(self.name, self.first_key + 1) if counted else 0
         self.group = group
         self.since = since
         self.complexity = complexity
@@ -177,7 +181,7 @@ def _kind_of(name: str, flags: tuple[str, ...]) -> Kind:
         return Kind.ALONE
     if name in WATCH_COMMANDS:
         return Kind.WATCH
-    if "write" in flags:
+    if "write" in flags or name in _SCRIPTS:
         return Kind.WRITE
     return Kind.READ if "readonly" in flags or name in _HELP_OF_DATA else Kind.LOCAL
 

@@ -1,4 +1,4 @@
-"""KV: what the data model has beyond Redis - revisions, and transactions in one request.
+"""KV: what the data model has beyond Redis - revisions, transactions in one request, leases.
 
 `KV TXN` is etcd's if/then/else; `KV EXEC` is a whole MULTI in one request, which
 is what the server itself makes of EXEC, so that a transaction is proposed, held,
@@ -6,7 +6,8 @@ redirected and forwarded as the one command that it is. Both count what follows,
 that any client can send them, and hold commands of the store that do not look at
 every key, and those of `command_table.ANSWERED_INSIDE`.
 
-Parsers are pure; the layouts are in `kv.transactions`. Called by the command table.
+Parsers are pure; the layouts are in `kv.transactions`, those of leases in
+`handlers_leases`. Called by the command table.
 """
 
 from __future__ import annotations
@@ -21,6 +22,8 @@ from raftkv.kv.numbers import parse_integer
 from raftkv.server.command_table import CommandTable, check_inside
 from raftkv.server.connection import ClientConnection
 from raftkv.server.handlers_connection import check_database
+from raftkv.server.handlers_leases import HELP as LEASE_HELP
+from raftkv.server.handlers_leases import parse_lease, parse_leased_set
 from raftkv.server.handlers_strings import SYNTAX_ERROR, check_key
 
 # Encoding a word takes at most this much besides its bytes.
@@ -40,7 +43,7 @@ _COMPARISONS: Final = {
     b">": Comparison.GREATER,
 }
 
-HELP = """KV <subcommand> [<arg> ...]. Subcommands are:
+HELP = f"""KV <subcommand> [<arg> ...]. Subcommands are:
 GET <key>
     Return a string with its create revision, modify revision and version.
 REVISIONS <key> [<key> ...]
@@ -51,6 +54,7 @@ TXN <n> [<key> <target> <op> <operand>]... <n> [<words> <word>...]... <n> [<word
     preceded by the number of its words. Returns 1 or 0, the replies, and the revision.
 EXEC <n> [<key> <revision>]... <n> [<words> <word>...]...
     Execute n commands as MULTI and EXEC do, if the keys have these modify revisions.
+{LEASE_HELP}
 HELP
     Print this help."""
 
@@ -130,12 +134,16 @@ class KvParser:
     table: CommandTable
 
     def __call__(self, arguments: list[bytes], limits: Limits) -> Command:
-        """KV GET | REVISIONS | EXEC | TXN"""
+        """KV GET | REVISIONS | EXEC | TXN | LEASE | SET"""
         subcommand = arguments[1].upper()
         if subcommand == b"TXN":
             return self._parse_txn(_Words(arguments), limits)
         if subcommand == b"EXEC":
             return self._parse_exec(_Words(arguments), limits)
+        if subcommand == b"LEASE":
+            return parse_lease(arguments, limits)
+        if subcommand == b"SET":
+            return parse_leased_set(arguments, limits)
         for key in arguments[2:]:
             check_key(key, limits)
         opcode = Opcode.KV_GET if subcommand == b"GET" else Opcode.REVISIONS

@@ -116,7 +116,7 @@ def test_default_lies_in_its_range(key: str) -> None:
 
 @pytest.mark.parametrize("values_type", [Limits, TimingConfig])
 def test_numbers_carry_their_unit_last_or_before_max(values_type: type) -> None:
-    units = {"ms", "seconds", "bytes", "clients", "arguments", "commands"}
+    units = {"ms", "seconds", "bytes", "clients", "arguments", "commands", "leases", "keys"}
     for one in dataclasses.fields(values_type):
         words = one.name.removesuffix("_max").split("_")
         assert words[-1] in units, one.name

@@ -80,6 +80,10 @@ REQUESTS = {
     "DELEX": ["DELEX k", "DELEX k IFEQ v", "DELEX k IFNE v"],
     "KV|EXEC": ["KV EXEC 0 0", "KV EXEC 1 k 7 2 3 SET k v 2 GET k"],
     "KV|TXN": ["KV TXN 0 0 0", "KV TXN 1 k VALUE = v 1 2 GET k 1 3 SET k v"],
+    "KV|LEASE": ["KV LEASE GRANT 1000", "KV LEASE TTL 7 KEYS", "KV LEASE ATTACH 7 a b"],
+    "KV|SET": ["KV SET k v LEASE 7", "KV SET k v LEASE 7 EX 5 NX", "KV SET k v LEASE 7 IFEQ w"],
+    "EVAL": [],
+    "EVALSHA": ["EVALSHA c3f8721cbb97f72bc19e972846bd7aaf91901658 1 k token"],
     "SINTERCARD": ["SINTERCARD 2 a b", "SINTERCARD 1 a LIMIT 3"],
 }
 
@@ -189,6 +193,19 @@ WRONG = [
     "DISCARD x",
     "WATCH",
     "UNWATCH x",
+    "EVAL",
+    "EVAL x",
+    "EVAL x y",
+    "EVAL x -1",
+    "EVAL x 2 a",
+    "EVALSHA abc 0",
+    "EVALSHA abc x",
+    "SCRIPT",
+    "SCRIPT FOO",
+    "SCRIPT LOAD",
+    "SCRIPT EXISTS",
+    "SCRIPT FLUSH x",
+    "SCRIPT FLUSH SYNC x",
 ]
 
 
