@@ -6,13 +6,13 @@ from typing import Any
 
 import pytest
 
-from raftkv.client import collection_commands, commands
+from raftkv.client import collection_commands, commands, lease_commands
 from raftkv.client.async_client import AsyncClient, AsyncPipeline
 from raftkv.client.calls import Call
 from raftkv.client.sync_client import Client, Pipeline
 from raftkv.errors import CommandError, ProtocolError
 
-b, c = commands, collection_commands
+b, c, d = commands, collection_commands, lease_commands
 # Builder, what is sent, a reply, the result.
 TABLE: list[tuple[Call[Any], str, Any, Any]] = [
     (b.build_execute("LCS", b"a", 1), "LCS a 1", b"x", b"x"),
@@ -77,6 +77,24 @@ TABLE: list[tuple[Call[Any], str, Any, Any]] = [
     (c.build_setbit("k", 7, 1), "SETBIT k 7 1", 0, 0),
     (c.build_getbit("k", 7), "GETBIT k 7", 1, 1),
     (c.build_bitcount("k"), "BITCOUNT k", 1, 1),
+    (d.build_lease_grant(1000), "KV LEASE GRANT 1000", 7, 7),
+    (d.build_lease_grant(1000, lease_id=7), "KV LEASE GRANT 1000 ID 7", 7, 7),
+    (d.build_lease_keepalive(7), "KV LEASE KEEPALIVE 7", 1000, 1000),
+    (d.build_lease_revoke(7), "KV LEASE REVOKE 7", 2, 2),
+    (d.build_lease_ttl(7), "KV LEASE TTL 7", None, None),
+    (d.build_lease_ttl(7), "KV LEASE TTL 7", [b"id", 7], {"id": 7}),
+    (d.build_lease_ttl(7, keys=True), "KV LEASE TTL 7 KEYS", {b"keys": [b"k"]}, {"keys": [b"k"]}),
+    (d.build_lease_list(), "KV LEASE LIST", [7], [7]),
+    (d.build_lease_list(after=7, count=2), "KV LEASE LIST AFTER 7 COUNT 2", [], []),
+    (d.build_lease_attach(7, "k", "l"), "KV LEASE ATTACH 7 k l", 2, 2),
+    (d.build_lease_detach("k"), "KV LEASE DETACH k", 1, 1),
+    (
+        d.decide([("k", "CREATE", "=", 0)], [["GET", "k"]]),
+        "KV TXN 1 k CREATE = 0 1 2 GET k 0",
+        [1, [None], 5],
+        d.Decided(holds=True, replies=[None], revision=5),
+    ),
+    (b.build_set("k", 1, lease=7, nx=True), "KV SET k 1 LEASE 7 NX", None, False),
     (b.build_set("k", 1), "SET k 1", b"OK", True),
     (b.build_set("k", 1.5, ex=9, nx=True), "SET k 1.5 EX 9 NX", None, False),
     (b.build_set("k", "v", px=9, xx=True), "SET k v PX 9 XX", b"OK", True),
@@ -150,7 +168,7 @@ TABLE: list[tuple[Call[Any], str, Any, Any]] = [
 ]
 ALL_BUILDERS = {
     name.removeprefix("build_"): build
-    for module in (commands, collection_commands)
+    for module in (commands, collection_commands, lease_commands)
     for name, build in vars(module).items()
     if name.startswith("build_")
 }
@@ -166,7 +184,11 @@ def test_a_builder(call: Call[Any], sent: str, reply: Any, result: Any) -> None:
 
 
 def test_every_builder_is_in_the_table() -> None:
-    sent = {call.request.arguments[0].decode().lower() for call, *_ in TABLE}
+    sent = set()
+    for call, *_ in TABLE:
+        words = [word.decode().lower() for word in call.request.arguments]
+        sent.add("_".join(words[1:3]) if words[:2] == ["kv", "lease"] else words[0])
+    sent.remove("kv")  # an option of SET, and what recipes decide by
     renamed = {"delete": "del", "set_get": "set", "execute": "lcs"}
     assert {renamed.get(name, name) for name in BUILDERS} == sent
 
