@@ -194,7 +194,11 @@ def check(
     """
     if model is None:
         model = dataclasses.replace(
-            MODELS[history.model], early_us=history.early_us, late_us=history.late_us
+            MODELS[history.model],
+            early_us=history.early_us,
+            late_us=history.late_us,
+            lease_early_us=history.lease_early_us,
+            lease_late_us=history.lease_late_us,
         )
     results = []
     for operations in model.partition(history.operations):

@@ -132,6 +132,8 @@ class History:
             key may expire: error of the leaders' clocks, and jumps at elections.
         late_us: How much later: the same, and the time that passes until a batch
             brings the log time forward.
+        lease_early_us: As `early_us`, for leases.
+        lease_late_us: As `late_us`, for leases, whose time stands still between leaders.
     """
 
     operations: tuple[Operation, ...]
@@ -139,6 +141,8 @@ class History:
     comment: str = ""
     early_us: int = 0
     late_us: int = 0
+    lease_early_us: int = 0
+    lease_late_us: int = 0
 
     def count(self, outcome: Outcome) -> int:
         """Return how many operations ended so."""
@@ -152,6 +156,8 @@ class History:
             "comment": self.comment,
             "early_us": self.early_us,
             "late_us": self.late_us,
+            "lease_early_us": self.lease_early_us,
+            "lease_late_us": self.lease_late_us,
         }
         with path.open("w", encoding="utf-8") as file:
             file.write(json.dumps(header, ensure_ascii=False) + "\n")

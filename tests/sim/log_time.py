@@ -1,17 +1,17 @@
-"""How far the log time of a run strayed from true time: how exact expiry can be judged.
+"""How far the times of a run strayed from true time: how exact expiry can be judged.
 
 Deadlines are kept in log time, which the leaders stamp from clocks that drift and
 jump, and which stands still between batches. The clients' history has true time. A
 key whose time to live was `ttl` may die as much sooner as log time ever gained on
-true time, and as much later as it ever fell behind.
+true time, and as much later as it ever fell behind. So it is with lease time and leases.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 from raftkv.kv.store import KvStore
-from tests.sim.world import WALL_START_MS
 
 
 class LogTimeWatch:
@@ -22,7 +22,13 @@ class LogTimeWatch:
         loss_ms: Most that it lost.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, time_of: Callable[[KvStore], int]) -> None:
+        """Begin to watch.
+
+        Args:
+            time_of: Returns the time of a store, such that true time is the time of the world.
+        """
+        self._time_of = time_of
         self.gain_ms = 0.0
         self.loss_ms = 0.0
         self._least_ms = math.inf
@@ -37,7 +43,7 @@ class LogTimeWatch:
             return
         if not store.log_time_ms:
             return
-        ahead_ms = store.log_time_ms - WALL_START_MS - now_ms
+        ahead_ms = self._time_of(store) - now_ms
         self._least_ms = min(self._least_ms, ahead_ms)
         self._most_ms = max(self._most_ms, ahead_ms)
         self.gain_ms = max(self.gain_ms, ahead_ms - self._least_ms)

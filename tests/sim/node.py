@@ -202,6 +202,7 @@ class SimNode:
         invariants, replica = self.cluster.invariants, self.replica
         step, append = replica._core.step, replica._wal.append
         note_applied = replica._agreement.note_applied
+        batch_clock, stamp = replica._batch_clock, replica._batch_clock.stamp
 
         def watched_step(*arguments: Any, **named: Any) -> Ready:
             ready = step(*arguments, **named)
@@ -218,6 +219,12 @@ class SimNode:
             append(sequence, records, commit_hint, reserve=reserve)
             invariants.wrote(self, sequence)
 
+        def watched_stamp(store: KvStore) -> tuple[int, int]:
+            times = stamp(store)
+            assert batch_clock.term is not None
+            self.cluster.lease_time.stamped(self.world.now_ms, batch_clock.term, *times)
+            return times
+
         def watched_note_applied(index: int, state_hash: bytes) -> None:
             invariants.applied(self, index, state_hash)
             note_applied(index, state_hash)
@@ -226,6 +233,7 @@ class SimNode:
         replica._core.step = watched_step  # type: ignore[method-assign]
         replica._wal.append = watched_append  # type: ignore[method-assign]
         replica._agreement.note_applied = watched_note_applied  # type: ignore[method-assign]
+        batch_clock.stamp = watched_stamp  # type: ignore[method-assign]
         invariants.restarted(self)
 
     def has_other_store(self) -> bool:

@@ -36,16 +36,17 @@ LIMIT = VALUE_BYTES_MAX
 # Texts that never change, what a leader asks of itself, and what only transactions ask.
 NOT_ASKED = frozenset(
     {Opcode.OBJECT_HELP, Opcode.MEMORY_HELP, Opcode.CHECKPOINT, Opcode.REVISIONS, Opcode.ANSWER}
+    | {Opcode.LEASE_GRANT, Opcode.LEASE_SET, Opcode.LEASE_ATTACH}
 )
 # By slot: keys of one slot follow each other, see `KeyRetirement`.
 FAMILIES = (
     "register", "register", "mortal", "counter", "text", "group", "float",
     "hash", "list", "list group", "set", "set group", "sorted set", "sorted set group",
-    "names", "bits", "bit group", "watched group",
+    "names", "bits", "bit group", "watched group", "leased",
 )  # fmt: skip
 # Few keys, so that each is asked about often: the strings find most of what is lost.
 # Exact sums of fractions cost the store ten times what anything else does.
-_WEIGHTS = (8, 8, 8, 5, 8, 8, 1, 3, 3, 3, 3, 3, 3, 3, 1, 2, 2, 6)
+_WEIGHTS = (8, 8, 8, 5, 8, 8, 1, 3, 3, 3, 3, 3, 3, 3, 1, 2, 2, 6, 5)
 CLIENTS = 6
 # The least and the most that a client waits; the product answers within 4 s.
 PATIENCE_MS = (400, 1500, 6000)
@@ -295,6 +296,7 @@ class Workload:
     def history(self) -> History:
         """Return everything that was asked, for the checker."""
         gain_ms, loss_ms = self._cluster.log_time.gain_ms, self._cluster.log_time.loss_ms
+        leases = self._cluster.lease_clock
         operations: list[Operation] = []
         for request in self.requests:
             for number, step in enumerate(request.steps):
@@ -314,6 +316,8 @@ class Workload:
             model="store",
             early_us=int((gain_ms + _ROUNDING_MS) * 1000),
             late_us=int((loss_ms + _ROUNDING_MS) * 1000),
+            lease_early_us=int((leases.gain_ms + _ROUNDING_MS) * 1000),
+            lease_late_us=int((leases.loss_ms + _ROUNDING_MS) * 1000),
         )
 
     @staticmethod
