@@ -175,14 +175,12 @@ class Keyspace:
         """Return the entry of a live key, without changing anything."""
         number = crc_hqx(key, 0) >> SLOT_SHIFT & BUCKET_MASK
         entry = self.buckets[number].get(key)
-        if entry is not None and self._is_dead(number, key, entry):
+        if entry is not None and (
+            0 < entry[1] <= self.log_time_ms
+            or (self.leases.bound and self.leases.is_lost(number, key, self.lease_time_ms))
+        ):
             return None
         return entry
-
-    def _is_dead(self, number: int, key: bytes, entry: Entry) -> bool:
-        if 0 < entry[1] <= self.log_time_ms:
-            return True
-        return bool(self.leases.bound) and self.leases.is_lost(number, key, self.lease_time_ms)
 
     def entry_count(self) -> int:
         """Return the number of keys held, dead ones included."""
@@ -228,7 +226,10 @@ class Keyspace:
         """Return the entry of a live key; a dead one is removed under its own revision."""
         number = crc_hqx(key, 0) >> SLOT_SHIFT & BUCKET_MASK
         entry = self.buckets[number].get(key)
-        if entry is not None and self._is_dead(number, key, entry):
+        if entry is not None and (
+            0 < entry[1] <= self.log_time_ms
+            or (self.leases.bound and self.leases.is_lost(number, key, self.lease_time_ms))
+        ):
             self.revision += 1
             self._expire(key)
             return None

@@ -83,7 +83,8 @@ def set_plain(keyspace: Keyspace, command: Command) -> object:
     if value.__class__ is not bytes:
         raise TypeError("the value of a SET is not bytes")
     keyspace.find_for_write(key)
-    keyspace.release(key)
+    if keyspace.leases.bound:
+        keyspace.release(key)
     _put(keyspace, key, value, 0)
     return OK
 
@@ -233,7 +234,8 @@ def mset(keyspace: Keyspace, command: Command) -> object:
             keyspace.find_for_write(key)
     revision = keyspace.revision + 1
     for key, value in zip(keys, command[2::2], strict=True):
-        keyspace.release(key)
+        if keyspace.leases.bound:
+            keyspace.release(key)
         keyspace.put(key, value, 0, revision)
     keyspace.revision = revision
     return OK
