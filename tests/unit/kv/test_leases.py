@@ -451,7 +451,7 @@ def random_commands(chooser: random.Random) -> list[Command]:
     return commands
 
 
-@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("seed", range(4))
 def test_an_image_shows_its_moment_while_leases_change(
     seed: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -459,7 +459,7 @@ def test_an_image_shows_its_moment_while_leases_change(
     chooser = random.Random(seed)
     store, twin = KvStore(), KvStore()
     open_images: list[tuple[Any, list[bytes], bytes]] = []
-    for step in range(300):
+    for step in range(160):
         commands = random_commands(chooser)
         assert run(store, *commands, at_ms=10 * step) == run(twin, *commands, at_ms=10 * step)
         assert store.state_hash == twin.state_hash
