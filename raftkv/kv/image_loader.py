@@ -30,7 +30,7 @@ from raftkv.kv.image import (
     ImageMeta,
 )
 from raftkv.kv.keyspace import BUCKET_COUNT, Bucket, Keyspace, bucket_of
-from raftkv.kv.leases import Lease
+from raftkv.kv.leases import Lease, is_possible
 from raftkv.kv.store import STATE_HASH_BYTES, KvStore
 from raftkv.kv.values import Collection
 
@@ -160,7 +160,7 @@ class ImageLoader:
             newest = leases.held.peekitem()[0] if leases.held else 0
             if lease_id == newest and keys and leases.held[lease_id] == lease:
                 pass  # It goes on.
-            elif lease_id > newest and ttl_ms > 0 and deadline_ms >= 0:
+            elif lease_id > newest and is_possible(lease_id, lease):
                 leases.load(lease_id, lease)
             else:
                 raise ProtocolError(f"lease {lease_id} of the image is out of order or wrong")

@@ -49,6 +49,12 @@ class Lease(NamedTuple):
     deadline_ms: int
 
 
+def is_possible(lease_id: int, lease: Lease) -> bool:
+    """Whether numbers are in the range of those that an image can hold."""
+    times_fit = 0 < lease.ttl_ms <= _TIME_MS_MAX and 0 <= lease.deadline_ms <= _TIME_MS_MAX
+    return 0 < lease_id <= LEASE_ID_MAX and times_fit
+
+
 class _Rebound(NamedTuple):
     """Undo: a key was bound to this lease, or to none (0)."""
 
@@ -213,8 +219,10 @@ class Leases:
         Raises:
             TypeError: A faulty leader has put something else into the log.
         """
-        if {*map(type, (lease_id, *lease))} != {int} or not 0 < lease.deadline_ms <= _TIME_MS_MAX:
+        if {*map(type, (lease_id, *lease))} != {int} or not lease.deadline_ms:
             raise TypeError("a lease of a wrong type")
+        if not is_possible(lease_id, lease):
+            raise TypeError("a lease that cannot be")
         self._change(lease_id, lease)
 
     def load(self, lease_id: int, lease: Lease) -> None:
