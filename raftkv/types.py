@@ -182,6 +182,7 @@ class Status:
             0 if it has said nothing. A node that waits for a snapshot learns of
             commits in no other way.
         keys_expiring: How many of the keys have a deadline.
+        leases: How many there are, those being removed included.
     """
 
     node_id: NodeId
@@ -207,6 +208,7 @@ class Status:
     log_memory_bytes: int = 0
     log_memory_entries: int = 0
     keys_expiring: int = 0
+    leases: int = 0
 
     @property
     def leader(self) -> Member | None:

@@ -67,6 +67,7 @@ def status_fields(status: Status) -> dict[str, str | int]:
         "raft_state_hash_index": status.state_hash_index,
         "raft_log_time_ms": status.log_time_ms,
         "raft_revision": status.revision,
+        "raft_leases": status.leases,
         "raft_disk_full": int(status.disk_full),
         "raft_admitted": int(status.admitted),
         "raft_waiting_for": ",".join(status.waiting_for),

@@ -230,6 +230,7 @@ class FakeReplica:
             state_hash_index=index,
             keys=store.key_count,
             keys_expiring=store.expiring_count,
+            leases=store.lease_count,
             log_time_ms=store.log_time_ms,
             revision=store.revision,
             disk_full=False,
