@@ -12,7 +12,6 @@ from __future__ import annotations
 import asyncio
 import sys
 import time
-from contextlib import suppress
 from pathlib import Path
 from typing import TextIO
 
@@ -42,7 +41,7 @@ class FencedResource:
 
 
 async def serve(resource: FencedResource, path: str) -> None:
-    """Serve all holders until the process is interrupted."""
+    """Serve all holders until the process is killed."""
     server = await asyncio.start_unix_server(resource.serve, path)
     print("serving", flush=True)
     async with server:
@@ -51,7 +50,8 @@ async def serve(resource: FencedResource, path: str) -> None:
 
 def main() -> int:
     path, log_path = sys.argv[1:]
-    with Path(log_path).open("w", encoding="utf-8") as log, suppress(KeyboardInterrupt):
+    # Line by line: it is killed at the end.
+    with Path(log_path).open("w", encoding="utf-8", buffering=1) as log:
         asyncio.run(serve(FencedResource(log), path))
     return 0
 

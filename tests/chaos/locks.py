@@ -225,8 +225,8 @@ def fenced_resource(directory: Path) -> Iterator[Path]:
         assert process.stdout.readline() == b"serving\n"
         yield log
     finally:
-        process.send_signal(signal.SIGINT)
-        process.wait(30)
+        process.kill()
+        process.communicate()
 
 
 def run(script: Script) -> str:
