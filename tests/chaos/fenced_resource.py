@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import TextIO
 
@@ -31,12 +32,13 @@ class FencedResource:
         return accepted
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Serve one holder until it goes."""
-        while line := await reader.readline():
-            token, holder = line.decode().split()
-            accepted = self.write(int(token), holder)
-            writer.write(b"accepted\n" if accepted else b"refused\n")
-            await writer.drain()
+        """Serve one holder until it goes, or is killed."""
+        with suppress(ConnectionError):
+            while line := await reader.readline():
+                token, holder = line.decode().split()
+                accepted = self.write(int(token), holder)
+                writer.write(b"accepted\n" if accepted else b"refused\n")
+                await writer.drain()
         writer.close()
 
 

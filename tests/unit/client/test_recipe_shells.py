@@ -6,13 +6,9 @@ The other side is the real front-end and the real store, in a process without co
 from __future__ import annotations
 
 import asyncio
-import socket
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import pytest
 import redis
@@ -20,8 +16,8 @@ import redis.asyncio
 import redis.exceptions
 
 from raftkv import AsyncClient, Client, LeaseLostError, LockTimeoutError
+from tests.unit.server.serving import serving
 
-ROOT = Path(__file__).resolve().parents[3]
 WAIT_S = 20.0
 
 
@@ -35,18 +31,8 @@ def wait_until(condition: Callable[[], object]) -> None:
 
 @pytest.fixture(scope="module")
 def address() -> Iterator[str]:
-    with socket.socket() as claimed:
-        claimed.bind(("127.0.0.1", 0))
-        port = claimed.getsockname()[1]
-    program = [sys.executable, "-m", "tests.unit.server.serve", str(port)]
-    process = subprocess.Popen(program, stdout=subprocess.PIPE, cwd=ROOT)
-    try:
-        assert process.stdout is not None
-        assert process.stdout.readline().startswith(b"ready")
-        yield f"127.0.0.1:{port}"
-    finally:
-        process.terminate()
-        process.communicate(timeout=WAIT_S)
+    with serving() as given:
+        yield given
 
 
 @pytest.fixture
