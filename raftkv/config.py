@@ -437,10 +437,10 @@ class Limits:
         Number(4 * KIB, 64 * MIB, "bytes", "Piece in which a snapshot is written and sent."),
     ] = 256 * KIB
     leases_max: Annotated[
-        int, Number(1, 1_000_000, "leases", "Leases at a time; each takes about 500 bytes.")
+        int, Number(1, 100_000, "leases", "Leases at a time; each takes about 500 bytes.")
     ] = 50_000
     lease_keys_max: Annotated[
-        int, Number(1, 100_000, "keys", "Keys bound to one lease, which end with it.")
+        int, Number(1, 10_000, "keys", "Keys bound to one lease, which end with it.")
     ] = 10_000
 
 

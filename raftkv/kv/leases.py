@@ -196,8 +196,10 @@ class Leases:
         return [lease_id for _, lease_id in self.due.irange(maximum=(lease_time_ms, LEASE_ID_MAX))]
 
     def first_keys(self, lease_id: int, count: int) -> list[bytes]:
-        """Return some keys of a lease, in their order."""
-        return nsmallest(count, self.keys_of(lease_id))
+        """Return the first keys of a lease, in their order."""
+        keys = self.keys_of(lease_id)
+        # Each is the faster one there, and takes some milliseconds at ten thousand keys.
+        return nsmallest(count, keys) if count * 4 < len(keys) else sorted(keys)[:count]
 
     def ids_after(self, lease_id: int, count: int, lease_time_ms: int) -> list[int]:
         """Return the ids of living leases above `lease_id`, ascending, at most `count`."""
