@@ -157,7 +157,7 @@ class ImageLoader:
         leases = self._keyspace.leases
         for lease_id, ttl_ms, deadline_ms, keys in _LEASES.decode(body):
             lease = Lease(ttl_ms, deadline_ms)
-            newest = leases.held.peekitem()[0] if leases.held else 0
+            newest = leases.ids[-1] if leases.ids else 0
             if lease_id == newest and keys and leases.held[lease_id] == lease:
                 pass  # It goes on.
             elif lease_id > newest and is_possible(lease_id, lease):

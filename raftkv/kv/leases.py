@@ -21,7 +21,7 @@ from heapq import nsmallest
 from itertools import islice
 from typing import Any, Final, NamedTuple, TypeAlias
 
-from sortedcontainers import SortedDict, SortedList
+from sortedcontainers import SortedList
 
 # The greatest number that every client keeps exactly, also one that knows only floats.
 LEASE_ID_MAX: Final = 2**53 - 1
@@ -96,10 +96,8 @@ class LeaseView:
         self._bindings = leases.bindings
         self._next = 0
         self._replaced: dict[int, dict[bytes, int]] = {}
-        # Why not dict(): that goes through the methods of a SortedDict, one id at a time.
-        held: Any = leases.held
-        self.held: dict[int, Lease] = dict.copy(held)
-        self.ids = list(leases.held)
+        self.held = leases.held.copy()
+        self.ids = list(leases.ids)
         self.bindings: dict[bytes, int] = {}
         self.lease_time_ms = lease_time_ms
 
@@ -139,6 +137,7 @@ class Leases:
 
     Attributes:
         held: By id, dead ones included until their keys are gone.
+        ids: Of these, in ascending order.
         due: (deadline, id) of each.
         keys: By id, of leases that have any.
         bindings: The same by key.
@@ -148,10 +147,12 @@ class Leases:
         views: The open ones.
     """
 
-    __slots__ = ("bindings", "bound", "counted", "due", "held", "keys", "undo", "views")
+    __slots__ = ("bindings", "bound", "counted", "due", "held", "ids", "keys", "undo", "views")
 
     def __init__(self, bucket_count: int) -> None:
-        self.held: SortedDict[int, Lease] = SortedDict()
+        # Why not a SortedDict: copying 50,000 leases for a view would take ten milliseconds.
+        self.held: dict[int, Lease] = {}
+        self.ids: SortedList[int] = SortedList()
         self.due: SortedList[tuple[int, int]] = SortedList()
         self.keys: LeaseKeys = {}
         self.bindings: Bindings = [{} for _ in range(bucket_count)]
@@ -203,7 +204,7 @@ class Leases:
 
     def ids_after(self, lease_id: int, count: int, lease_time_ms: int) -> list[int]:
         """Return the ids of living leases above `lease_id`, ascending, at most `count`."""
-        above = self.held.irange(lease_id, inclusive=(False, True))
+        above = self.ids.irange(lease_id, inclusive=(False, True))
         living = (one for one in above if self.held[one].deadline_ms > lease_time_ms)
         return list(islice(living, count))
 
@@ -282,8 +283,11 @@ class Leases:
         self.counted = None
         if before is not None:
             self.due.remove((before.deadline_ms, lease_id))
+        elif lease is not None:
+            self.ids.add(lease_id)
         if lease is None:
-            self.held.pop(lease_id, None)
+            if self.held.pop(lease_id, None) is not None:
+                self.ids.remove(lease_id)
         else:
             self.held[lease_id] = lease
             self.due.add((lease.deadline_ms, lease_id))

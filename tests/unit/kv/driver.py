@@ -51,6 +51,7 @@ def check_invariants(store: KvStore) -> None:
 def check_leases(keyspace: Keyspace) -> None:
     """Check that leases, deadlines and both sides of each binding agree."""
     leases = keyspace.leases
+    assert list(leases.ids) == sorted(leases.held)
     assert list(leases.due) == sorted((held.deadline_ms, one) for one, held in leases.held.items())
     bound = {(key, lease_id) for bucket in leases.bindings for key, lease_id in bucket.items()}
     assert bound == {(key, lease_id) for lease_id, keys in leases.keys.items() for key in keys}
