@@ -60,22 +60,30 @@ class _Holder:
             await self._give_back()  # It was lost.
         if self._shared is not None:
             self._shared.check()
-        shared_id = None if self._shared is None else self._shared.id
-        claim = Claim(
-            self._keys,
-            value,
-            shared_id or new_lease_id(),
-            own_ttl_ms=None if shared_id else self._ttl_ms,
-            request_s_max=self._client.deadline_s,
-        )
         end_s = None if wait_s is None else boot_s() + wait_s
-        if not await self._drive(claim.take(end_s=end_s, outside=OUTSIDE)):
-            return False
+        claim = self._new_claim(value)
+        while not await self._drive(claim.take(end_s=end_s, outside=OUTSIDE)):
+            if end_s is not None:
+                return False
+            # Nobody knows the fate of the last request. Under another lease nothing of it
+            # is taken for this one; under a shared lease it has to be recognised.
+            if self._shared is None:
+                claim = self._new_claim(value)
         self._claim = claim
         self._lease = self._shared
         if claim.tenure is not None:
             self._lease = AsyncLease(self._client, claim.tenure, self._on_lost)
         return True
+
+    def _new_claim(self, value: bytes) -> Claim:
+        shared_id = None if self._shared is None else self._shared.id
+        return Claim(
+            self._keys,
+            new_mark() + value,
+            shared_id or new_lease_id(),
+            own_ttl_ms=None if shared_id else self._ttl_ms,
+            request_s_max=self._client.deadline_s,
+        )
 
     async def _give_back(self) -> bool:
         """Let others have the key; False if it was lost before."""
@@ -193,7 +201,7 @@ class AsyncLock(_Guard):
             wait_s: Seconds to wait for other holders; 0 to try once, None for ever.
 
         Returns:
-            False when others held it all the time.
+            False when others held it all the time, or nobody knows.
 
         Raises:
             RequestError: A request was certainly not executed.
@@ -203,7 +211,7 @@ class AsyncLock(_Guard):
             self.check()
             self._depth += 1
             return True
-        if not await self._take(new_mark(), wait_s):
+        if not await self._take(b"", wait_s):
             return False
         self._owner, self._depth = asyncio.current_task(), 1
         return True
@@ -247,7 +255,7 @@ class AsyncSemaphore(_Guard):
 
     async def acquire(self, *, wait_s: float | None = None) -> bool:
         """Wait until a permit is held; as `AsyncLock.acquire`."""
-        return await self._take(new_mark(), wait_s)
+        return await self._take(b"", wait_s)
 
 
 class AsyncElection(_Holder):
@@ -267,7 +275,7 @@ class AsyncElection(_Holder):
             value: What the leader says of itself, such as its address.
             wait_s: Seconds to wait for other leaders to go; None for ever.
         """
-        return await self._take(marked(value, new_mark()), wait_s)
+        return await self._take(encode_arguments((value,))[0], wait_s)
 
     async def proclaim(self, value: Argument) -> None:
         """Say something else of the leader, who stays the same.
