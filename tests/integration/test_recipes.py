@@ -116,7 +116,7 @@ def test_the_command_line_runs_a_command_under_a_lock(
         assert run_raftkv("lease", *words, *nodes, directory=directory).stdout == told
 
 
-def test_the_lock_of_redis_cluster(address: str, client: Client[bytes]) -> None:
+def test_the_lock_of_redis_cluster(cluster: Cluster, client: Client[bytes]) -> None:
     nodes = [redis.cluster.ClusterNode(*one.client.split(":")) for one in cluster.nodes]
     theirs = redis.RedisCluster(startup_nodes=nodes)
     try:
