@@ -490,6 +490,12 @@ class Limits:
         int,
         Number(4 * KIB, 64 * MIB, "bytes", "Piece in which a snapshot is written and sent."),
     ] = 256 * KIB
+    leases_max: Annotated[
+        int, Number(1, 100_000, "leases", "Leases at a time; each takes about 500 bytes.")
+    ] = 50_000
+    lease_keys_max: Annotated[
+        int, Number(1, 10_000, "keys", "Keys bound to one lease, which end with it.")
+    ] = 10_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -21,6 +21,8 @@
         +-- DirectoryInUseError        another process holds it; exit code 4
         +-- DiskFullError              no space to take; a state, not a failure
     +-- IdentityRefusedError           not a member, or another cluster; exit code 7
+    +-- LeaseLostError                 what was held depends on a lease that is over
+    +-- LockTimeoutError               others held it all the time that was waited
 
 A definite error promises that the command has not been executed and never will
 be. An indefinite one promises nothing. Source: the distinction follows the
@@ -169,6 +171,14 @@ class DirectoryInUseError(StorageError):
 
 class DiskFullError(StorageError):
     """No space could be taken; nothing was written."""
+
+
+class LeaseLostError(RaftKvError):
+    """A lease is over, and whatever was held by it: somebody else may hold it by now."""
+
+
+class LockTimeoutError(RaftKvError):
+    """Others held a lock, or all permits, as long as was waited."""
 
 
 class IdentityRefusedError(RaftKvError):

@@ -187,6 +187,7 @@ class Status:
         history_bytes: What they count for; see `raftkv.kv.history`.
         dataset_bytes: What all keys count for, as `kv.dataset` says.
         dataset_bytes_max: The limit of it that is in force; 0 for none.
+        leases: How many there are, those being removed included.
     """
 
     node_id: NodeId
@@ -217,6 +218,7 @@ class Status:
     history_bytes: int = 0
     dataset_bytes: int = 0
     dataset_bytes_max: int = 0
+    leases: int = 0
 
     @property
     def leader(self) -> Member | None:

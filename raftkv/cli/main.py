@@ -63,6 +63,8 @@ _COMMANDS: dict[str, tuple[str, str, str]] = {
     "dbsize": ("keys:dbsize", "Data", "Print the number of keys."),
     "flushall": ("keys:flushall", "Data", "Delete all keys."),
     "watch": ("watch:watch", "Data", "Print changes of a key or a prefix as they happen."),
+    "lease": ("leases:lease", "Data", "Grant, renew, revoke and list leases."),
+    "lock": ("leases:lock", "Data", "Run a command while holding a lock."),
     "exec": ("data:exec_", "Data", "Send any command."),
     "cli": ("repl:cli", "Shell", "Type commands, with completion and history."),
     "completion": ("completion:completion", "Shell", "Print the completion script of a shell."),

@@ -33,6 +33,7 @@ from raftkv.client.pipeline import Commands, results_of
 from raftkv.client.policy import Exchange, Exchanged, Fate, Pause, Request, Route
 from raftkv.client.protocol import Argument, encode_request, parse_addresses, unreachable
 from raftkv.client.reading import Level, Reading, Session
+from raftkv.client.recipes.async_recipes import AsyncRecipes
 from raftkv.client.session_duties import DUTY_S_MAX, close_request
 from raftkv.client.sessions import Outcome, Sessions
 from raftkv.client.status import NodeStatus, merge_statuses, status_from_reply
@@ -108,7 +109,7 @@ class AsyncPipeline(Commands, Generic[V]):
         return results_of(calls, replies, decode=self._client.decode, raise_first=raise_first)
 
 
-class AsyncClient(AsyncMethods[V]):
+class AsyncClient(AsyncMethods[V], AsyncRecipes):
     """A client of the whole cluster, for asyncio.
 
     Args:
@@ -211,6 +212,17 @@ class AsyncClient(AsyncMethods[V]):
 
     def within(self, deadline_s: float) -> AsyncClient[V]:
         """Return this client with another deadline; it shares the connections."""
+        return self._view(deadline_s=deadline_s)
+
+    @property
+    def deadline_s(self) -> float:
+        """Seconds until a call ends, whatever happens."""
+        return self._deadline_s
+
+    def within_at_most(self, deadline_s: float | None) -> AsyncClient[V]:
+        """Return this client with another deadline, if that is an earlier one."""
+        if deadline_s is None or deadline_s >= self._deadline_s:
+            return self
         return self._view(deadline_s=deadline_s)
 
     def node(self, address: str) -> AsyncClient[V]:

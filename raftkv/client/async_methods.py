@@ -14,7 +14,7 @@ from abc import abstractmethod
 from collections.abc import Callable, Coroutine
 from typing import Any, Concatenate, Generic, ParamSpec, TypeVar
 
-from raftkv.client import collection_commands, commands, revision_commands
+from raftkv.client import collection_commands, commands, lease_commands, revision_commands
 from raftkv.client.calls import Call
 from raftkv.client.pipeline import method_of
 
@@ -279,3 +279,10 @@ class AsyncMethods(Generic[V]):
     setbit = _method(collection_commands.build_setbit)
     getbit = _method(collection_commands.build_getbit)
     bitcount = _method(collection_commands.build_bitcount)
+    lease_grant = _method(lease_commands.build_lease_grant)
+    lease_keepalive = _method(lease_commands.build_lease_keepalive)
+    lease_revoke = _method(lease_commands.build_lease_revoke)
+    lease_ttl = _method(lease_commands.build_lease_ttl)
+    lease_list = _method(lease_commands.build_lease_list)
+    lease_attach = _method(lease_commands.build_lease_attach)
+    lease_detach = _method(lease_commands.build_lease_detach)

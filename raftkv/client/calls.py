@@ -43,11 +43,14 @@ WRITES = frozenset(
     b"RPUSHX LPOP RPOP LMPOP LSET LINSERT LREM LTRIM LMOVE RPOPLPUSH SADD SREM SPOP SMOVE "
     b"SINTERSTORE SUNIONSTORE SDIFFSTORE ZADD ZINCRBY ZREM ZRANGESTORE ZREMRANGEBYRANK "
     b"ZREMRANGEBYSCORE ZREMRANGEBYLEX ZPOPMIN ZPOPMAX ZMPOP ZUNIONSTORE ZINTERSTORE ZDIFFSTORE "
-    b"SETBIT BITOP BITFIELD SORT".split()
+    b"SETBIT BITOP BITFIELD SORT EVAL EVALSHA".split()
 )
 # The second execution of which the cluster prevents by itself.
 _KV_REPEATS = frozenset({b"ONCE", b"OUTCOME"})
-_KV_WRITES = frozenset({b"EXEC", b"TXN"})
+_KV_WRITES = frozenset({b"EXEC", b"TXN", b"SET"})
+_LEASE_WRITES = frozenset({b"GRANT", b"REVOKE", b"ATTACH", b"DETACH"})
+# Nothing comes of a second execution.
+_LEASE_REPEATS = frozenset({b"KEEPALIVE", b"TTL", b"LIST"})
 # With more words a command would not fit the default limit of a request once it has a number.
 _ONCE_WORDS_MAX = 65_000
 _KV_READS = frozenset({b"GET", b"RANGE", b"HISTORY", b"REVISIONS", b"HELP"})
@@ -109,8 +112,10 @@ def request_of(arguments: tuple[bytes, ...]) -> Request:
     if name == b"RAFT":
         return Request(arguments, second in _RAFT_READS, second in _RAFT_STATEFUL)
     if name == b"KV":
-        once = second in _KV_WRITES and len(arguments) <= _ONCE_WORDS_MAX
-        reads, repeats = second in _KV_READS, second in _KV_REPEATS
+        third = arguments[2].upper() if second == b"LEASE" and len(arguments) > 2 else b""
+        writes = second in _KV_WRITES or third in _LEASE_WRITES
+        once = writes and len(arguments) <= _ONCE_WORDS_MAX
+        reads, repeats = second in _KV_READS, second in _KV_REPEATS or third in _LEASE_REPEATS
         return Request(arguments, reads, stateful=False, once=once, repeats=repeats)
     # Without options GETEX only reads.
     reads = name in READS or (name == b"GETEX" and len(arguments) == 2)

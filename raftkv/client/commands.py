@@ -105,7 +105,7 @@ def build_set(
     ex: int | None = None, px: int | None = None,
     exat: int | None = None, pxat: int | None = None,
     nx: bool = False, xx: bool = False, keepttl: bool = False,
-    ifeq: Argument | None = None, ifne: Argument | None = None,
+    ifeq: Argument | None = None, ifne: Argument | None = None, lease: int | None = None,
 ) -> Call[bool]:  # fmt: skip
     """Set a key to a value.
 
@@ -121,11 +121,14 @@ def build_set(
         keepttl: Keep the time to live that the key has.
         ifeq: Only if the key holds this string.
         ifne: Only if the key does not hold this string, or does not exist.
+        lease: Id of a lease to bind the key to.
 
     Returns:
         False when a condition kept it from being set.
     """
     options = _set_options(ex, px, exat, pxat, nx, xx, keepttl, ifeq, ifne)
+    if lease is not None:
+        return make_call(to_was_set, "KV", "SET", key, value, "LEASE", lease, *options)
     return make_call(to_was_set, "SET", key, value, *options)
 
 

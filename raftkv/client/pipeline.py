@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
-from raftkv.client import collection_commands, commands, revision_commands
+from raftkv.client import collection_commands, commands, lease_commands, revision_commands
 from raftkv.client.calls import Call
 from raftkv.client.protocol import Argument
 from raftkv.errors import RaftKvError
@@ -192,3 +192,10 @@ class Commands:
     setbit = _gather(collection_commands.build_setbit)
     getbit = _gather(collection_commands.build_getbit)
     bitcount = _gather(collection_commands.build_bitcount)
+    lease_grant = _gather(lease_commands.build_lease_grant)
+    lease_keepalive = _gather(lease_commands.build_lease_keepalive)
+    lease_revoke = _gather(lease_commands.build_lease_revoke)
+    lease_ttl = _gather(lease_commands.build_lease_ttl)
+    lease_list = _gather(lease_commands.build_lease_list)
+    lease_attach = _gather(lease_commands.build_lease_attach)
+    lease_detach = _gather(lease_commands.build_lease_detach)

@@ -25,6 +25,7 @@ from raftkv.client.pipeline import Commands, results_of
 from raftkv.client.policy import Exchange, Exchanged, Fate, Pause, Request, Route
 from raftkv.client.protocol import Argument, encode_request, parse_addresses, unreachable
 from raftkv.client.reading import Level, Reading, Session
+from raftkv.client.recipes.sync_recipes import SyncRecipes
 from raftkv.client.session_duties import DUTY_S_MAX, close_request
 from raftkv.client.sessions import Outcome, Sessions
 from raftkv.client.status import NodeStatus, merge_statuses, status_from_reply
@@ -106,7 +107,7 @@ class Pipeline(Commands, Generic[V]):
         return results_of(calls, replies, decode=self._client.decode, raise_first=raise_first)
 
 
-class Client(SyncMethods[V]):
+class Client(SyncMethods[V], SyncRecipes):
     """A client of the whole cluster.
 
     Args:
@@ -206,6 +207,17 @@ class Client(SyncMethods[V]):
 
     def within(self, deadline_s: float) -> Client[V]:
         """Return this client with another deadline; it shares the connections."""
+        return self._view(deadline_s=deadline_s)
+
+    @property
+    def deadline_s(self) -> float:
+        """Seconds until a call ends, whatever happens."""
+        return self._deadline_s
+
+    def within_at_most(self, deadline_s: float | None) -> Client[V]:
+        """Return this client with another deadline, if that is an earlier one."""
+        if deadline_s is None or deadline_s >= self._deadline_s:
+            return self
         return self._view(deadline_s=deadline_s)
 
     def node(self, address: str) -> Client[V]:

@@ -134,6 +134,7 @@ def bitop(keyspace: Keyspace, command: Command) -> object:
         result ^= (1 << (size << 3)) - 1
     if size:
         keyspace.find_for_write(target)
+        keyspace.release(target)
         _put(keyspace, target, result.to_bytes(size, "big"), 0)
     elif keyspace.find_for_write(target) is not None:
         keyspace.remove(target)

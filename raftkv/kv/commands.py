@@ -90,6 +90,7 @@ class Opcode(enum.IntEnum):
     PTTL = 83
     EXPIRETIME = 84
     PEXPIRETIME = 85
+    EXPIRE_IF = 86
 
     # The whole store: 100 to 119.
     KEYS = 100
@@ -204,6 +205,16 @@ class Opcode(enum.IntEnum):
     SESSION_INFO = 315
     SESSION_LIST = 316
 
+    # Leases: 300 to 309.
+    LEASE_GRANT = 300
+    LEASE_KEEPALIVE = 301
+    LEASE_REVOKE = 302
+    LEASE_TTL = 303
+    LEASE_LIST = 304
+    LEASE_ATTACH = 305
+    LEASE_DETACH = 306
+    LEASE_SET = 307
+
 
 WRITE_OPCODES: Final = frozenset(
     (
@@ -226,6 +237,7 @@ WRITE_OPCODES: Final = frozenset(
         Opcode.COPY,
         Opcode.SORT_STORE,
         Opcode.EXPIRE,
+        Opcode.EXPIRE_IF,
         Opcode.PERSIST,
         Opcode.FLUSH,
         Opcode.HSET,
@@ -271,6 +283,15 @@ WRITE_OPCODES: Final = frozenset(
         Opcode.SESSION_KEEPALIVE,
         Opcode.SESSION_CLOSE,
         Opcode.LIMIT_DATASET,
+        Opcode.LEASE_GRANT,
+        Opcode.LEASE_KEEPALIVE,
+        Opcode.LEASE_REVOKE,
+        # They change nothing; in the log lease time is that of the moment.
+        Opcode.LEASE_TTL,
+        Opcode.LEASE_LIST,
+        Opcode.LEASE_ATTACH,
+        Opcode.LEASE_DETACH,
+        Opcode.LEASE_SET,
     )
 )
 
@@ -288,6 +309,7 @@ GROWING_OPCODES: Final = frozenset(
         Opcode.INCRBY,
         Opcode.INCRBYFLOAT,
         Opcode.SET_IF,
+        Opcode.LEASE_SET,
         Opcode.COPY,
         Opcode.SORT_STORE,
         Opcode.HSET,
@@ -363,6 +385,14 @@ class ExpireFlag(enum.IntFlag):
     XX = 2  # only if the key has a deadline
     GT = 4  # only if later than the present deadline; none counts as infinite
     LT = 8  # only if earlier
+
+
+class Extension(enum.IntEnum):
+    """What `Opcode.EXPIRE_IF` does with the present deadline; part of the log format."""
+
+    REPLACE = 0  # also where there is none
+    REPLACE_PRESENT = 1  # only where there is one
+    ADD = 2  # to one that is there
 
 
 class CopyFlag(enum.IntFlag):
@@ -491,8 +521,8 @@ class RangeReadFlag(enum.IntFlag):
 
 
 class ValueCondition(enum.IntEnum):
-    """When `Opcode.SET_IF` and `Opcode.DELEX` act; part of the log format."""
+    """When `SET_IF`, `DELEX` and `LEASE_SET` act; part of the log format."""
 
-    ALWAYS = 0  # DELEX only
+    ALWAYS = 0  # not SET_IF
     EQUAL = 1
     NOT_EQUAL = 2

@@ -10,9 +10,9 @@ from __future__ import annotations
 
 from typing import Final
 
-from raftkv.kv.commands import Command, ExpireFlag, Opcode
+from raftkv.kv.commands import Command, ExpireFlag, Extension, Opcode
 from raftkv.kv.keyspace import Entry, Keyspace
-from raftkv.kv.strings import Handler, deadline_after
+from raftkv.kv.strings import Handler, deadline_after, string_of
 
 NO_KEY: Final = -2
 NO_DEADLINE: Final = -1
@@ -48,6 +48,27 @@ def _is_allowed(flags: int, present_ms: int, deadline_ms: int) -> bool:
     if flags & ExpireFlag.GT and (not present_ms or deadline_ms <= present_ms):
         return False
     return not (flags & ExpireFlag.LT and present_ms and deadline_ms >= present_ms)
+
+
+def expire_if(keyspace: Keyspace, command: Command) -> object:
+    """(key, value to compare with, ttl in ms, Extension)"""
+    _, key, compared, ttl_ms, extension = command
+    entry = keyspace.find_for_write(key)
+    if entry is None or string_of(entry) != compared:
+        return 0
+    base_ms = keyspace.log_time_ms
+    if extension != Extension.REPLACE and not entry[1]:
+        return 0
+    if extension == Extension.ADD:
+        base_ms = entry[1]
+    deadline_ms = deadline_after(base_ms, ttl_ms, b"pexpire")
+    revision = keyspace.revision + 1
+    if deadline_ms <= keyspace.log_time_ms:
+        keyspace.remove(key)
+    else:
+        keyspace.put(key, entry[0], deadline_ms, revision)
+    keyspace.revision = revision
+    return 1
 
 
 def persist(keyspace: Keyspace, command: Command) -> object:
@@ -102,6 +123,7 @@ def _absent(entry: Entry | None) -> int:
 
 HANDLERS: Final[dict[Opcode, Handler]] = {
     Opcode.EXPIRE: expire,
+    Opcode.EXPIRE_IF: expire_if,
     Opcode.PERSIST: persist,
     Opcode.TTL: ttl,
     Opcode.PTTL: pttl,

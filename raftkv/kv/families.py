@@ -14,6 +14,7 @@ from raftkv.kv import (
     expiry,
     generic,
     hashes,
+    lease_commands,
     lists,
     ranges,
     revisions,
@@ -50,6 +51,7 @@ HANDLERS: Final[dict[Opcode, Handler]] = {
     **bits.HANDLERS,
     **revisions.HANDLERS,
     **sorting.HANDLERS,
+    **lease_commands.HANDLERS,
 }
 SLICED_HANDLERS: Final[dict[Opcode, SlicedHandler]] = {
     **scan.SLICED_HANDLERS,

@@ -13,7 +13,7 @@ from typing import Final
 from raftkv.errors import CommandError
 from raftkv.kv.commands import OK, Command, CopyFlag, Opcode
 from raftkv.kv.dataset import bytes_of
-from raftkv.kv.keyspace import Keyspace, Value
+from raftkv.kv.keyspace import Keyspace, Value, bucket_of
 from raftkv.kv.numbers import parse_integer
 from raftkv.kv.strings import Handler
 
@@ -115,20 +115,26 @@ def copy(keyspace: Keyspace, command: Command) -> object:
     if keyspace.find_for_write(target) is not None and not flags & CopyFlag.REPLACE:
         return 0
     revision = keyspace.revision + 1
+    # The lease stays with the key it was given for.
+    keyspace.release(target)
     keyspace.put(target, entry[0], entry[1], revision)
     keyspace.revision = revision
     return 1
 
 
 def _move(keyspace: Keyspace, source: bytes, target: bytes) -> None:
-    """Give the value and deadline of `source`, a live key, to `target`."""
+    """Give the value, deadline and lease of `source`, a live key, to `target`."""
     keyspace.find_for_write(target)
     entry = keyspace.find(source)
     if entry is None:
         raise AssertionError("the source of a move is gone")
     revision = keyspace.revision + 1
+    lease_id = keyspace.leases.lease_of(bucket_of(source), source)
     keyspace.remove(source, keeps_value=True)
+    keyspace.release(target)
     keyspace.put(target, entry[0], entry[1], revision)
+    if lease_id:
+        keyspace.bind(target, lease_id)
     keyspace.revision = revision
 
 

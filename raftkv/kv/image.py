@@ -6,11 +6,13 @@ three zero bytes, body in MessagePack. First one meta piece, a map; then pieces
 of keys, each an array of sections `[bucket number, type code, {key: [value,
 deadline, create revision, modify revision, version]}]`; then pieces of history,
 each an array of changes `[revision, kind, key, type code, entry before]`, newest
-first; then, once a session was ever opened, pieces of sessions, `[last id, [[id, ttl,
-deadline, lowest number, [number, result, ...]], ...]]`, a session with many results in
-several parts; last one end piece, `[number of keys, dead ones included]`. Buckets,
-types and keys are in ascending order: equal stores have equal images, byte for byte. A
-large collection goes on in sections or changes of its own. Docs: docs/reference/store-formats.md.
+first; then pieces of leases, each an array of `[id, ttl, deadline, [key, ...]]`; then,
+once a session was ever opened, pieces of sessions, `[last id, [[id, ttl, deadline, lowest
+number, [number, result, ...]], ...]]`, a session with many results in several parts; last
+one end piece, `[number of keys, dead ones included]`. Buckets, types, keys and leases are
+in ascending order: equal stores have equal images, byte for byte. A large collection goes
+on in sections or changes of its own, a large lease under its id again. Docs:
+docs/reference/store-formats.md.
 
 Owns the format and the writing side; `image_loader` reads. Pure: compression,
 checksums and files are the storage layer's.
@@ -33,13 +35,14 @@ from raftkv.kv.sessions import Session, SessionsView, pack_result
 from raftkv.kv.values import parts_of
 
 FORMAT_VERSION: Final = 2
-# Without history, sessions and what the keys count for.
+# Without history, leases, sessions and what the keys count for.
 FORMAT_WITHOUT_HISTORY: Final = 1
 PIECE_HEADER: Final = struct.Struct("<IB3x")
 PIECE_META: Final = 1
 PIECE_KEYS: Final = 2
 PIECE_END: Final = 3
 PIECE_HISTORY: Final = 4
+PIECE_LEASES: Final = 5
 PIECE_SESSIONS: Final = 6
 # Of the entry before a change that made a key.
 TYPE_NOTHING: Final = 0
@@ -61,6 +64,7 @@ _STRINGS: Final = frozenset((bytes,))
 _value_of: Final = itemgetter(0)
 _ENCODER: Final = msgspec.msgpack.Encoder()
 
+LeaseRow = tuple[int, int, int, list[bytes]]
 Section = tuple[int, int, dict[bytes, Any]]
 # A section, what it counts for in keys, and its bytes.
 Measured = tuple[Section, int, int]
@@ -122,7 +126,7 @@ class Image:
         image_hash: 16 bytes over all pieces; None before the last one was taken.
     """
 
-    __slots__ = ("_chunks", "_digest", "_view", "image_hash", "meta")
+    __slots__ = ("_chunks", "_digest", "_leased", "_view", "image_hash", "meta")
 
     def __init__(self, meta: ImageMeta, view: View, chunks: list[Chunk]) -> None:
         """Take a frozen store.
@@ -136,6 +140,7 @@ class Image:
         self._view = view
         self._chunks = chunks
         self._digest = blake2b(digest_size=IMAGE_HASH_BYTES)
+        self._leased: dict[int, list[bytes]] = {}  # keys by lease, as the buckets are walked
         self.image_hash: bytes | None = None
 
     def slices(self) -> Iterator[bytes]:
@@ -152,6 +157,8 @@ class Image:
                 yield from self._piece(PIECE_KEYS, sections)
             for records in self._records():
                 yield from self._piece(PIECE_HISTORY, records)
+            for rows in self._lease_rows():
+                yield from self._piece(PIECE_LEASES, rows)
             for body in _session_bodies(self._view.sessions):
                 yield from self._piece(PIECE_SESSIONS, body)
             (last,) = self._piece(PIECE_END, (entry_count,))
@@ -173,6 +180,8 @@ class Image:
             bucket = self._view.take_next()
             if not bucket:
                 continue
+            for key, lease_id in self._view.leases.bindings.items():
+                self._leased.setdefault(lease_id, []).append(key)
             for section, weight, part_size in _sections_of(number, bucket):
                 if sections and (
                     keys + weight > PIECE_KEYS_MAX or size + part_size > PIECE_BYTES_MAX
@@ -202,6 +211,29 @@ class Image:
                     size += record_size
         if records:
             yield records
+
+    def _lease_rows(self) -> Iterator[list[LeaseRow]]:
+        """Group the leases into pieces, behind the walk through the buckets."""
+        rows: list[LeaseRow] = []
+        count = size = 0
+        leases = self._view.leases
+        for lease_id in leases.ids:
+            keys: list[bytes] = []
+            rows.append((lease_id, *leases.held[lease_id], keys))
+            count += 1
+            for key in sorted(self._leased.pop(lease_id, ())):
+                if count >= PIECE_KEYS_MAX or size + len(key) > PIECE_BYTES_MAX:
+                    yield rows
+                    keys = []
+                    rows, count, size = [(lease_id, *leases.held[lease_id], keys)], 1, 0
+                keys.append(key)
+                count += 1
+                size += len(key)
+            if count >= PIECE_KEYS_MAX:
+                yield rows
+                rows, count, size = [], 0, 0
+        if rows:
+            yield rows
 
     def _piece(self, kind: int, body: Any) -> Iterator[bytes]:
         """Encode and hash one piece."""

@@ -29,12 +29,14 @@ from raftkv.kv.image import (
     PIECE_HEADER,
     PIECE_HISTORY,
     PIECE_KEYS,
+    PIECE_LEASES,
     PIECE_META,
     PIECE_SESSIONS,
     TYPE_STRING,
     ImageMeta,
 )
 from raftkv.kv.keyspace import BUCKET_COUNT, Bucket, Keyspace, bucket_of
+from raftkv.kv.leases import Lease, is_possible
 from raftkv.kv.sessions import Session, unpack_result
 from raftkv.kv.store import STATE_HASH_BYTES, KvStore
 from raftkv.kv.values import Collection
@@ -46,6 +48,7 @@ _COLLECTIONS: Final = msgspec.msgpack.Decoder(
     dict[bytes, tuple[tuple[int, list[Any]], int, int, int, int]]
 )
 _PARTS: Final = msgspec.msgpack.Decoder(dict[bytes, list[Any]])
+_LEASES: Final = msgspec.msgpack.Decoder(list[tuple[int, int, int, list[bytes]]])
 _SESSIONS: Final = msgspec.msgpack.Decoder(tuple[int, list[tuple[int, int, int, int, list[Any]]]])
 _END: Final = msgspec.msgpack.Decoder(tuple[int])
 
@@ -142,6 +145,9 @@ class ImageLoader:
             elif kind == PIECE_HISTORY and self.meta is not None and self.meta.history is not None:
                 self._expect_whole()
                 self._history.take(body)
+            elif kind == PIECE_LEASES and self.meta and self.meta.format == FORMAT_VERSION:
+                self._expect_whole()
+                self._take_leases(body)
             elif kind == PIECE_SESSIONS and self.meta and self.meta.format == FORMAT_VERSION:
                 self._expect_whole()
                 self._take_sessions(*_SESSIONS.decode(body))
@@ -183,6 +189,25 @@ class ImageLoader:
                 self._go_on(number, _PARTS.decode(content))
             else:
                 raise ProtocolError(f"type {type_code} is not known to this version, or lost")
+
+    def _take_leases(self, body: memoryview) -> None:
+        leases = self._keyspace.leases
+        for lease_id, ttl_ms, deadline_ms, keys in _LEASES.decode(body):
+            lease = Lease(ttl_ms, deadline_ms)
+            newest = leases.ids[-1] if leases.ids else 0
+            if lease_id == newest and keys and leases.held[lease_id] == lease:
+                pass  # It goes on.
+            elif lease_id > newest and is_possible(lease_id, lease):
+                leases.load(lease_id, lease)
+            else:
+                raise ProtocolError(f"lease {lease_id} of the image is out of order or wrong")
+            for key in keys:
+                number = bucket_of(key)
+                is_there = key in self._keyspace.buckets[number]
+                if not is_there or leases.lease_of(number, key):
+                    raise ProtocolError("a lease of the image has a key of nobody or of another")
+                leases.bind(number, key, lease_id)
+        leases.undo.clear()
 
     def _expect_whole(self) -> None:
         if self._unfinished is not None:

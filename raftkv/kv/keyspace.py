@@ -7,7 +7,8 @@ copies nothing when it is made: a write notes the entry it replaces for every
 open view that has yet to read that bucket.
 
 Invariants: an entry with a deadline is in `deadlines` exactly once and no other
-pair is there; nothing depends on the order of the keys in a dict.
+pair is there; nothing depends on the order of the keys in a dict. A key with a
+lease is dead when its deadline has come or its lease is dead, whichever is first.
 
 Who calls: the handlers of this package during `KvStore.apply` and reads. Every
 change goes through `put`, `remove`, `flush` or the expiry methods, which note
@@ -29,6 +30,7 @@ from raftkv.kv.dataset import UNLIMITED, bytes_of
 from raftkv.kv.entries import Entry as Entry
 from raftkv.kv.entries import Value as Value
 from raftkv.kv.history import DELETE, EXPIRE, PUT, Chunk, History
+from raftkv.kv.leases import Bindings, LeaseKeys, Leases, LeaseView, free_keys
 from raftkv.kv.sessions import Sessions, SessionsView
 
 BUCKET_COUNT: Final = 1024
@@ -62,9 +64,22 @@ class View:
 
     Read the buckets in order, each once; what a bucket held at that moment is
     its dict with the noted entries put back.
+
+    Attributes:
+        log_time_ms: Of that moment.
+        leases: As they were at that moment.
+        sessions: As they were at that moment.
     """
 
-    __slots__ = ("_buckets", "_keyspace", "_next_bucket", "_replaced", "log_time_ms", "sessions")
+    __slots__ = (
+        "_buckets",
+        "_keyspace",
+        "_next_bucket",
+        "_replaced",
+        "leases",
+        "log_time_ms",
+        "sessions",
+    )
 
     def __init__(self, keyspace: Keyspace) -> None:
         self._keyspace = keyspace
@@ -72,6 +87,7 @@ class View:
         self._next_bucket = 0
         self._replaced: dict[int, dict[bytes, Entry | None]] = {}
         self.log_time_ms = keyspace.log_time_ms
+        self.leases: LeaseView = keyspace.leases.view(keyspace.lease_time_ms)
         self.sessions: SessionsView = keyspace.sessions.view()
 
     def note(self, buckets: list[Bucket], number: int, key: bytes, before: Entry | None) -> None:
@@ -89,6 +105,15 @@ class View:
             else:
                 bucket[key] = before
         self._next_bucket = number + 1
+        self.leases.take_next()
+        return bucket
+
+    def take_next_held(self) -> Bucket:
+        """Return the next bucket without the keys whose lease was dead; a copy."""
+        bucket = self.take_next()
+        if self.leases.bindings:
+            for key in self.leases.lost_keys():
+                del bucket[key]
         return bucket
 
     def frontier(self, buckets: list[Bucket]) -> int:
@@ -101,6 +126,7 @@ class View:
         self._next_bucket = BUCKET_COUNT
         self._buckets = []
         self._replaced.clear()
+        self.leases.close()
         self.sessions.close()
 
 
@@ -110,6 +136,7 @@ class Keyspace:
     Attributes:
         buckets: The key index.
         deadlines: (deadline, key) of every key that has one.
+        leases: Those granted, and the keys bound to them.
         revision: Number of the last change.
         log_time_ms: Keys with a deadline at or before it are dead.
         lease_time_ms: Lease time after the last batch.
@@ -149,6 +176,7 @@ class Keyspace:
         "husks",
         "key_order",
         "lease_time_ms",
+        "leases",
         "log_time_ms",
         "orders",
         "random_state",
@@ -162,6 +190,7 @@ class Keyspace:
     def __init__(self) -> None:
         self.buckets: list[Bucket] = [{} for _ in range(BUCKET_COUNT)]
         self.deadlines: Deadlines = SortedList()
+        self.leases = Leases(BUCKET_COUNT)
         self.revision = 0
         self.log_time_ms = 0
         self.lease_time_ms = 0
@@ -176,7 +205,7 @@ class Keyspace:
         self.undo: list[_Undo] = []
         self.history = History()
         self.random_state = 0
-        self.garbage: list[tuple[list[Bucket], Deadlines]] = []
+        self.garbage: list[tuple[list[Bucket], Deadlines, Bindings, LeaseKeys]] = []
         self.husks: list[Any] = []
         self.sessions = Sessions()
         self.views: list[View] = []
@@ -187,8 +216,12 @@ class Keyspace:
 
     def find(self, key: bytes) -> Entry | None:
         """Return the entry of a live key, without changing anything."""
-        entry = self.buckets[crc_hqx(key, 0) >> SLOT_SHIFT & BUCKET_MASK].get(key)
-        if entry is not None and 0 < entry[1] <= self.log_time_ms:
+        number = crc_hqx(key, 0) >> SLOT_SHIFT & BUCKET_MASK
+        entry = self.buckets[number].get(key)
+        if entry is not None and (
+            0 < entry[1] <= self.log_time_ms
+            or (self.leases.bound and self.leases.is_lost(number, key, self.lease_time_ms))
+        ):
             return None
         return entry
 
@@ -202,14 +235,38 @@ class Keyspace:
 
     def key_count(self) -> int:
         """Return the number of live keys."""
-        return self.entry_count() - self._dead_count()
+        return self.entry_count() - self._dead_count() - self._lost_counts()[0]
 
     def expiring_count(self) -> int:
         """Return the number of live keys that have a deadline."""
-        return len(self.deadlines) - self._dead_count()
+        return len(self.deadlines) - self._dead_count() - self._lost_counts()[1]
 
     def _dead_count(self) -> int:
         return self.deadlines.bisect_left((self.log_time_ms + 1, b"")) if self.deadlines else 0
+
+    def _lost_counts(self) -> tuple[int, int]:
+        """Return how many keys are dead for their lease only, and how many of them may expire."""
+        leases = self.leases
+        if not leases.bound or not leases.has_dead(self.lease_time_ms):
+            return 0, 0
+        moment = (self.lease_time_ms, self.log_time_ms)
+        if leases.counted is None or leases.counted[0] != moment:
+            lost = mortal = 0
+            for lease_id in leases.dead_ids(self.lease_time_ms):
+                for key in leases.keys_of(lease_id):
+                    deadline_ms = self.buckets[bucket_of(key)][key][1]
+                    if not 0 < deadline_ms <= self.log_time_ms:
+                        lost += 1
+                        mortal += deadline_ms > 0
+            leases.counted = (moment, (lost, mortal))
+        return leases.counted[1]
+
+    def lost_keys(self) -> frozenset[bytes]:
+        """Return the keys that are dead for their lease, until they are removed."""
+        leases = self.leases
+        if not leases.bound or not leases.has_dead(self.lease_time_ms):
+            return frozenset()
+        return frozenset().union(*map(leases.keys_of, leases.dead_ids(self.lease_time_ms)))
 
     def view(self) -> View:
         """Freeze all keys as they are; the caller closes the view."""
@@ -221,8 +278,12 @@ class Keyspace:
 
     def find_for_write(self, key: bytes) -> Entry | None:
         """Return the entry of a live key; a dead one is removed under its own revision."""
-        entry = self.buckets[crc_hqx(key, 0) >> SLOT_SHIFT & BUCKET_MASK].get(key)
-        if entry is not None and 0 < entry[1] <= self.log_time_ms:
+        number = crc_hqx(key, 0) >> SLOT_SHIFT & BUCKET_MASK
+        entry = self.buckets[number].get(key)
+        if entry is not None and (
+            0 < entry[1] <= self.log_time_ms
+            or (self.leases.bound and self.leases.is_lost(number, key, self.lease_time_ms))
+        ):
             self.revision += 1
             self._expire(key)
             return None
@@ -274,6 +335,15 @@ class Keyspace:
                 if deadline_ms:
                     self.deadlines.add((deadline_ms, key))
 
+    def bind(self, key: bytes, lease_id: int) -> None:
+        """Bind a live key to a lease that lives, instead of any other."""
+        self.leases.bind(bucket_of(key), key, lease_id)
+
+    def release(self, key: bytes) -> None:
+        """Take a key from its lease, if it has one: whoever replaces a whole value calls this."""
+        if self.leases.bound:
+            self.leases.unbind(bucket_of(key), key)
+
     def remove(self, key: bytes, *, keeps_value: bool = False) -> None:
         """Remove a key that exists; `keeps_value` if its value goes to another key."""
         self._remove(key, 0, keeps_value=keeps_value)
@@ -288,8 +358,9 @@ class Keyspace:
         if count:
             before = (self.buckets, self.deadlines, self.dataset_bytes)
             self.undo.append((None, before, 0))
-            # A copy of the list: open views go on reading the one replaced.
-            self.garbage.append((list(self.buckets), self.deadlines))
+            bindings, lease_keys = self.leases.release_all()
+            # Copies of the lists: open views go on reading those replaced.
+            self.garbage.append((list(self.buckets), self.deadlines, list(bindings), lease_keys))
             self.buckets = [{} for _ in range(BUCKET_COUNT)]
             self.deadlines = SortedList()
             self.dataset_bytes = 0
@@ -302,20 +373,37 @@ class Keyspace:
         self.dataset_bound = bytes_max or UNLIMITED
 
     def expire_due(self, keys_max: int) -> None:
-        """Remove keys whose deadline has come, earliest first, under one revision.
+        """Remove keys whose deadline or lease has ended, earliest first, under one revision.
 
         Can be taken back like the changes of a command, unless the caller clears `undo`.
+
+        Args:
+            keys_max: How much is removed; a lease that is over counts like a key.
         """
         if not self.has_due():
             return
-        self.revision += 1
-        for _ in repeat(None, keys_max):
+        before = self.revision
+        removed = 0
+        while removed < keys_max and self._is_deadline_due():
+            self.revision = before + 1
             self._expire(self.deadlines[0][1])
-            if not self.has_due():
-                break
+            removed += 1
+        leases = self.leases
+        while removed < keys_max and leases.has_dead(self.lease_time_ms):
+            lease_id = leases.due[0][1]
+            for key in leases.first_keys(lease_id, keys_max - removed):
+                self.revision = before + 1
+                self._expire(key)
+                removed += 1
+            if not leases.keys_of(lease_id):
+                leases.drop(lease_id)
+                removed += 1
 
     def has_due(self) -> bool:
         """Whether any key that is held is dead; else nothing has to be removed before a `put`."""
+        return self._is_deadline_due() or self.leases.has_dead(self.lease_time_ms)
+
+    def _is_deadline_due(self) -> bool:
         deadlines = self.deadlines
         return bool(deadlines) and deadlines[0][0] <= self.log_time_ms
 
@@ -347,6 +435,8 @@ class Keyspace:
             self._discard(old[0])
         if old[1]:
             self.deadlines.remove((old[1], key))
+        if self.leases.bound:
+            self.leases.unbind(number, key)
         if self.orders:
             self.orders.pop(number, None)
 
@@ -404,6 +494,7 @@ class Keyspace:
                 if expiry_revision:
                     self.expired.pop()
         self.undo.clear()
+        self.leases.roll_back()
         self.revision = revision
 
     def _restore(self, key: bytes, before: Entry | None) -> None:
@@ -444,7 +535,7 @@ class Keyspace:
         del order
         freed = self._free_husks()
         while self.garbage and freed < FREE_SLICE_KEYS:
-            buckets, deadlines = self.garbage[-1]
+            buckets, deadlines, bindings, lease_keys = self.garbage[-1]
             if buckets:
                 bucket = buckets.pop()
                 freed += 1 + len(bucket)
@@ -457,6 +548,10 @@ class Keyspace:
                 for _ in repeat(None, min(FREE_SLICE_DEADLINES, len(deadlines))):
                     deadlines.pop()
                 break
+            elif bindings:
+                freed += 1 + len(bindings.pop())
+            elif lease_keys:
+                freed += free_keys(lease_keys, FREE_SLICE_KEYS)
             else:
                 self.garbage.pop()
         dropped = self.history.dropped

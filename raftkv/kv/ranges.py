@@ -49,9 +49,12 @@ class _Past:
         entries: What each key had that has changed since.
         gone: Sorted lists of those keys that had something; a key may be in several.
         count: How many more keys of the range there were.
+        now_ms: Log time at which it is read; 0 at an earlier revision: what was, was.
+        lost: Keys that are dead for their lease.
     """
 
-    def __init__(self, keyspace: Keyspace, revision: int, start: bytes, end: bytes) -> None:
+    def __init__(self, keyspace: Keyspace, wanted: int | None, start: bytes, end: bytes) -> None:
+        revision = keyspace.revision if wanted is None else wanted
         self._keyspace = keyspace
         self.start = start
         self.end = end
@@ -60,6 +63,13 @@ class _Past:
         self.entries: dict[bytes, Entry | None] = {}
         self.gone: list[list[bytes]] = []
         self.count = 0
+        # At present a key that waits for its removal is dead to everybody.
+        self.now_ms = keyspace.log_time_ms if wanted is None else 0
+        self.lost = keyspace.lost_keys() if wanted is None else frozenset()
+
+    def has(self, key: bytes, entry: Entry) -> bool:
+        """Whether a key that has, or had, this entry is not dead."""
+        return not 0 < entry[1] <= self.now_ms and key not in self.lost
 
     def follow(self, spare: int) -> Generator[None, None, None]:
         """Take back what has changed up to now; nothing is missing until the caller yields.
@@ -115,17 +125,13 @@ def key_range(keyspace: Keyspace, command: Command) -> Generator[None, None, obj
     if wanted is not None:
         check_revision(keyspace, wanted)
     yield from follow(keyspace)
-    past = _Past(keyspace, keyspace.revision if wanted is None else wanted, start, end)
-    # At present a key whose deadline has passed is dead to everybody; what was, was.
-    now_ms = keyspace.log_time_ms if wanted is None else 0
+    past = _Past(keyspace, wanted, start, end)
     if flags & RangeReadFlag.COUNT:
-        return (yield from _count(keyspace, past, now_ms))
-    return (yield from _page(keyspace, past, now_ms, min(limit, RANGE_KEYS_MAX), flags))
+        return (yield from _count(keyspace, past))
+    return (yield from _page(keyspace, past, min(limit, RANGE_KEYS_MAX), flags))
 
 
-def _page(
-    keyspace: Keyspace, past: _Past, now_ms: int, limit: int, flags: int
-) -> Generator[None, None, object]:
+def _page(keyspace: Keyspace, past: _Past, limit: int, flags: int) -> Generator[None, None, object]:
     """Read one page."""
     items: list[object] = []
     size = 0
@@ -135,7 +141,7 @@ def _page(
         lists = yield from _lists(keyspace, past)
         # One more than fits tells where the next page begins.
         room = min(limit - len(items) + 1, SLICE_KEYS)
-        found, position = _walk(keyspace, past, lists, position, room, now_ms)
+        found, position = _walk(keyspace, past, lists, position, room)
         for key, entry in found:
             if len(items) == limit or size >= RANGE_BYTES_MAX:
                 following = key
@@ -158,14 +164,14 @@ def _item(key: bytes, entry: Entry) -> list[object]:
     return [key, shown(value), create_revision, modify_revision, version]
 
 
-def _count(keyspace: Keyspace, past: _Past, now_ms: int) -> Generator[None, None, int]:
+def _count(keyspace: Keyspace, past: _Past) -> Generator[None, None, int]:
     """Count the keys of a range, from the order where that is all it takes."""
     lists = yield from _lists(keyspace, past)
-    dead = keyspace.deadlines.bisect_left((now_ms + 1, b"")) if now_ms else 0
+    dead = keyspace.deadlines.bisect_left((past.now_ms + 1, b"")) if past.now_ms else 0
     start, end = past.start, past.end
     if end and end <= start:
         return 0
-    if dead <= DEAD_KEYS_MAX:
+    if dead <= DEAD_KEYS_MAX and not past.lost:
         count = past.count
         for keys in lists[:BUCKET_COUNT]:
             count += (bisect_left(keys, end) if end else len(keys)) - bisect_left(keys, start)
@@ -174,7 +180,7 @@ def _count(keyspace: Keyspace, past: _Past, now_ms: int) -> Generator[None, None
     count = 0
     position: bytes | None = start
     while position is not None:
-        found, position = _walk(keyspace, past, lists, position, SLICE_KEYS, now_ms)
+        found, position = _walk(keyspace, past, lists, position, SLICE_KEYS)
         count += len(found)
         yield
         lists = yield from _lists(keyspace, past)
@@ -204,7 +210,6 @@ def _walk(
     lists: list[list[bytes]],
     start: bytes,
     count: int,
-    now_ms: int,
 ) -> tuple[_Found, bytes | None]:
     """Merge the lists from a key on.
 
@@ -214,7 +219,6 @@ def _walk(
         lists: Sorted; together they have all keys of the range.
         start: First key.
         count: Keys to look at.
-        now_ms: Deadlines at or before it are past; 0 if none is.
 
     Returns:
         Keys that there were, in order; and the next one to look at, if there is one.
@@ -224,7 +228,7 @@ def _walk(
     entries = past.entries
     for key in islice(keys, count):
         entry = entries[key] if key in entries else keyspace.held(key)
-        if entry is not None and not 0 < entry[1] <= now_ms:
+        if entry is not None and past.has(key, entry):
             found.append((key, entry))
     return found, next(keys, None)
 

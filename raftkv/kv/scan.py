@@ -54,6 +54,7 @@ def scan(keyspace: Keyspace, command: Command) -> object:
     matches = None if pattern is None else compile_pattern(pattern)
     number, first_hash = cursor >> _HASH_BITS, cursor & _HASH_MASK
     now_ms = keyspace.log_time_ms
+    has_lost = keyspace.leases.has_dead(keyspace.lease_time_ms)
     found: list[bytes] = []
     room = min(count, SCAN_KEYS_MAX)
     hashed = 0
@@ -73,6 +74,7 @@ def scan(keyspace: Keyspace, command: Command) -> object:
                 key
                 for key in keys[first:end]
                 if not 0 < bucket[key][1] <= now_ms
+                and not (has_lost and keyspace.find(key) is None)
                 and (matches is None or matches(key))
                 and (wanted_type is None or type_name(bucket[key][0]).encode() == wanted_type)
             ]
@@ -107,7 +109,7 @@ def keys(keyspace: Keyspace, command: Command) -> Generator[None, None, object]:
         matches = compile_pattern(command[1])
         now_ms = view.log_time_ms
         for _ in range(BUCKET_COUNT):
-            bucket = view.take_next()
+            bucket = view.take_next_held()
             found += [
                 key for key, entry in bucket.items() if not 0 < entry[1] <= now_ms and matches(key)
             ]
@@ -132,7 +134,7 @@ def count_keys_in_slot(keyspace: Keyspace, command: Command) -> Generator[None, 
         for number in range(BUCKET_COUNT):
             # A key without a hash tag is in the bucket of its slot.
             is_home = number == slot >> SLOT_SHIFT
-            bucket = view.take_next()
+            bucket = view.take_next_held()
             for key, entry in bucket.items():
                 if (is_home or b"{" in key) and key_slot(key) == slot:
                     count += not 0 < entry[1] <= now_ms

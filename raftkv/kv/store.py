@@ -211,14 +211,25 @@ class KvStore:
 
     @property
     def next_lease_deadline_ms(self) -> int | None:
-        """Earliest deadline of a session that is still held, in lease time."""
-        return self._keyspace.sessions.next_deadline_ms
+        """Earliest deadline of a lease or session that is still held, in lease time.
+
+        Dead leases included; 0 where one was revoked and is not gone yet.
+        """
+        due = self._keyspace.leases.due
+        session_ms = self._keyspace.sessions.next_deadline_ms
+        if not due:
+            return session_ms
+        return due[0][0] if session_ms is None else min(due[0][0], session_ms)
+
+    @property
+    def lease_count(self) -> int:
+        """Number of leases, dead ones included while their keys are being removed."""
+        return len(self._keyspace.leases.held)
 
     @property
     def is_expiring(self) -> bool:
         """Whether dead keys are held, so that each batch removes many of them."""
-        deadlines = self._keyspace.deadlines
-        return bool(deadlines) and deadlines[0][0] <= self._keyspace.log_time_ms
+        return self._keyspace.has_due()
 
     def await_keys(self, keys: Container[bytes]) -> None:
         """Note from now on which of these keys get a collection; not a part of the state.
@@ -283,6 +294,7 @@ class KvStore:
         keyspace.sessions.expire_due(keyspace.lease_time_ms)
         if keyspace.undo:
             keyspace.record()
+        keyspace.leases.undo.clear()
         results = self._run(index, batch.commands)
         if batch.keeps_history:
             keyspace.history.enforce()
@@ -313,6 +325,7 @@ class KvStore:
     def _run(self, index: int, commands: Sequence[Command]) -> list[object]:
         """Execute commands, undoing each that fails unexpectedly."""
         keyspace, handlers, undo = self._keyspace, self._handlers, self._keyspace.undo
+        lease_undo = keyspace.leases.undo
         results: list[object] = []
         add_result = results.append
         position, count = 0, len(commands)
@@ -341,6 +354,8 @@ class KvStore:
                 add_result(INTERNAL_ERROR)
             if undo:
                 keyspace.record()
+            if lease_undo:
+                lease_undo.clear()
         return results
 
     def _seal(self, index: int, payload: bytes | memoryview, results: list[object]) -> None:
@@ -491,6 +506,7 @@ class KvStore:
         keyspace = self._keyspace
         keyspace.flush()
         keyspace.undo.clear()
+        keyspace.leases.undo.clear()
         keyspace.sessions.retire()
         # Beyond its revision, which tells reads under way that there is nothing to be read.
         keyspace.history.cut(keyspace.revision + 1)

@@ -85,6 +85,8 @@ def set_plain(keyspace: Keyspace, command: Command) -> object:
     if value.__class__ is not bytes:
         raise TypeError("the value of a SET is not bytes")
     keyspace.find_for_write(key)
+    if keyspace.leases.bound:
+        keyspace.release(key)
     _put(keyspace, key, value, 0)
     return OK
 
@@ -92,8 +94,8 @@ def set_plain(keyspace: Keyspace, command: Command) -> object:
 def set_run(keyspace: Keyspace, commands: Sequence[Command], first: int) -> int:
     """Carry out plain SETs in a row, as far as nothing about them is out of the ordinary.
 
-    What `set_plain` does to a key that is new or a string without a deadline. Such a
-    command cannot fail, so it notes no undo and goes into the history at once; any
+    What `set_plain` does to a key that is new or a string without deadline and lease. Such
+    a command cannot fail, so it notes no undo and goes into the history at once; any
     other ends the run before it has changed anything. So does the end of a chunk.
 
     Args:
@@ -106,6 +108,7 @@ def set_run(keyspace: Keyspace, commands: Sequence[Command], first: int) -> int:
     """
     # The hot path of the store: it writes the buckets and the history itself.
     buckets, orders, history = keyspace.buckets, keyspace.orders, keyspace.history
+    bindings = keyspace.leases.bindings if keyspace.leases.bound else None
     frontier = keyspace.frontier()
     before = revision = keyspace.revision
     add_change = history.recent.append
@@ -124,7 +127,7 @@ def set_run(keyspace: Keyspace, commands: Sequence[Command], first: int) -> int:
                 grown = len(key) + len(value) + ENTRY_BYTES
                 if orders:
                     orders.pop(number, None)
-            elif old[1] or old[0].__class__ is not bytes:
+            elif old[1] or old[0].__class__ is not bytes or (bindings and key in bindings[number]):
                 break
             else:
                 entry = (value, 0, old[2], following, old[4] + 1)
@@ -167,6 +170,8 @@ def set_with(keyspace: Keyspace, command: Command) -> object:
         if entry is not None:
             _remove(keyspace, key)
     else:
+        if not flags & _KEEPTTL:
+            keyspace.release(key)
         _put(keyspace, key, value, deadline_ms)
     if flags & _GET:
         return before
@@ -178,6 +183,8 @@ def get(keyspace: Keyspace, command: Command) -> object:
     key = command[1]
     entry = keyspace.buckets[crc_hqx(key, 0) >> 4 & 1023].get(key)
     if entry is None or 0 < entry[1] <= keyspace.log_time_ms:
+        return None
+    if keyspace.leases.bound and keyspace.find(key) is None:
         return None
     value = entry[0]
     if type(value) is not bytes:
@@ -199,6 +206,8 @@ def get_run(
     Returns:
         Position of the first command that was not answered.
     """
+    if keyspace.leases.has_dead(keyspace.lease_time_ms):
+        return first
     buckets, log_time_ms = keyspace.buckets, keyspace.log_time_ms
     add_result = results.append
     before = len(results)
@@ -222,10 +231,11 @@ def get_run(
 def mget(keyspace: Keyspace, command: Command) -> object:
     """(key, ...)"""
     buckets, log_time_ms = keyspace.buckets, keyspace.log_time_ms
+    has_lost = keyspace.leases.has_dead(keyspace.lease_time_ms)
     values: list[bytes | None] = []
     for key in command[1:]:
         entry = buckets[crc_hqx(key, 0) >> 4 & 1023].get(key)
-        if entry is None or 0 < entry[1] <= log_time_ms:
+        if entry is None or 0 < entry[1] <= log_time_ms or (has_lost and not keyspace.find(key)):
             values.append(None)
         else:
             # A key of another type counts as missing here, as in Redis.
@@ -241,6 +251,8 @@ def mset(keyspace: Keyspace, command: Command) -> object:
             keyspace.find_for_write(key)
     revision = keyspace.revision + 1
     for key, value in zip(keys, command[2::2], strict=True):
+        if keyspace.leases.bound:
+            keyspace.release(key)
         keyspace.put(key, value, 0, revision)
     keyspace.revision = revision
     return OK
@@ -259,6 +271,7 @@ def getset(keyspace: Keyspace, command: Command) -> object:
     """(key, value)"""
     _, key, value = command
     before = string_of(keyspace.find_for_write(key))
+    keyspace.release(key)
     _put(keyspace, key, value, 0)
     return before
 

@@ -13,7 +13,7 @@ another. Called by `store` only. Tests: tests/unit/kv/test_transactions.py.
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from itertools import repeat
 from typing import Any, Final
 
@@ -148,6 +148,8 @@ def _run(keyspace: Keyspace, commands: list[Command]) -> list[object]:
             results.append(handler(keyspace, command))
         except CommandError as error:
             results.append(ErrorReply(error.message))
+        if command[0] == Opcode.LEASE_REVOKE and _remove_revoked(keyspace, commands):
+            keyspace.revision = before + 1
         if keyspace.revision != before:
             # Each takes the next revision, and so all of them take the same one.
             keyspace.revision = before
@@ -166,10 +168,28 @@ def _remove_dead(keyspace: Keyspace, commands: list[Command]) -> None:
     if commands:
         keyspace.expire_due(len(commands))
     if keyspace.has_due():
-        for command in commands:
-            for argument in command[1:]:
-                if type(argument) is bytes:
-                    keyspace.find_for_write(argument)
+        for name in _names(commands):
+            keyspace.find_for_write(name)
+
+
+def _remove_revoked(keyspace: Keyspace, commands: list[Command]) -> bool:
+    """Remove the keys of a lease revoked here that the commands name, as DEL would.
+
+    They have no revision of their own: what comes behind may make them again.
+
+    Returns:
+        Whether there were any.
+    """
+    lost = keyspace.lost_keys().intersection(_names(commands))
+    for name in sorted(lost):
+        keyspace.remove(name)
+    return bool(lost)
+
+
+def _names(commands: list[Command]) -> Iterator[bytes]:
+    """Yield all words of commands which may be keys."""
+    for command in commands:
+        yield from (word for word in command[1:] if type(word) is bytes)
 
 
 def _refusal(opcode: object) -> Exception:

@@ -182,6 +182,7 @@ def store_result(keyspace: Keyspace, target: bytes, value: Collection) -> int:
     entry = keyspace.find_for_write(target)
     revision = keyspace.revision + 1
     if value.size:
+        keyspace.release(target)
         keyspace.put(target, value, 0, revision)
     elif entry is not None:
         keyspace.remove(target)

@@ -62,6 +62,7 @@ STATUS_METRICS: Final[Mapping[str, tuple[str, Callable[[Status], float]]]] = {
     ),
     "raftkv_keys": ("Live keys", lambda status: status.keys),
     "raftkv_last_index": ("Last log index", lambda status: status.last_index),
+    "raftkv_leases": ("Leases", lambda status: status.leases),
     "raftkv_log_memory_bytes": (
         "Memory that the newest part of the log takes",
         lambda status: status.log_memory_bytes,

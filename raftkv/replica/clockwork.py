@@ -1,8 +1,10 @@
 """When a leader stamps a batch, and when it proposes one only to move time.
 
-Keys expire by log time alone, and sessions by lease time, so time must move in the
-log also when nobody writes: when a deadline is due, and about once a second while
-any key has one, so that TTL replies do not freeze.
+Keys expire by log time alone, leases and sessions by lease time, so time must move in
+the log also when nobody writes: when a deadline is due, and about once a second while
+any key has one, so that TTL replies do not freeze. While there are leases it moves
+oftener: what passed since the last stamp of a leader is lost with it, and makes
+every lease longer.
 
 Owner: replica.replica. Tests: tests/unit/replica/test_clockwork.py.
 """
@@ -18,6 +20,8 @@ from raftkv.types import Term
 TICK_INTERVAL_MS = 20
 # While keys with a deadline exist, log time is at most this old on an idle cluster.
 FRESH_MS = 1000
+# While leases exist, lease time is. A part of what an election lengthens them by.
+LEASE_FRESH_MS = 200
 
 
 class BatchClock:
@@ -72,6 +76,8 @@ class BatchClock:
             due.append(self._stamped_ms + FRESH_MS)
         if lease_deadline is not None:
             due.append(now_ms + max(0, lease_deadline - time.lease_time_ms))
+        if store.lease_count:
+            due.append(self._stamped_ms + LEASE_FRESH_MS)
         return max(min(due), self._stamped_ms + TICK_INTERVAL_MS)
 
     def _advance(self, store: KvStore) -> LogTime:

@@ -58,8 +58,8 @@ class LogTime:
         """Go on from later times that were stamped before this term, where there are any.
 
         They come with the entries that were in the log, and not applied, when it began.
-        Times that stayed below them would stand still in the log until they had
-        caught up.
+        Times that stayed below them would stand still in the log until they had caught
+        up. What passes until they are applied is part of the gap that no leader counts.
         """
         self._log_time = max(self._log_time, float(log_time_ms))
         self._lease_base += max(0, lease_time_ms - self.lease_time_ms)

@@ -36,6 +36,7 @@ def build_status(
         state_hash_index=Index(store.applied_index),
         keys=store.key_count,
         keys_expiring=store.expiring_count,
+        leases=store.lease_count,
         log_time_ms=store.log_time_ms,
         revision=store.revision,
         history_oldest_revision=store.history.compacted,

@@ -126,6 +126,12 @@ delex|-2|write fast|1 1 1|string|8.4.0|O(1)|RW delete variable_flags
     Delete a key, with an optional condition on its string
 watch|-2|noscript loading stale fast allow_busy|1 -1 1|transactions|2.2.0|O(1)|RO
     Let the next EXEC depend on keys being unchanged
+eval|-3|noscript stale skip_monitor no_mandatory_keys movablekeys|\
+0 0 0|scripting|2.6.0|O(1)|RW access update
+    Execute a script of redis-py's Lock; any other is refused
+evalsha|-3|noscript stale skip_monitor no_mandatory_keys movablekeys|\
+0 0 0|scripting|2.6.0|O(1)|RW access update
+    Execute a script of redis-py's Lock by its digest
 kv/get|-3|readonly fast|2 2 1|kv|0.2.0|O(1)|RO access
     Return a value with its revisions, as it is or as it was at a revision
 kv/range|-4|readonly|0 0 0|kv|0.2.0|O(N)|
@@ -138,6 +144,10 @@ kv/txn|-5|write denyoom|0 0 0|kv|0.2.0|O(N)|
     Execute the one or the other list of commands, as compares decide
 kv/exec|-4|write denyoom|0 0 0|kv|0.2.0|O(N)|
     Execute a whole MULTI in one request
+kv/lease|-3|write fast|0 0 0|kv|0.2.0|O(N)|
+    Grant, renew, revoke and describe leases, and bind keys to them
+kv/set|-6|write denyoom fast|2 2 1|kv|0.2.0|O(1)|RW access update variable_flags
+    Set a key to a string and bind it to a lease
 kv/once|-6|write denyoom|0 0 0|sessions|0.2.0|O(N)|
     Execute a write once, however many copies of it arrive
 kv/outcome|4|write fast|0 0 0|sessions|0.2.0|O(1)|
@@ -176,6 +186,16 @@ kv/progress|-2|noscript loading stale|0 0 0|kv|0.2.0|O(N)|
     Be told up to which revision watches of this connection have been told everything
 kv/help|2|loading stale|0 0 0|kv|0.2.0|O(1)|
     List the subcommands
+script/load|3|noscript stale|0 0 0|scripting|2.6.0|O(N)|
+    Return the digest of a script of redis-py's Lock; any other is refused
+script/exists|-3|noscript|0 0 0|scripting|2.6.0|O(N)|
+    Tell which scripts are known
+script/flush|-2|noscript|0 0 0|scripting|2.6.0|O(1)|
+    Accepted for compatibility: scripts that are known stay so
+script/help|2|loading stale|0 0 0|scripting|5.0.0|O(1)|
+    List the subcommands
+script|-2||0 0 0|scripting|2.6.0|-|
+    Look at the scripts that are known
 time|1|loading stale fast|0 0 0|server|2.6.0|O(1)|
     Return the wall clock of this node
 hello|-1|noscript loading stale fast no_auth allow_busy|0 0 0|connection|6.0.0|O(1)|

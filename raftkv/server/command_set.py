@@ -23,6 +23,7 @@ from raftkv.server import (
     handlers_lists,
     handlers_pubsub,
     handlers_raft,
+    handlers_scripts,
     handlers_sentinel,
     handlers_sets,
     handlers_sorted_ranges,
@@ -46,6 +47,7 @@ PARSERS: dict[bytes, Parser] = {
     **handlers_blocking.PARSERS,
     **handlers_sorting.PARSERS,
     **handlers_transactions.PARSERS,
+    **handlers_scripts.PARSERS,
 }
 
 HANDLERS: dict[str, Handler] = {
@@ -60,6 +62,7 @@ HANDLERS: dict[str, Handler] = {
     **handlers_pubsub.HANDLERS,
     **handlers_transactions.HANDLERS,
     **handlers_kv.HANDLERS,
+    **handlers_scripts.HANDLERS,
     **handlers_watches.HANDLERS,
 }
 

@@ -72,6 +72,9 @@ _GROWING_PERHAPS = _NEVER_INSIDE | {"sort"}
 # Their further keys have names that come of elements, and are not among the words.
 _NAMED_BY_ELEMENTS = frozenset(("sort", "sort_ro"))
 
+# Scripts that are known, each as one command of the store; where their keys are counted.
+_SCRIPTS = {"eval": 2, "evalsha": 2}
+
 # Commands of the server's own which wait until those before them on their connection are
 # answered: they say something about these, or others act on them at once.
 ORDERED_COMMANDS = frozenset(
@@ -161,7 +164,9 @@ class CommandSpec:
         self.flags = tuple(flags.split())
         self.first_key, self.last_key, self.key_step = map(int, keys.split())
         self.key_count_at = 0
-        if "movablekeys" in self.flags and self.name not in _NAMED_BY_ELEMENTS:
+        if self.name in _SCRIPTS:
+            self.key_count_at = _SCRIPTS[self.name]
+        elif "movablekeys" in self.flags and self.name not in _NAMED_BY_ELEMENTS:
             # Behind the timeout, where there is one.
             self.key_count_at = self.first_key + 1 + ("blocking" in self.flags)
         self.group = group
@@ -226,7 +231,7 @@ def _kind_of(name: str, flags: tuple[str, ...]) -> Kind:
         return Kind.WATCH
     if "blocking" in flags:
         return Kind.BLOCKING
-    if "write" in flags:
+    if "write" in flags or name in _SCRIPTS:
         return Kind.WRITE
     return Kind.READ if "readonly" in flags or name in _HELP_OF_DATA else Kind.LOCAL
 

@@ -35,6 +35,7 @@ _GROUP_CATEGORIES = {
     "set": "@set",
     "sorted-set": "@sortedset",
     "bitmap": "@bitmap",
+    "scripting": "@scripting",
 }
 _KEYSPACE_GROUPS = ("generic", "server")
 _DANGEROUS = frozenset(("keys", "flushall", "flushdb", "info"))

@@ -1,4 +1,4 @@
-"""KV: what the data model has beyond Redis - revisions, ranges, transactions in one request.
+"""KV: what the data model has beyond Redis - revisions, ranges, transactions, leases.
 
 `KV TXN` is etcd's if/then/else; `KV EXEC` is a whole MULTI in one request, which
 is what the server itself makes of EXEC, so that a transaction is proposed, held,
@@ -6,8 +6,9 @@ redirected and forwarded as the one command that it is. Both count what follows,
 that any client can send them, and hold commands of the store that do not look at
 every key, and those of `command_table.ANSWERED_INSIDE`.
 
-Parsers are pure; the layouts are in `kv.transactions`. What is about sessions is in
-`handlers_sessions`. Called by the command table.
+Parsers are pure; the layouts are in `kv.transactions`. What is about leases is in
+`handlers_leases`, and what is about sessions in `handlers_sessions`. Called by the
+command table.
 """
 
 from __future__ import annotations
@@ -29,6 +30,8 @@ from raftkv.kv.numbers import parse_integer
 from raftkv.server.command_table import CommandTable, check_inside
 from raftkv.server.connection import ClientConnection
 from raftkv.server.handlers_connection import check_database
+from raftkv.server.handlers_leases import HELP as LEASE_HELP
+from raftkv.server.handlers_leases import parse_lease, parse_leased_set
 from raftkv.server.handlers_sessions import parse_once, parse_outcome, parse_session
 from raftkv.server.handlers_strings import SYNTAX_ERROR, check_key
 
@@ -53,7 +56,7 @@ _COMPARISONS: Final = {
     b">": Comparison.GREATER,
 }
 
-HELP = """KV <subcommand> [<arg> ...]. Subcommands are:
+HELP = f"""KV <subcommand> [<arg> ...]. Subcommands are:
 GET <key> [REV <revision>]
     Return a value with its create revision, modify revision, version and type, as it is
     or as it was behind a revision.
@@ -71,6 +74,7 @@ TXN <n> [<key> <target> <op> <operand>]... <n> [<words> <word>...]... <n> [<word
     preceded by the number of its words. Returns 1 or 0, the replies, and the revision.
 EXEC <n> [<key> <revision>]... <n> [<words> <word>...]...
     Execute n commands as MULTI and EXEC do, if the keys have these modify revisions.
+{LEASE_HELP}
 WATCH KEY <key> | PREFIX <prefix> [FROM <revision>] [PREV]
     Be told the changes of a key, or of those with a prefix, in the order of revisions.
 UNWATCH [<watch> ...]
@@ -163,7 +167,10 @@ class KvParser:
     table: CommandTable
 
     def __call__(self, arguments: list[bytes], limits: Limits) -> Command:
-        """KV GET | RANGE | HISTORY | REVISIONS | EXEC | TXN | ONCE | OUTCOME | SESSION"""
+        """KV GET | SET | RANGE | HISTORY | REVISIONS | EXEC | TXN | LEASE | ONCE | OUTCOME
+
+        And KV SESSION; watches are the connection's own.
+        """
         subcommand = arguments[1].upper()
         if subcommand == b"ONCE":
             return parse_once(self.table, arguments, limits)
@@ -171,6 +178,10 @@ class KvParser:
             return self._parse_txn(_Words(arguments), limits)
         if subcommand == b"EXEC":
             return self._parse_exec(_Words(arguments), limits)
+        if subcommand == b"LEASE":
+            return parse_lease(arguments, limits)
+        if subcommand == b"SET":
+            return parse_leased_set(arguments, limits)
         if subcommand == b"RANGE":
             return _parse_range(arguments[2:], limits)
         if subcommand == b"HISTORY":

@@ -72,6 +72,7 @@ def status_fields(status: Status) -> dict[str, str | int]:
         "raft_history_oldest_revision": status.history_oldest_revision,
         "raft_history_events": status.history_events,
         "raft_history_bytes": status.history_bytes,
+        "raft_leases": status.leases,
         "raft_disk_full": int(status.disk_full),
         "raft_admitted": int(status.admitted),
         "raft_waiting_for": ",".join(status.waiting_for),

@@ -322,5 +322,5 @@ class RoutedPipeline(CommandPipeline):
 
 def _moved(spec: CommandSpec, arguments: list[bytes], leader: Member) -> bytes:
     position = spec.first_key or (spec.key_count_at and spec.key_count_at + 1)
-    slot = key_slot(arguments[position]) if position else 0
+    slot = key_slot(arguments[position]) if 0 < position < len(arguments) else 0
     return encode_error(f"MOVED {slot} {leader.client}")

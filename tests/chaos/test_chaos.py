@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.chaos import bit_rot, exactly_once, kill_storm, snapshot_catchup, watch_marathon
+from tests.chaos import bit_rot, exactly_once, kill_storm, locks, snapshot_catchup, watch_marathon
 
 pytestmark = [pytest.mark.chaos, pytest.mark.slow]
 
@@ -56,3 +56,16 @@ def test_snapshot_catchup(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
 def test_watch_marathon(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     code = watch_marathon.main(f"--dir {tmp_path} --events 6000 --kills 2".split())
     assert_ok(code, capsys.readouterr().out)
+
+
+def test_locks(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code = locks.main(f"--dir {tmp_path} --duration 12 --seed 5".split())
+    assert_ok(code, capsys.readouterr().out)
+
+
+def test_locks_finds_a_holder_that_believes_too_long(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code = locks.main(f"--dir {tmp_path} --duration 8 --seed 5 --plant belief".split())
+    assert code == 1
+    assert "two believe to hold" in capsys.readouterr().out

@@ -107,7 +107,7 @@ def run_image(data: bytes) -> None:
 
 
 def image_seeds() -> list[bytes]:
-    names = ("image-1.bin", "image-2.bin", "image-2-sessions.bin")
+    names = ("image-1.bin", "image-2.bin", "image-2-leases.bin", "image-2-sessions.bin")
     golden = [(GOLDEN / name).read_bytes() for name in names]
     store = KvStore()
     store.apply(1, encode_batch(9, 9, 9, [(Opcode.SET, b"key", b"17"), (Opcode.SET, b"k", b"")]))

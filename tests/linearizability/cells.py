@@ -45,6 +45,16 @@ class Window(NamedTuple):
     late_us: int = 0
     least_ahead_us: int = 0
     most_ahead_us: int = 0
+    lease_early_us: int = 0
+    lease_late_us: int = 0
+
+    def lease_deadline(self, value: Content, ttl_ms: int) -> Cell:
+        """Return a cell that is to live as long as a lease that was renewed here."""
+        return Cell(
+            value,
+            self.first_us + ttl_ms * 1000 - self.lease_early_us,
+            self.last_us + ttl_ms * 1000 + self.lease_late_us,
+        )
 
     def deadline(self, value: Content, ttl_ms: int) -> Cell:
         """Return a cell that is to live so long from here."""

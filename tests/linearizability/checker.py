@@ -199,6 +199,8 @@ def check(
             late_us=history.late_us,
             least_ahead_us=history.least_ahead_us,
             most_ahead_us=history.most_ahead_us,
+            lease_early_us=history.lease_early_us,
+            lease_late_us=history.lease_late_us,
         )
     results = []
     for operations in model.partition(history.operations):

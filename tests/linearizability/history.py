@@ -135,6 +135,8 @@ class History:
         least_ahead_us: How far the store's clock, by which deadlines are given as
             times, is ahead of the history's at the least; negative if behind.
         most_ahead_us: How far at the most.
+        lease_early_us: As `early_us`, for leases.
+        lease_late_us: As `late_us`, for leases, whose time stands still between leaders.
     """
 
     operations: tuple[Operation, ...]
@@ -144,6 +146,8 @@ class History:
     late_us: int = 0
     least_ahead_us: int = 0
     most_ahead_us: int = 0
+    lease_early_us: int = 0
+    lease_late_us: int = 0
 
     def count(self, outcome: Outcome) -> int:
         """Return how many operations ended so."""
@@ -159,6 +163,8 @@ class History:
             "late_us": self.late_us,
             "least_ahead_us": self.least_ahead_us,
             "most_ahead_us": self.most_ahead_us,
+            "lease_early_us": self.lease_early_us,
+            "lease_late_us": self.lease_late_us,
         }
         with path.open("w", encoding="utf-8") as file:
             file.write(json.dumps(header, ensure_ascii=False) + "\n")

@@ -29,6 +29,7 @@ Kinds are named after Redis commands; arguments without the key, and results:
 | pexpire | ttl_ms | 1 or 0 |
 | pexpirenx, pexpirexx | ttl_ms | 1 or 0: only without, only with a deadline |
 | pexpireat | deadline on the clock of the history, in microseconds | 1 or 0 |
+| pexpireif | value, ttl_ms, 0 any, 1 only with a deadline, 2 added to it | 1 or 0 |
 | pexpiregt, pexpirelt | ttl_ms | 1 or 0: only to a later, only to an earlier deadline |
 | setat, getexat | like set and getex, with a deadline on that clock | likewise |
 | persist | - | 1 or 0: whether a deadline was taken away |
@@ -41,7 +42,7 @@ Kinds are named after Redis commands; arguments without the key, and results:
 | delall, existsall | all keys | how many there were; only as such a step |
 | flush | - | "OK"; what FLUSHALL does to a key |
 
-Hashes, lists, sets, sorted sets and bits have their kinds in `hash_rules` and the modules
+Hashes, lists, sets, sorted sets, bits and leases have their kinds in `hash_rules` and the modules
 beside it: named after the commands, with the arguments of these, elements that have no
 order sorted by name, pairs as lists of two, and errors as their text. Kinds on several
 keys are steps of a transaction, and name the other keys first.
@@ -69,6 +70,7 @@ from tests.linearizability.cells import (
 )
 from tests.linearizability.hash_rules import HASH_KINDS
 from tests.linearizability.history import HistoryError, Operation, Outcome, Value, value_text
+from tests.linearizability.lease_rules import LEASE_KINDS
 from tests.linearizability.list_rules import LIST_KINDS
 from tests.linearizability.set_rules import SET_KINDS
 from tests.linearizability.sorted_set_rules import SORTED_SET_KINDS
@@ -83,6 +85,7 @@ _KINDS: dict[str, Kind] = {
     **STRING_KINDS,
     **BIT_KINDS,
     **HASH_KINDS,
+    **LEASE_KINDS,
     **LIST_KINDS,
     **SET_KINDS,
     **SORTED_SET_KINDS,
@@ -90,7 +93,7 @@ _KINDS: dict[str, Kind] = {
 _ONE_KEY = frozenset(kind for kind, known in _KINDS.items() if known.rule) - {"check"}
 _MAY_EXPIRE = frozenset(
     {"pexpire", "pexpirenx", "pexpirexx", "pexpiregt", "pexpirelt", "pexpireat"}
-    | {"setat", "getexat"}
+    | {"setat", "getexat", "pexpireif", "leasetake", "leasekeep"}
 )
 _MAY_HAVE_TTL = frozenset({"set", "setnx", "setxx", "getset"})
 # Where a value is only ever overwritten, or told to the letter.
@@ -112,6 +115,8 @@ class Model:
         late_us: See `History`.
         least_ahead_us: See `History`.
         most_ahead_us: See `History`.
+        lease_early_us: See `History`.
+        lease_late_us: See `History`.
     """
 
     name: str
@@ -120,6 +125,8 @@ class Model:
     late_us: int = 0
     least_ahead_us: int = 0
     most_ahead_us: int = 0
+    lease_early_us: int = 0
+    lease_late_us: int = 0
 
     def initial(self) -> State:
         """Return the state before the first operation: no key."""
@@ -140,6 +147,8 @@ class Model:
             late_us=self.late_us,
             least_ahead_us=self.least_ahead_us,
             most_ahead_us=self.most_ahead_us,
+            lease_early_us=self.lease_early_us,
+            lease_late_us=self.lease_late_us,
         )
         successors = set()
         for cells in self._aged(dict(state), operation.keys, window):

@@ -223,6 +223,19 @@ def _time_left_ms(cell: Cell | None, window: Window) -> int | range:
     return range(max(0, least_us // 1000), max(0, most_us // 1000 + 1) + 1)
 
 
+def _pexpire_same(cell: Cell | None, arguments: Sequence[Value], window: Window) -> Effect:
+    """Change the time to live of a key that holds a string."""
+    compared, ttl_ms, extension = arguments
+    assert isinstance(ttl_ms, int)
+    if cell is None or string_of(cell) != compared or (extension and not cell.has_deadline):
+        return cell, 0
+    if extension == 2:
+        later_us = ttl_ms * 1000
+        first_us, last_us = cell.first_deadline_us + later_us, cell.last_deadline_us + later_us
+        return Cell(cell.value, first_us, last_us), 1
+    return window.deadline(cell.value, ttl_ms), 1
+
+
 def _pexpiretime(cell: Cell | None, _: Sequence[Value], window: Window) -> Effect:
     return cell, _deadline_ms(cell, window)
 
@@ -311,6 +324,7 @@ STRING_KINDS: dict[str, Kind] = {
     "pexpireat": Kind(_pexpireat, 1, 1, (0,)),
     "pexpiregt": Kind(_pexpire_if_later, 1, 1, (0,)),
     "pexpirelt": Kind(_pexpire_if_earlier, 1, 1, (0,)),
+    "pexpireif": Kind(_pexpire_same, 3, 3, (0,)),
     "setat": Kind(_setat, 2, 2),
     "getexat": Kind(_getexat, 1, 1, (None,)),
     "persist": Kind(_persist, idle_results=(0,)),

@@ -6,6 +6,7 @@ import pytest
 
 from tests.linearizability.checker import Verdict, check
 from tests.linearizability.history import History, HistoryError, Operation, Value
+from tests.linearizability.lease_rules import NO_LEASE
 from tests.linearizability.string_rules import NO_SUCH_KEY
 
 Told = tuple[str, tuple[Value, ...], Value]
@@ -49,6 +50,19 @@ GOOD: list[tuple[Told, ...]] = [
     (("set", ("1", 5000), "OK"), ("pexpiretime", (), 5000), ("expiretime", (), 5)),
     (("setat", ("1", 8_000_000), "OK"), ("pexpiretime", (), 8000), ("getexat", (9_000_000,), "1")),
     (("setat", ("1", 500), "OK"), ("get", (), None)),
+    (("set", ("1", 5000), "OK"), ("pexpireif", ("1", 3000, 2), 1), ("ttl", (), 8)),
+    (("set", ("1",), "OK"), ("pexpireif", ("1", 3000, 1), 0), ("pexpireif", ("1", 9, 0), 1)),
+    (
+        *(("leasetake", ("1", 7, 5000), "OK"), ("leasetake", ("2", 8, 5000), "1")),
+        *(("leasekeep", (7, 5000), 5000), ("leasealive", (7,), 1), ("leaserevoke", (7,), 1)),
+        *(("leasetake", ("3", 9, 1), "OK"), ("leaseget", (), None)),
+    ),
+    (
+        *(("leasetake", ("1", 7, 2), "OK"), ("leaseput", ("2",), "OK")),
+        *(("leasekeep", (7, 2), NO_LEASE), ("leaserevoke", (7,), NO_LEASE)),
+        ("leaseget", (), "2"),
+    ),
+    (("leasetake", ("1", 7, 2), "OK"), ("leasedetach", (), 1), ("leasedetach", (), 0)),
 ]
 BAD: list[tuple[Told, ...]] = [
     (("set", ("1",), "OK"), ("setnxget", ("2",), None)),
@@ -64,6 +78,13 @@ BAD: list[tuple[Told, ...]] = [
     (("set", ("1", 5000), "OK"), ("pexpiretime", (), 7000)),
     (("set", ("1", 5000), "OK"), ("ttl", (), 7)),
     (("setat", ("1", 500), "OK"), ("get", (), "1")),
+    (("set", ("1",), "OK"), ("pexpireif", ("1", 3000, 1), 1)),
+    (("set", ("1", 5000), "OK"), ("pexpireif", ("2", 3000, 0), 1)),
+    (("leasetake", ("1", 7, 5000), "OK"), ("leasetake", ("2", 8, 5000), "OK")),
+    (("leasetake", ("1", 7, 5000), "OK"), ("leasekeep", (7, 5000), NO_LEASE)),
+    (("leasetake", ("1", 7, 5000), "OK"), ("leaseget", (), None)),
+    (("leasetake", ("1", 7, 1), "OK"), ("exists", (), 1), ("exists", (), 1), ("leaseget", (), "1")),
+    (("leasetake", ("1", 7, 5000), "OK"), ("leaserevoke", (7,), 1), ("leaseget", (), "1")),
     (("setat", ("1", 8_000_000), "OK"), ("getexat", (9_000_000,), "1"), ("pexpiretime", (), 8000)),
 ]
 

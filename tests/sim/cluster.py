@@ -19,11 +19,12 @@ from raftkv.replica.replica import Replica
 from raftkv.types import Index, Member, NodeId
 from tests.sim.foresight import Foresight
 from tests.sim.invariants import Invariants, Violation
+from tests.sim.lease_time import LeaseTimeWatch
 from tests.sim.log_time import LogTimeWatch
 from tests.sim.network import SimNetwork
 from tests.sim.node import SimNode, SimSlot
 from tests.sim.read_floors import Floors
-from tests.sim.world import World
+from tests.sim.world import WALL_START_MS, World
 
 __all__ = ["Cluster", "SimNode", "SimSlot", "Violation"]
 
@@ -47,7 +48,10 @@ class Cluster:
         self.network = SimNetwork(self.world)
         self.verbose = verbose
         self.invariants = Invariants(check_hashes=check_hashes)
-        self.log_time = LogTimeWatch(self.invariants.checks)
+        checks = self.invariants.checks
+        self.log_time = LogTimeWatch(lambda store: store.log_time_ms - WALL_START_MS, checks)
+        self.lease_clock = LogTimeWatch(lambda store: store.lease_time_ms, checks)
+        self.lease_time = LeaseTimeWatch()
         self.floors = Floors(self.world)
         self.turn_listeners: list[Callable[[SimNode], None]] = []
         self.crash_listeners: list[Callable[[SimNode], None]] = []
@@ -223,6 +227,10 @@ class Cluster:
         self.invariants.turned(node)
         self.foresight.turned(node)
         self.log_time.note(self.world.now_ms, replica.store, leads=replica.is_leader)
+        self.lease_clock.note(self.world.now_ms, replica.store, leads=replica.is_leader)
+        self.lease_time.note(replica.store)
+        if self.lease_time.problem:
+            raise Violation(self.lease_time.problem, invariant="leases_end_in_time")
         for listener in self.turn_listeners:
             listener(node)
 

@@ -14,6 +14,7 @@ from raftkv.kv.commands import Command, CopyFlag, ExpireFlag, GetexFlag, Opcode,
 from tests.linearizability.history import Value
 from tests.sim.bit_steps import BitSteps
 from tests.sim.hash_steps import HashSteps
+from tests.sim.lease_steps import LeaseSteps
 from tests.sim.list_steps import ListSteps
 from tests.sim.set_steps import SetSteps
 from tests.sim.sorted_set_steps import SortedSetSteps
@@ -51,7 +52,7 @@ class Asker(Steps):
         self._world = world
         self._collections: list[Steps] = [
             make(world.random)
-            for make in (BitSteps, HashSteps, ListSteps, SetSteps, SortedSetSteps)
+            for make in (BitSteps, HashSteps, LeaseSteps, ListSteps, SetSteps, SortedSetSteps)
         ]
         self.transactions = TransactionAsker(world.random, self._value)
         families = dict(self.families())
@@ -92,7 +93,7 @@ class Asker(Steps):
             (self._getex, 6), (self._pexpire, 10), (self._persist, 5), (self._pttl, 8),
             (self._set_keep, 4), (self._del, 3), (self._exists, 4),
             (self._set_until, 4), (self._getex_until, 2), (self._expire_at, 3),
-            (self._ttl, 3), (self._deadline, 4), (self._deadline_s, 2),
+            (self._ttl, 3), (self._deadline, 4), (self._deadline_s, 2), (self._expire_if, 6),
         ]  # fmt: skip
         text = [
             (self._append, 46), (self._get, 34), (self._strlen, 6), (self._getrange, 6),
@@ -229,6 +230,13 @@ class Asker(Steps):
         at_us, deadline_ms = self._until_ms()
         command = (Opcode.EXPIRE, key.encode(), None, deadline_ms, 0, b"pexpireat")
         return on_key("pexpireat", key, (at_us,), command)
+
+    def _expire_if(self, key: str) -> Step:
+        ttl_ms, extension = self._ttl_ms(), self._dice.choice((0, 1, 2))
+        # One of the last values that were written may well be there.
+        compared = f"{max(1, self._made - self._dice.randrange(4))}."
+        command = (Opcode.EXPIRE_IF, key.encode(), compared.encode(), ttl_ms, extension)
+        return on_key("pexpireif", key, (compared, ttl_ms, extension), command)
 
     def _incrby(self, key: str) -> Step:
         amount = self._dice.choice((1, 2, 5, -1, -3))

@@ -1,10 +1,11 @@
-"""How far the log time of a run strayed from true time: how exact expiry can be judged.
+"""How far the times of a run strayed from true time: how exact expiry can be judged.
 
 Deadlines are kept in log time, which the leaders stamp from clocks that drift and
 jump, and which stands still between batches. The clients' history has true time. A
 key whose time to live was `ttl` may die as much sooner as log time ever gained on
 true time, and as much later as it ever fell behind. A deadline that was given as a
-time comes when log time shows it, however far that is from true time.
+time comes when log time shows it, however far that is from true time. So it is with lease
+time and leases.
 
 What a leader stamps moves on with its clock all the same, and is judged here: else a
 time that stands still would excuse every key that does not die.
@@ -14,13 +15,13 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from collections.abc import Callable
 from typing import NamedTuple
 
 from raftkv.kv.store import KvStore
 from raftkv.replica.log_time import SLEW_RATE
 from raftkv.types import Term
 from tests.sim.invariants import Violation
-from tests.sim.world import WALL_START_MS
 
 # Clocks of the simulated world run wrong by less than this share.
 _DRIFT = 0.03
@@ -47,7 +48,14 @@ class LogTimeWatch:
         most_ms: How far when it was most so.
     """
 
-    def __init__(self, checks: Counter[str]) -> None:
+    def __init__(self, time_of: Callable[[KvStore], int], checks: Counter[str]) -> None:
+        """Begin to watch.
+
+        Args:
+            time_of: Returns the time of a store, such that true time is the time of the world.
+            checks: Counts what was judged.
+        """
+        self._time_of = time_of
         self.gain_ms = 0.0
         self.loss_ms = 0.0
         self.least_ms = math.inf
@@ -64,7 +72,7 @@ class LogTimeWatch:
             return
         if not store.log_time_ms:
             return
-        ahead_ms = store.log_time_ms - WALL_START_MS - now_ms
+        ahead_ms = self._time_of(store) - now_ms
         self.least_ms = min(self.least_ms, ahead_ms)
         self.most_ms = max(self.most_ms, ahead_ms)
         self.gain_ms = max(self.gain_ms, ahead_ms - self.least_ms)

@@ -241,6 +241,7 @@ class SimNode:
             term = batch_clock.term
             assert term is not None
             self.cluster.log_time.stamped(self.name, self.life, term, self.world.now_ms, times)
+            self.cluster.lease_time.stamped(self.world.now_ms, term, *times)
             return times
 
         def watched_note_applied(index: int, state_hash: bytes) -> None:
@@ -252,6 +253,7 @@ class SimNode:
         replica._wal.append = watched_append  # type: ignore[method-assign]
         batch_clock.stamp = watched_stamp  # type: ignore[method-assign]
         replica._agreement.note_applied = watched_note_applied  # type: ignore[method-assign]
+        batch_clock.stamp = watched_stamp  # type: ignore[method-assign]
         invariants.restarted(self)
 
     def has_other_store(self) -> bool:

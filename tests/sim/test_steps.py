@@ -16,6 +16,7 @@ from raftkv.kv.commands import ErrorReply, Opcode
 from raftkv.kv.store import KvStore
 from tests.linearizability.checker import check
 from tests.linearizability.history import History, Operation
+from tests.linearizability.lease_rules import NO_LEASE
 from tests.sim.commands import Asker, Step
 from tests.sim.workload import FAMILIES, NOT_ASKED
 from tests.sim.world import WALL_START_MS, World
@@ -26,6 +27,9 @@ OF_ALL_KEYS = {
     Opcode.KEYS, Opcode.SCAN, Opcode.RANDOMKEY, Opcode.DBSIZE, Opcode.FLUSH,
     Opcode.COUNTKEYSINSLOT,
 }  # fmt: skip
+
+
+EXPECTED_ERRORS = {"ERR no such key", "ERR index out of range", NO_LEASE}
 
 
 def play(
@@ -43,7 +47,7 @@ def play(
         called_us = int(world.now_ms * 1000)
         log_time_ms = WALL_START_MS + int(world.now_ms)
         seed_of_batch = world.random.getrandbits(63)
-        batch = encode_batch(log_time_ms, 0, seed_of_batch, [step.command])
+        batch = encode_batch(log_time_ms, int(world.now_ms), seed_of_batch, [step.command])
         (reply,) = store.apply(index, batch)
         asker.transactions.learn(step.command, reply)
         steps.append(step)
@@ -54,7 +58,11 @@ def play(
                 called_us=called_us, returned_us=called_us + 10, result=step.convert(reply),
             )
         )  # fmt: skip
-    return History(operations=tuple(operations), early_us=2000, late_us=2000), steps, replies
+    history = History(
+        operations=tuple(operations), early_us=2000, late_us=2000,
+        lease_early_us=2000, lease_late_us=2000,
+    )  # fmt: skip
+    return history, steps, replies
 
 
 @pytest.mark.parametrize("family", dict.fromkeys(FAMILIES))
@@ -69,7 +77,7 @@ def test_a_store_alone_answers_as_the_models_say(family: str, seed: int) -> None
         for step, reply in zip(steps, replies, strict=True)
         if isinstance(reply, ErrorReply) and step.kind != "exists"
     }
-    assert not {text for _, text in errors} - {"ERR no such key", "ERR index out of range"}, errors
+    assert not {text for _, text in errors} - EXPECTED_ERRORS, errors
 
 
 def test_every_command_of_the_store_is_asked() -> None:
@@ -93,6 +101,7 @@ WRONG: dict[str, tuple[Opcode, Callable[[Any], Any]]] = {
     "bits": (Opcode.SETBIT, lambda reply: 1 - reply),
     "bit group": (Opcode.BITOP, lambda reply: reply + 1),
     "watched group": (Opcode.DELEX, lambda reply: 1 - reply),
+    "leased": (Opcode.LEASE_DETACH, lambda reply: 1 - reply),
 }
 
 

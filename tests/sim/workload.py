@@ -42,20 +42,21 @@ from tests.sim.read_levels import read_at_some_level
 
 LIMIT = VALUE_BYTES_MAX
 # Texts that never change, what a leader asks of itself, and what only transactions ask.
-# What is about sessions is asked in `tests.sim.sessions`.
+# What is about sessions is asked in `tests.sim.sessions`; what makes leases only inside KV TXN.
 NOT_ASKED = SESSION_OPCODES | {
     *(Opcode.OBJECT_HELP, Opcode.MEMORY_HELP, Opcode.LIMIT_DATASET),
     *(Opcode.CHECKPOINT, Opcode.REVISIONS, Opcode.ANSWER),
+    *(Opcode.LEASE_GRANT, Opcode.LEASE_SET, Opcode.LEASE_ATTACH),
 }
 # By slot: keys of one slot follow each other, see `KeyRetirement`.
 FAMILIES = (
     "register", "register", "mortal", "counter", "text", "group", "float",
     "hash", "list", "list group", "set", "set group", "sorted set", "sorted set group",
-    "names", "bits", "bit group", "watched group",
+    "names", "bits", "bit group", "watched group", "leased",
 )  # fmt: skip
 # Few keys, so that each is asked about often: the strings find most of what is lost.
 # Exact sums of fractions cost the store ten times what anything else does.
-_WEIGHTS = (8, 8, 8, 5, 8, 8, 1, 3, 3, 3, 3, 3, 3, 3, 1, 2, 2, 6)
+_WEIGHTS = (8, 8, 8, 5, 8, 8, 1, 3, 3, 3, 3, 3, 3, 3, 1, 2, 2, 6, 5)
 CLIENTS = 6
 # The least and the most that a client waits; the product answers within 4 s.
 PATIENCE_MS = (400, 1500, 6000)
@@ -304,7 +305,7 @@ class Workload:
 
     def history(self) -> History:
         """Return everything that was asked, for the checker."""
-        log_time = self._cluster.log_time
+        log_time, leases = self._cluster.log_time, self._cluster.lease_clock
         operations: list[Operation] = []
         for request in self.requests:
             for number, step in enumerate(request.steps):
@@ -330,6 +331,8 @@ class Workload:
             late_us=int((log_time.loss_ms + _ROUNDING_MS) * 1000),
             least_ahead_us=int(log_time.least_ms * 1000),
             most_ahead_us=int(log_time.most_ms * 1000),
+            lease_early_us=int((leases.gain_ms + _ROUNDING_MS) * 1000),
+            lease_late_us=int((leases.loss_ms + _ROUNDING_MS) * 1000),
         )
 
     @staticmethod

@@ -6,13 +6,13 @@ from typing import Any
 
 import pytest
 
-from raftkv.client import collection_commands, commands, revision_commands
+from raftkv.client import collection_commands, commands, lease_commands, revision_commands
 from raftkv.client.async_client import AsyncClient, AsyncPipeline
 from raftkv.client.calls import Call
 from raftkv.client.sync_client import Client, Pipeline
 from raftkv.errors import CommandError, ProtocolError
 
-b, c, r = commands, collection_commands, revision_commands
+b, c, d, r = commands, collection_commands, lease_commands, revision_commands
 # Builder, what is sent, a reply, the result.
 TABLE: list[tuple[Call[Any], str, Any, Any]] = [
     (b.build_execute("LCS", b"a", 1), "LCS a 1", b"x", b"x"),
@@ -82,6 +82,24 @@ TABLE: list[tuple[Call[Any], str, Any, Any]] = [
     (c.build_setbit("k", 7, 1), "SETBIT k 7 1", 0, 0),
     (c.build_getbit("k", 7), "GETBIT k 7", 1, 1),
     (c.build_bitcount("k"), "BITCOUNT k", 1, 1),
+    (d.build_lease_grant(1000), "KV LEASE GRANT 1000", 7, 7),
+    (d.build_lease_grant(1000, lease_id=7), "KV LEASE GRANT 1000 ID 7", 7, 7),
+    (d.build_lease_keepalive(7), "KV LEASE KEEPALIVE 7", 1000, 1000),
+    (d.build_lease_revoke(7), "KV LEASE REVOKE 7", 2, 2),
+    (d.build_lease_ttl(7), "KV LEASE TTL 7", None, None),
+    (d.build_lease_ttl(7), "KV LEASE TTL 7", [b"id", 7], {"id": 7}),
+    (d.build_lease_ttl(7, keys=True), "KV LEASE TTL 7 KEYS", {b"keys": [b"k"]}, {"keys": [b"k"]}),
+    (d.build_lease_list(), "KV LEASE LIST", [7], [7]),
+    (d.build_lease_list(after=7, count=2), "KV LEASE LIST AFTER 7 COUNT 2", [], []),
+    (d.build_lease_attach(7, "k", "l"), "KV LEASE ATTACH 7 k l", 2, 2),
+    (d.build_lease_detach("k"), "KV LEASE DETACH k", 1, 1),
+    (
+        d.decide([("k", "CREATE", "=", 0)], [["GET", "k"]]),
+        "KV TXN 1 k CREATE = 0 1 2 GET k 0",
+        [1, [None], 5],
+        d.Decided(holds=True, replies=[None], revision=5),
+    ),
+    (b.build_set("k", 1, lease=7, nx=True), "KV SET k 1 LEASE 7 NX", None, False),
     (b.build_set("k", 1), "SET k 1", b"OK", True),
     (b.build_set("k", 1.5, ex=9, nx=True), "SET k 1.5 EX 9 NX", None, False),
     (b.build_set("k", "v", px=9, xx=True), "SET k v PX 9 XX", b"OK", True),
@@ -189,7 +207,7 @@ TABLE: list[tuple[Call[Any], str, Any, Any]] = [
 ]
 ALL_BUILDERS = {
     name.removeprefix("build_"): build
-    for module in (commands, collection_commands, revision_commands)
+    for module in (commands, collection_commands, lease_commands, revision_commands)
     for name, build in vars(module).items()
     if name.startswith("build_")
 }
@@ -205,7 +223,11 @@ def test_a_builder(call: Call[Any], sent: str, reply: Any, result: Any) -> None:
 
 
 def test_every_builder_is_in_the_table() -> None:
-    sent = {call.request.arguments[0].decode().lower() for call, *_ in TABLE}
+    sent = set()
+    for call, *_ in TABLE:
+        words = [word.decode().lower() for word in call.request.arguments]
+        sent.add("_".join(words[1:3]) if words[:2] == ["kv", "lease"] else words[0])
+    # Also an option of SET, and what recipes decide by.
     renamed = {"delete": "del", "set_get": "set", "execute": "lcs"}
     renamed |= dict.fromkeys(("get_revision", "range_page", "range_count", "history"), "kv")
     assert {renamed.get(name, name) for name in BUILDERS} == sent
@@ -242,6 +264,27 @@ def test_getex_reads_without_options_only() -> None:
 )
 def test_what_of_kv_reads(subcommand: str, reads: bool) -> None:
     assert b.build_execute("kv", subcommand, "a").request.reads is reads
+
+
+@pytest.mark.parametrize(
+    ("words", "once", "repeats"),
+    [
+        ("lease grant 1000", True, False),
+        ("LEASE REVOKE 7", True, False),
+        ("LEASE ATTACH 7 k", True, False),
+        ("LEASE DETACH k", True, False),
+        ("LEASE KEEPALIVE 7", False, True),
+        ("LEASE TTL 7", False, True),
+        ("LEASE LIST", False, True),
+        ("LEASE", False, False),
+        ("SET k v LEASE 7", True, False),
+    ],
+)
+def test_what_of_leases_is_executed_once_and_what_is_sent_again(
+    words: str, once: bool, repeats: bool
+) -> None:
+    request = b.build_execute("KV", *words.split()).request
+    assert (request.once, request.repeats, request.reads) == (once, repeats, False)
 
 
 @pytest.mark.parametrize("name", ["get", "MGET", "Scan", "PING"])

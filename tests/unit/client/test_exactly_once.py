@@ -54,7 +54,7 @@ def test_the_lists_of_commands_are_those_of_the_server() -> None:
         elif b"|" not in name:
             assert name not in WRITES
     assert not READS & WRITES
-    assert {b"EXEC", b"TXN"} == _KV_WRITES
+    assert {b"EXEC", b"TXN", b"SET"} == _KV_WRITES
     assert not request_of((b"KV", b"SESSION", b"OPEN")).once
     assert not request_of((b"GETEX", b"k")).once
     assert request_of((b"getex", b"k", b"PERSIST")).once

@@ -45,6 +45,7 @@ def check_invariants(store: KvStore) -> None:
                 with_deadline.append((deadline_ms, key))
     assert keyspace.dataset_bytes == size
     assert list(keyspace.deadlines) == sorted(with_deadline)
+    check_leases(keyspace)
     assert not keyspace.undo
     assert not keyspace.expired
     for number, (hashes, keys) in keyspace.orders.items():
@@ -76,6 +77,21 @@ def _check_history(keyspace: Keyspace) -> None:
         now = later[key] if key in later else keyspace.buckets[bucket_of(key)].get(key)
         assert after is now
         later[key] = before
+
+
+def check_leases(keyspace: Keyspace) -> None:
+    """Check that leases, deadlines and both sides of each binding agree."""
+    leases = keyspace.leases
+    assert list(leases.ids) == sorted(leases.held)
+    assert list(leases.due) == sorted((held.deadline_ms, one) for one, held in leases.held.items())
+    bound = {(key, lease_id) for bucket in leases.bindings for key, lease_id in bucket.items()}
+    assert bound == {(key, lease_id) for lease_id, keys in leases.keys.items() for key in keys}
+    assert leases.bound == len(bound)
+    for number, bucket in enumerate(leases.bindings):
+        assert bucket.keys() <= keyspace.buckets[number].keys()
+    assert leases.keys.keys() <= leases.held.keys()
+    assert all(leases.keys.values())
+    assert not leases.undo
 
 
 def words(line: str) -> list[bytes]:

@@ -9,6 +9,7 @@ from raftkv.kv import (
     families,
     generic,
     hashes,
+    lease_commands,
     lists,
     once,
     ranges,
@@ -33,6 +34,7 @@ NUMBERS = {
     "OBJECT_ENCODING": 56, "OBJECT_FREQ": 57, "OBJECT_IDLETIME": 58, "OBJECT_REFCOUNT": 59,
     "OBJECT_HELP": 60, "MEMORY_USAGE": 61, "MEMORY_HELP": 62, "SORT": 63, "SORT_STORE": 64,
     "EXPIRE": 80, "PERSIST": 81, "TTL": 82, "PTTL": 83, "EXPIRETIME": 84, "PEXPIRETIME": 85,
+    "EXPIRE_IF": 86,
     "KEYS": 100, "SCAN": 101, "RANDOMKEY": 102, "DBSIZE": 103, "FLUSH": 104,
     "COUNTKEYSINSLOT": 105, "CHECKPOINT": 106, "LIMIT_DATASET": 107,
     "HSET": 120, "HDEL": 121, "HINCRBY": 122, "HINCRBYFLOAT": 123, "HGET": 124, "HMGET": 125,
@@ -50,6 +52,8 @@ NUMBERS = {
     "SETBIT": 250, "BITOP": 251, "BITFIELD": 252, "GETBIT": 253, "BITCOUNT": 254, "BITPOS": 255,
     "BITFIELD_RO": 256,
     "EXEC": 270, "TXN": 271, "REVISIONS": 272, "KV_GET": 273, "ANSWER": 274,
+    "LEASE_GRANT": 300, "LEASE_KEEPALIVE": 301, "LEASE_REVOKE": 302, "LEASE_TTL": 303,
+    "LEASE_LIST": 304, "LEASE_ATTACH": 305, "LEASE_DETACH": 306, "LEASE_SET": 307,
     "COMPACT": 275, "KV_GET_AT": 276, "KV_RANGE": 277, "HISTORY": 278,
     "ONCE": 310, "OUTCOME": 311, "SESSION_OPEN": 312, "SESSION_KEEPALIVE": 313,
     "SESSION_CLOSE": 314, "SESSION_INFO": 315, "SESSION_LIST": 316,
@@ -65,6 +69,7 @@ def test_opcode_numbers_never_change() -> None:
 def test_flag_bits_never_change() -> None:
     assert [flag.value for flag in commands.SetFlag] == [1, 2, 4, 8, 16]
     assert [flag.value for flag in commands.ExpireFlag] == [1, 2, 4, 8]
+    assert [kind.value for kind in commands.Extension] == [0, 1, 2]
     assert [flag.value for flag in commands.CopyFlag] == [1]
     assert [flag.value for flag in commands.GetexFlag] == [1]
     assert [flag.value for flag in commands.HashFlag] == [1, 2]
@@ -87,7 +92,7 @@ def test_flag_bits_never_change() -> None:
 def test_every_opcode_has_exactly_one_handler() -> None:
     modules = (
         *(strings, generic, expiry, scan, hashes, sets, lists),
-        *(sorted_sets, sorted_ranges, sorted_algebra, bits, revisions, sorting),
+        *(sorted_sets, sorted_ranges, sorted_algebra, bits, revisions, sorting, lease_commands),
     )
     handled = [opcode for module in modules for opcode in module.HANDLERS]
     assert sorted(handled) == sorted(families.HANDLERS)

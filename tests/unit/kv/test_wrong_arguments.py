@@ -44,11 +44,16 @@ KEYS = [
     (Opcode.COPY, KEY, X, 0),
     (Opcode.HSET, X, 0, b"field", b"1"),
     (Opcode.SADD, X, b"member"),
+    (Opcode.LEASE_ATTACH, 7, 9, KEY, X),
+    (Opcode.LEASE_DETACH, KEY, X),
+    (Opcode.LEASE_SET, 7, 9, 0, None, X, b"value", 0, None, None, b"set"),
 ]
 TIMES = [
     (Opcode.SET_WITH, KEY, b"value", 0, None, X, b"set"),
     (Opcode.EXPIRE, KEY, None, X, 0, b"expire"),
     (Opcode.GETEX, KEY, 0, None, X, None),
+    (Opcode.LEASE_GRANT, X, None, 9),
+    (Opcode.EXPIRE_IF, KEY, b"value", X, 0),
 ]
 
 
@@ -56,6 +61,8 @@ def filled() -> KvStore:
     store = KvStore()
     apply(store, [(int(Opcode.SET), KEY, b"value"), (int(Opcode.SET), OTHER, b"1")], at_ms=1000)
     apply(store, [(int(Opcode.SET_WITH), b"mortal", b"1", 0, 60_000, None, b"set")], at_ms=1000)
+    apply(store, [(int(Opcode.LEASE_GRANT), 60_000, 7, 9)], at_ms=1000)
+    apply(store, [(int(Opcode.LEASE_ATTACH), 7, 9, KEY)], at_ms=1000)
     return store
 
 

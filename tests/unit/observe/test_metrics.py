@@ -36,7 +36,7 @@ def node_metrics(shown=LEADER, events=None, groups=()) -> NodeMetrics:
 def test_numbers_of_a_status() -> None:
     shown = status(
         disk_full=True, log_memory_bytes=4096, log_memory_entries=8, dataset_bytes=700,
-        dataset_bytes_max=900,
+        dataset_bytes_max=900, leases=6,
     )  # fmt: skip
     samples = scrape(node_metrics(shown))
     expected = {
@@ -54,6 +54,7 @@ def test_numbers_of_a_status() -> None:
         "raftkv_history_oldest_revision": 60,
         "raftkv_keys": 5,
         "raftkv_last_index": 120,
+        "raftkv_leases": 6,
         "raftkv_log_memory_bytes": 4096,
         "raftkv_log_memory_entries": 8,
         "raftkv_log_time_seconds": 1_700_000_000.5,

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from raftkv.replica.clockwork import FRESH_MS, TICK_INTERVAL_MS, BatchClock
+from raftkv.replica.clockwork import FRESH_MS, LEASE_FRESH_MS, TICK_INTERVAL_MS, BatchClock
 from raftkv.types import Term
 from tests.unit.replica.fakes import FakeClock, FakeObserver
 
@@ -16,6 +16,7 @@ class FakeStore:
     lease_time_ms = 0
     next_deadline_ms: int | None = None
     next_lease_deadline_ms: int | None = None
+    lease_count = 0
 
 
 def leading() -> tuple[BatchClock, FakeClock, Any, FakeObserver]:
@@ -78,6 +79,18 @@ def test_a_far_deadline_still_keeps_time_fresh() -> None:
     clockwork.stamp(store)
     store.next_deadline_ms = clock.wall + 10**9
     assert clockwork.next_tick_ms(store) == clock.now + FRESH_MS
+
+
+def test_a_lease_is_over_when_it_is_due_and_keeps_lease_time_fresh() -> None:
+    clockwork, clock, store, _ = leading()
+    clockwork.stamp(store)
+    store.lease_count = 1
+    store.next_lease_deadline_ms = 150
+    assert clockwork.next_tick_ms(store) == clock.now + 150
+    store.next_lease_deadline_ms = 10**9
+    assert clockwork.next_tick_ms(store) == clock.now + LEASE_FRESH_MS
+    store.next_lease_deadline_ms = 0  # revoked
+    assert clockwork.next_tick_ms(store) == clock.now + TICK_INTERVAL_MS
 
 
 def test_ticks_come_at_a_bounded_rate() -> None:

@@ -257,6 +257,7 @@ class FakeReplica:
             history_oldest_revision=store.history.compacted,
             history_events=store.history.change_count,
             history_bytes=store.history.byte_count,
+            leases=store.lease_count,
             log_time_ms=store.log_time_ms,
             revision=store.revision,
             dataset_bytes=store.dataset_bytes,

@@ -75,7 +75,7 @@ Each list begins with its length, and each command with the number of its words.
 `VALUE` (bytes), `EXISTS` (1 or 0), `CREATE` and `MODIFY` (revisions) and `VERSION`; ops are `=`,
 `!=`, `<` and `>`. A key that does not exist has revisions and version 0, and no compare of its
 value holds. The reply has three elements: 1 if all compares held or 0, the list of replies, and
-the revision of the store behind it. Any wrong word refuses the whole. A lease on a name, taken
+the revision of the store behind it. Any wrong word refuses the whole. A lock on a name, taken
 once:
 
 ```text
@@ -210,6 +210,43 @@ the reply is null, and with `GET` the old string in both cases. Neither goes wit
 the other. `DELEX key [IFEQ old | IFNE old]` answers 1 or 0. With a condition, another type than a
 string is `WRONGTYPE`. As in Redis 8.4, whose digests (`IFDEQ`, `IFDNE`) are not there.
 
+## Leases
+
+A lease is a time to live that keys share and that their owner renews. When it ends, by time or by
+`KV LEASE REVOKE`, all keys bound to it are gone for every command at that moment.
+
+```text
+KV LEASE GRANT 10000                     -> 3141592653589793, the id
+KV SET lock:a me LEASE 3141592653589793  set and bound in one step
+KV LEASE KEEPALIVE 3141592653589793      -> 10000, the remaining milliseconds
+```
+
+* A lease lives for 100 ms to 365 days. Ids are numbers from 1 to 2^53 - 1, random unless `ID`
+  gives one; there are at most `limits.leases_max` leases, and `limits.lease_keys_max` keys to
+  each. A key has one lease at most.
+* A lease that is not there, or over, is answered `NOLEASE no such lease`; `TTL` answers null.
+  `TTL` answers a map with `id`, `ttl_ms`, `remaining_ms`, `key_count`, and with `KEYS` also
+  `keys`. Pages of `LIST` hold at most 1000 ids.
+* All go through the log, inside `MULTI`, `KV TXN` and `KV EXEC` too. Time is [lease
+  time](../concepts/consistency.md#leases): a change of the leader never shortens a lease.
+* Leases and bindings have no revision. The keys of a lease that is over are removed like those
+  whose time to live has ended, in slices, each under one revision; until then nobody sees them.
+  The id of such a lease can be granted again once they are removed.
+* A command that replaces a whole key takes it from its lease, as it takes the time to live away:
+  `SET` (unless `KEEPTTL` is given), `SETEX`, `MSET`, `GETSET`, `COPY` onto it, and what stores a
+  result (`SUNIONSTORE`, `BITOP`, ...). One that changes a part of it, or its time to live, does
+  not: `APPEND`, `INCR`, `HSET`, `EXPIRE`, `PERSIST`. `RENAME` takes the lease along; a copy has
+  none. `DEL` ends the binding with the key. A key that has both ends with whichever ends first.
+
+## Scripts
+
+`EVAL`, `EVALSHA` and `SCRIPT` are there for redis-py's `Lock`, sync and asyncio, and for those of
+its descendants that use the same scripts (valkey-py). The three scripts are known by their
+digests and are commands of the store here; no script runs. `EVALSHA` answers `NOSCRIPT` to any
+other, `EVAL` and `SCRIPT LOAD` an error. Such a lock is a key with a time to live, which follows
+[log time](../concepts/consistency.md#time); the locks of [our own clients](../howto/locks.md)
+have leases and fencing tokens.
+
 ## Watches
 
 `KV WATCH KEY key | PREFIX prefix [FROM revision] [PREV]` tells a connection every change of a key,
@@ -335,8 +372,9 @@ TITLES = {
     "sorted-set": "Sorted sets",
     "bitmap": "Bits",
     "transactions": "Transactions on a connection",
-    "kv": "Revisions and conditions",
+    "kv": "Revisions, conditions and leases",
     "pubsub": "Messages",
+    "scripting": "Known scripts",
     "sessions": "Writes that are executed once",
     "server": "Server",
     "connection": "Connection",
