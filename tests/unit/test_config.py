@@ -116,7 +116,8 @@ def test_default_lies_in_its_range(key: str) -> None:
 
 @pytest.mark.parametrize("values_type", [Limits, TimingConfig])
 def test_numbers_carry_their_unit_last_or_before_max(values_type: type) -> None:
-    units = {"ms", "seconds", "bytes", "clients", "arguments", "commands", "leases", "keys"}
+    units = {"ms", "seconds", "bytes", "clients", "arguments", "commands", "keys"}
+    units |= {"leases", "revisions"}
     for one in dataclasses.fields(values_type):
         # As in Redis, where everybody looks for it.
         if one.name == "maxmemory":

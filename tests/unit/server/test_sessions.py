@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
+
 import pytest
+from redis.lock import Lock
 
 from raftkv.kv.sessions import Session
 from raftkv.kv.store import KvStore
@@ -98,7 +101,9 @@ def test_bad_input_is_refused_and_changes_nothing(line: str, reply: str) -> None
 
 FILLED = """
 SET s abc | SET n 5 | SET f 1.5 | SET m v PX 100000 | HSET h a 1 b 2 c x | SADD t a b c d e
-SADD u b c x | RPUSH l a b c d e f | RPUSH k x | ZADD z 1 a 2 b 3 c 4 d | ZADD y 2 b 9 q
+SADD u b c x
+KV LEASE GRANT 60000 ID 7 | KV SET g v LEASE 7
+RPUSH l a b c d e f | RPUSH k x | ZADD z 1 a 2 b 3 c 4 d | ZADD y 2 b 9 q
 """
 # At least one of every write, on keys of its type, so that every kind of result is kept.
 WRITES = """
@@ -123,7 +128,18 @@ BITFIELD s GET u8 0 SET i8 8 5 INCRBY u2 100 1 OVERFLOW FAIL INCRBY u2 102 9
 KV EXEC 0 3 2 INCR n 2 HGETALL h 3 ZPOPMAX z 2 | KV EXEC 1 s 99 1 2 INCR n | KV EXEC 0 0
 KV EXEC 0 4 2 SMEMBERS t 3 KV|GET s 1 PING 2 INCR s | KV TXN 1 s VALUE = abc 1 2 INCR n 0
 KV TXN 0 1 4 ZRANGE z 0 -1 0
+KV LEASE GRANT 5000 ID 8 | KV LEASE GRANT 5000 ID 7 | KV LEASE KEEPALIVE 7 | KV LEASE KEEPALIVE 9
+KV LEASE REVOKE 7 | KV LEASE ATTACH 7 s none | KV LEASE DETACH g s | KV LEASE TTL 7 KEYS
+KV LEASE TTL 9 | KV LEASE LIST | KV SET s v LEASE 7
+KV SET s v LEASE 7 EX 5 NX | KV SET s v LEASE 9
 """
+
+
+_SCRIPTS = {
+    Lock.LUA_RELEASE_SCRIPT: [],
+    Lock.LUA_EXTEND_SCRIPT: ["5000", "0"],
+    Lock.LUA_REACQUIRE_SCRIPT: ["5000"],
+}
 
 
 def sessions_of(store: KvStore) -> dict[int, Session]:
@@ -135,7 +151,18 @@ def requests(text: str) -> list[list[str]]:
     return [line.replace("KV|", "KV ").split() for line in lines]
 
 
-@pytest.mark.parametrize("words", requests(WRITES), ids=" ".join)
+def all_writes() -> list[list[str]]:
+    """Return the words of those above, and of the scripts that are commands here."""
+    writes = requests(WRITES)
+    for script, words in _SCRIPTS.items():
+        digest = hashlib.sha1(script.encode()).hexdigest()
+        for token in ("1.5", "other"):
+            writes.append(["EVALSHA", digest, "1", "f", token, *words])
+        writes.append(["EVAL", script, "1", "f", "1.5", *words])
+    return writes
+
+
+@pytest.mark.parametrize("words", all_writes(), ids=lambda words: " ".join(words)[:60])
 @pytest.mark.parametrize("protocol", ["2", "3"])
 def test_a_write_has_the_same_result_with_a_number(words: list[str], protocol: str) -> None:
     replies: list[object] = []
@@ -158,7 +185,7 @@ def test_a_write_has_the_same_result_with_a_number(words: list[str], protocol: s
 
 def test_the_list_has_every_write() -> None:
     table = standard_commands()
-    listed = {table.resolve([word.encode() for word in words]).name for words in requests(WRITES)}
+    listed = {table.resolve([word.encode() for word in words]).name for words in all_writes()}
     ours = {"kv|once", "kv|outcome", "kv|session"}
     writes = [spec for spec in table.all() if spec.kind == Kind.WRITE and not spec.subcommands]
     assert listed == {spec.name for spec in writes} - ours
