@@ -93,7 +93,8 @@ class LeaseView:
 
     def __init__(self, leases: Leases, lease_time_ms: int) -> None:
         self._leases = leases
-        self._bindings = leases.bindings
+        # A view of none costs nothing: most stores have no key with a lease.
+        self._bindings = leases.bindings if leases.bound else []
         self._next = 0
         self._replaced: dict[int, dict[bytes, int]] = {}
         self.held = leases.held.copy()
@@ -108,6 +109,8 @@ class LeaseView:
 
     def take_next(self) -> None:
         """Go on to the next bucket: `bindings` are those that it had."""
+        if not self._bindings:
+            return
         number = self._next
         self._next = number + 1
         self.bindings = self._bindings[number].copy()
@@ -255,6 +258,8 @@ class Leases:
         Returns:
             What has to be freed in pieces, none of which is in use when no view is open.
         """
+        if not self.bound:
+            return [], {}
         before = _Released(self.bindings, self.keys, self.bound)
         self.undo.append(before)
         self.bindings = [{} for _ in range(len(before.bindings))]
