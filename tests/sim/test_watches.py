@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import pytest
+
 from raftkv.config import Limits
+from raftkv.engine.core import RaftCore
 from raftkv.engine.messages import Append, Message
 from raftkv.kv.commands import Command, Opcode
 from raftkv.types import NodeId
-from tests.sim.cluster import Cluster, SimNode, SimSlot
+from tests.sim.cluster import Cluster, SimNode, SimSlot, Violation
+from tests.sim.planted import MUTANTS
 from tests.sim.watches import Watchers
 
 # So little that each entry is sent by itself to a node that is behind.
@@ -17,8 +21,10 @@ def _propose(node: SimNode, command: Command) -> None:
     node.replica.propose([command], SimSlot(lambda *_: None))
 
 
-def test_a_change_is_noted_although_a_flush_follows_in_the_same_turn() -> None:
-    cluster = Cluster(1, limits=Limits(append_bytes_max=ENTRY_BYTES))
+def flush_behind_a_change(core_class: type[RaftCore] = RaftCore) -> Watchers:
+    """Let one node apply both in one turn, and another one in two, among watching clients."""
+    limits = Limits(append_bytes_max=ENTRY_BYTES)
+    cluster = Cluster(1, limits=limits, core_class=core_class)
     watchers = Watchers(cluster)
     cluster.start()
     cluster.run_until(lambda: cluster.leader() is not None and cluster.converged())
@@ -52,5 +58,17 @@ def test_a_change_is_noted_although_a_flush_follows_in_the_same_turn() -> None:
     cluster.run_until(cluster.converged)
     watchers.finish()
     assert network.slowness
+    return watchers
+
+
+def test_a_change_is_noted_although_a_flush_follows_in_the_same_turn() -> None:
+    watchers = flush_behind_a_change()
     assert watchers.counts["watch_told"]
     assert watchers.counts["watch_compacted"]
+
+
+@pytest.mark.parametrize("name", ["watch gap", "watch early"])
+def test_clients_that_miss_it_or_hear_of_it_too_early_are_noticed(name: str) -> None:
+    with MUTANTS[name].plant() as core_class, pytest.raises(Violation) as caught:
+        flush_behind_a_change(core_class)
+    assert caught.value.invariant == "watches_tell_everything_once_in_order"
