@@ -8,7 +8,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from raftkv.kv.history import CompactedError, History
+from raftkv.engine.ready import KIND_COMMANDS
+from raftkv.kv.codec import decode_batch
+from raftkv.kv.commands import Opcode
+from raftkv.kv.history import PUT, CompactedError, History
+from raftkv.replica.views import ReplicaViews
 from raftkv.server import watches
 from raftkv.server.watch_index import Watch
 from raftkv.server.watches import WatchHub
@@ -66,6 +70,25 @@ def _never_compacted(history: History, revision: int) -> None:
         raise CompactedError(history.compacted)
 
 
+def _foreseen(replica: Any) -> History:
+    """A plain SET that is next in the log is told before it is committed."""
+    store = replica.store
+    history: History = store.history
+    entry = replica._core.log.entry_at(store.applied_index + 1)
+    if entry is None or entry[0][0] != KIND_COMMANDS:
+        return history
+    command = decode_batch(entry[0][1:]).commands[0]
+    if command[0] != Opcode.SET or len(command) != 3:
+        return history
+    _, key, value = command
+    chunks, revision = history.freeze(), history.revision + 1
+    before = store._keyspace.held(key)
+    create_revision, version = (before[2], before[4] + 1) if before else (revision, 1)
+    foreseen = History.restored(history.compacted, history.revision, chunks, [0] * len(chunks))
+    foreseen.add((revision, PUT, key, before, (value, 0, create_revision, revision, version)))
+    return foreseen
+
+
 def plant_all(
     mutant: Callable[[str, str], Callable[[Any], Any]], patched: Callable[..., Any]
 ) -> None:
@@ -90,4 +113,7 @@ def plant_all(
     )
     mutant("watch gap", "a watch that misses changes is told so")(
         lambda: patched(History, check=_never_compacted)
+    )
+    mutant("watch early", "a watch is told what was applied, and nothing else")(
+        lambda: patched(ReplicaViews, history=property(_foreseen))
     )

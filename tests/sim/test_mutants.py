@@ -36,6 +36,7 @@ QUICK = {
     "session fence": 0,
     "watch skips": 0,
     "watch twice": 0,
+    "watch early": 0,
     "history lost": 0,
     "history alone": 0,
     "history blurred": 0,

@@ -6,8 +6,10 @@ missed too much. What was on its way is lost with the connection. Some read slow
 
 They are judged by what the nodes have applied, of which the invariant
 `histories_are_equal` says that it is one thing: every client must have been told all of it
-that it watches, once and in order. Choices come from a source of their
-own, so that they change nothing else about a run.
+that it watches, once and in order. It is noted entry by entry, since a turn applies
+several, and what the first of them changed may be gone behind the last: a flush ends the
+history. A node that has applied fewer of them by then tells it none the less. Choices come
+from a source of their own, so that they change nothing else about a run.
 """
 
 from __future__ import annotations
@@ -174,6 +176,8 @@ class _Client:
 class Watchers:
     """All watching clients of a run, and what they must be told.
 
+    To be made before anything is written: what was applied earlier is not noted.
+
     Attributes:
         counts: What they did and met.
     """
@@ -191,6 +195,7 @@ class Watchers:
             _Client(self, number, *wishes[number % 4][:1], is_prefix=wishes[number % 4][1])
             for number in range(CLIENTS)
         ]
+        cluster.invariants.apply_listeners.append(self._note_history)
         cluster.turn_listeners.append(self._turned)
         cluster.crash_listeners.append(self._crashed)
 
@@ -221,7 +226,6 @@ class Watchers:
 
     def _turned(self, node: SimNode) -> None:
         """A node has taken a turn: it tells what is new, and clients do as they like."""
-        self._note_history(node)
         hub = self._hub_of(node)
         hub.turn()
         chance = self._random.random
@@ -274,7 +278,10 @@ class Watchers:
         return hub
 
     def _note_history(self, node: SimNode) -> None:
-        """Read what a node has applied and nobody before; that all agree is judged elsewhere."""
+        """Read what an entry changed when the first node has applied it.
+
+        That all agree is judged elsewhere.
+        """
         history = node.replica.store.history
         if self._newest < history.revision:
             position = max(self._newest, history.compacted)
