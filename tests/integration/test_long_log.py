@@ -24,6 +24,8 @@ GROWTH_BYTES = 40 * MIB
 LONG_LOG = (
     "limits.snapshot_log_bytes=1073741824",
     f"limits.log_memory_bytes_max={BUDGET_BYTES}",
+    # What is counted here is the log, and not what was overwritten.
+    f"limits.history_bytes_max={BUDGET_BYTES}",
     # Who feeds a follower has to stay in office, also where the machine is busy.
     "timing.election_timeout_ms=[2000, 4000]",
 )

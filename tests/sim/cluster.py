@@ -228,7 +228,8 @@ class Cluster:
         self.foresight.turned(node)
         self.log_time.note(self.world.now_ms, replica.store, leads=replica.is_leader)
         self.lease_clock.note(self.world.now_ms, replica.store, leads=replica.is_leader)
-        self.lease_time.note(replica.store)
+        applied_index = replica.store.applied_index
+        self.lease_time.note(replica.store, self.invariants.committed_term(applied_index))
         if self.lease_time.problem:
             raise Violation(self.lease_time.problem, invariant="leases_end_in_time")
         for listener in self.turn_listeners:

@@ -25,7 +25,7 @@ from raftkv.engine.ready import (
     TruncateRecord,
 )
 from raftkv.seams import PEER_RAFT
-from raftkv.types import NodeId
+from raftkv.types import NodeId, Term
 from tests.sim.histories import Histories
 
 if TYPE_CHECKING:
@@ -348,6 +348,11 @@ class Invariants:
                 node,
                 f"drops entries from {first} on; it knew {self._commits[node.name]} as committed",
             )
+
+    def committed_term(self, index: int) -> Term | None:
+        """Return the term of a committed entry, if there is such a one."""
+        known = self._committed.get(index)
+        return None if known is None else Term(known[0])
 
     def committed_entries_never_change(self, node: SimNode, record: DiskRecord, index: int) -> None:
         self.checks["committed_entries_never_change"] += 1

@@ -30,24 +30,29 @@ class LeaseTimeWatch:
     def __init__(self) -> None:
         self.gaps_ms = 0.0
         self.problem = ""
-        self._made: dict[tuple[int, int], tuple[float, Term]] = {}
+        # Of one term, because who succeeds a leader may stamp what that did last.
+        self._made: dict[tuple[Term, int, int], float] = {}
         self._newest_index = 0
         self._least_ahead_ms = math.inf
         self._last: tuple[int, float, Term] | None = None
 
     def stamped(self, now_ms: float, term: Term, log_time_ms: int, lease_time_ms: int) -> None:
         """A leader stamped a batch, which may be committed or not."""
-        self._made[lease_time_ms, log_time_ms] = (now_ms, term)
+        self._made[term, lease_time_ms, log_time_ms] = now_ms
 
-    def note(self, store: KvStore) -> None:
-        """Look at a store that may have applied further."""
-        if store.applied_index <= self._newest_index:
+    def note(self, store: KvStore, term: Term | None) -> None:
+        """Look at a store that may have applied further.
+
+        Args:
+            store: Of any node.
+            term: Of the entry that it applied last.
+        """
+        if store.applied_index <= self._newest_index or term is None:
             return
         self._newest_index = store.applied_index
-        made = self._made.get((store.lease_time_ms, store.log_time_ms))
-        if made is None:
+        made_ms = self._made.get((term, store.lease_time_ms, store.log_time_ms))
+        if made_ms is None:
             return
-        made_ms, term = made
         lease_time_ms = store.lease_time_ms
         # Against the fastest clock: this may only fall.
         ahead_ms = lease_time_ms - made_ms * (1 + DRIFT)
