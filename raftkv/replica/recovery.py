@@ -238,6 +238,8 @@ def _apply_evicted(
             if command[0] == KIND_CONFIGURATION:
                 configurations.append((command, index, term))
             size += len(command) - 1
+        while store.free_slice():
+            pass  # There are no turns yet that would do it.
         if not entries:
             raise damaged(disk, DIRECTORY, 0, f"entry {first} is not in the WAL")
     return replace(log, configurations=tuple(configurations)), size
