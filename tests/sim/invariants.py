@@ -173,6 +173,7 @@ class Invariants:
         self.checks: Counter[str] = Counter()
         self.leaders: dict[int, str] = {}
         self.message_listeners: list[Callable[[SimNode, NodeId, messages.Message], None]] = []
+        self.apply_listeners: list[Callable[[SimNode], None]] = []
         self._check_hashes = check_hashes
         self._disks: dict[str, DiskRecord] = {}
         self._records: dict[str, DiskRecord] = {}
@@ -281,6 +282,8 @@ class Invariants:
         self.applied_sequences_are_equal(node, index, state_hash)
         self.histories_are_equal(node, whole=False)
         self._applied[node.name] = index
+        for listener in self.apply_listeners:
+            listener(node)
 
     def turned(self, node: SimNode) -> None:
         """A turn of a node is over, and it lives."""
