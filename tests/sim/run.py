@@ -21,6 +21,7 @@ from tests.sim.membership import MembershipNemesis
 from tests.sim.mix import draw
 from tests.sim.nemesis import Nemesis
 from tests.sim.node import EFFECTS
+from tests.sim.past_reads import PastReaders
 from tests.sim.read_levels import Readers
 from tests.sim.sessions import SessionClients
 from tests.sim.watches import Watchers
@@ -128,6 +129,7 @@ def _run(cluster: Cluster, seed: int, duration_ms: float, history: Path | None) 
     machines = HardwareNemesis(cluster)
     readers = Readers(cluster)
     watchers = Watchers(cluster)
+    past_readers = PastReaders(cluster)
     sessions = SessionClients(cluster, workload)
     cluster.run(duration_ms)
     while duration_ms >= DURATION_MS and workload.count() < OPERATIONS_MIN:
@@ -137,6 +139,7 @@ def _run(cluster: Cluster, seed: int, duration_ms: float, history: Path | None) 
         machines.stop()
         nemesis.stop()
         readers.stop()
+        past_readers.stop()
         sessions.stop()
         cluster.run(SETTLE_MS)
         # A change that nobody could answer may have been committed meanwhile.
@@ -158,6 +161,7 @@ def _run(cluster: Cluster, seed: int, duration_ms: float, history: Path | None) 
     result = workload.judge()
     faults = nemesis.fired + changes.fired + machines.fired + cluster.noted + readers.counts
     faults += watchers.counts
+    faults += past_readers.counts
     faults += sessions.counts
     faults["memory_limit"] = workload.refused_for_memory()
     return Report(
