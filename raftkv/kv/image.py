@@ -21,10 +21,10 @@ checksums and files are the storage layer's.
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from hashlib import blake2b
 from operator import itemgetter
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import msgspec
 
@@ -64,6 +64,7 @@ _STRINGS: Final = frozenset((bytes,))
 _value_of: Final = itemgetter(0)
 _ENCODER: Final = msgspec.msgpack.Encoder()
 
+T = TypeVar("T")
 LeaseRow = tuple[int, int, int, list[bytes]]
 Section = tuple[int, int, dict[bytes, Any]]
 # A section, what it counts for in keys, and its bytes.
@@ -152,10 +153,10 @@ class Image:
         try:
             yield from self._piece(PIECE_META, self.meta)
             entry_count = 0
-            for sections in self._sections():
+            for sections in _grouped(self._sections()):
                 entry_count += sum(len(held) for _, code, held in sections if code < CONTINUED)
                 yield from self._piece(PIECE_KEYS, sections)
-            for records in self._records():
+            for records in _grouped(self._records()):
                 yield from self._piece(PIECE_HISTORY, records)
             for rows in self._lease_rows():
                 yield from self._piece(PIECE_LEASES, rows)
@@ -172,45 +173,21 @@ class Image:
         self._chunks = []
         self._view.close()
 
-    def _sections(self) -> Iterator[list[Section]]:
-        """Group the buckets into pieces."""
-        sections: list[Section] = []
-        keys = size = 0
+    def _sections(self) -> Iterator[Measured]:
+        """Walk through the buckets, and note which keys have a lease."""
         for number in range(BUCKET_COUNT):
             bucket = self._view.take_next()
             if not bucket:
                 continue
             for key, lease_id in self._view.leases.bindings.items():
                 self._leased.setdefault(lease_id, []).append(key)
-            for section, weight, part_size in _sections_of(number, bucket):
-                if sections and (
-                    keys + weight > PIECE_KEYS_MAX or size + part_size > PIECE_BYTES_MAX
-                ):
-                    yield sections
-                    sections, keys, size = [], 0, 0
-                sections.append(section)
-                keys += weight
-                size += part_size
-        if sections:
-            yield sections
+            yield from _sections_of(number, bucket)
 
-    def _records(self) -> Iterator[list[Record]]:
-        """Group the changes into pieces, newest first."""
-        records: list[Record] = []
-        weights = size = 0
+    def _records(self) -> Iterator[tuple[Record, int, int]]:
+        """Walk through the changes, newest first."""
         while self._chunks:
             for change in reversed(self._chunks.pop()):
-                for record, weight, record_size in _records_of(change):
-                    if records and (
-                        weights + weight > PIECE_KEYS_MAX or size + record_size > PIECE_BYTES_MAX
-                    ):
-                        yield records
-                        records, weights, size = [], 0, 0
-                    records.append(record)
-                    weights += weight
-                    size += record_size
-        if records:
-            yield records
+                yield from _records_of(change)
 
     def _lease_rows(self) -> Iterator[list[LeaseRow]]:
         """Group the leases into pieces, behind the walk through the buckets."""
@@ -249,6 +226,25 @@ class Image:
         yield piece
 
 
+def _grouped(parts: Iterable[tuple[T, int, int]]) -> Iterator[list[T]]:
+    """Group parts, in their order, into what fits a piece.
+
+    Args:
+        parts: Each with what it counts for in keys, and its bytes.
+    """
+    group: list[T] = []
+    weights = size = 0
+    for part, weight, part_size in parts:
+        if group and (weights + weight > PIECE_KEYS_MAX or size + part_size > PIECE_BYTES_MAX):
+            yield group
+            group, weights, size = [], 0, 0
+        group.append(part)
+        weights += weight
+        size += part_size
+    if group:
+        yield group
+
+
 def _records_of(change: Change) -> Iterator[tuple[Record, int, int]]:
     """Put a change into as many records as the entry before it takes; nearly always one."""
     revision, kind, key, before, _ = change
@@ -265,19 +261,12 @@ def _session_bodies(view: SessionsView) -> Iterator[Any]:
     """Group the sessions into the bodies of pieces; none before the first was opened."""
     if not view.last_id:
         return
-    parts: list[Any] = []
-    count = size = 0
-    while (session := view.take_next()) is not None:
-        for part, part_count, part_size in _session_parts(session):
-            if parts and (
-                count + part_count > PIECE_KEYS_MAX or size + part_size > PIECE_BYTES_MAX
-            ):
-                yield (view.last_id, parts)
-                parts, count, size = [], 0, 0
-            parts.append(part)
-            count += part_count
-            size += part_size
-    yield (view.last_id, parts)
+    sessions = iter(view.take_next, None)
+    groups = _grouped(part for session in sessions for part in _session_parts(session))
+    # The last id is to be known also where no session lives.
+    yield (view.last_id, next(groups, []))
+    for parts in groups:
+        yield (view.last_id, parts)
 
 
 def _session_parts(session: Session) -> Iterator[tuple[Any, int, int]]:

@@ -20,34 +20,24 @@ from __future__ import annotations
 
 from binascii import crc_hqx
 from collections.abc import Container
-from itertools import repeat
-from sys import getrefcount
 from typing import Any, Final, TypeAlias
 
 from sortedcontainers import SortedList
 
 from raftkv.kv.dataset import UNLIMITED, bytes_of
+from raftkv.kv.entries import Bucket as Bucket
+from raftkv.kv.entries import Deadlines
 from raftkv.kv.entries import Entry as Entry
 from raftkv.kv.entries import Value as Value
-from raftkv.kv.history import DELETE, EXPIRE, PUT, Chunk, History
-from raftkv.kv.leases import Bindings, LeaseKeys, Leases, LeaseView, free_keys
+from raftkv.kv.garbage import Garbage
+from raftkv.kv.history import DELETE, EXPIRE, PUT, History
+from raftkv.kv.leases import Leases, LeaseView
 from raftkv.kv.sessions import Sessions, SessionsView
 
 BUCKET_COUNT: Final = 1024
 # The 16384 slots of Redis Cluster divided by 1024 buckets.
 SLOT_SHIFT: Final = 4
 BUCKET_MASK: Final = BUCKET_COUNT - 1
-
-# Limit: dropping this many entries takes about a millisecond.
-FREE_SLICE_KEYS: Final = 2048
-FREE_SLICE_DEADLINES: Final = 1024
-# Limit: a value with more elements than this is freed by `free_slice`.
-_FREED_AT_ONCE: Final = 64
-# References to an object that a local variable alone holds, as `getrefcount` counts.
-_REFERENCES_OF_A_LOCAL: Final = 2
-
-Bucket: TypeAlias = dict[bytes, Entry]
-Deadlines: TypeAlias = "SortedList[tuple[int, bytes]]"
 
 # How to take one change back: (key, entry before, revision of its own if it was removed
 # because it was dead, else 0), or (None, what a flush replaced, 0).
@@ -155,8 +145,7 @@ class Keyspace:
         undo: Changes of the command being executed, oldest first; see `record`.
         history: The last changes.
         random_state: What the next choice of a write starts from.
-        garbage: What flushes left behind, freed by `free_slice`.
-        husks: Parts of large values that are gone, freed by `free_slice`.
+        garbage: What flushes and large values left behind, freed by `free_slice`.
         sessions: Of clients whose writes are executed once.
         views: The open ones.
     """
@@ -173,7 +162,6 @@ class Keyspace:
         "expired",
         "garbage",
         "history",
-        "husks",
         "key_order",
         "lease_time_ms",
         "leases",
@@ -205,8 +193,7 @@ class Keyspace:
         self.undo: list[_Undo] = []
         self.history = History()
         self.random_state = 0
-        self.garbage: list[tuple[list[Bucket], Deadlines, Bindings, LeaseKeys]] = []
-        self.husks: list[Any] = []
+        self.garbage = Garbage()
         self.sessions = Sessions()
         self.views: list[View] = []
         self.awaited: Container[bytes] = ()
@@ -328,7 +315,7 @@ class Keyspace:
             bucket[key] = (value, deadline_ms, old[2], revision, old[4] + 1)
             self.dataset_bytes += size - bytes_of(key, old[0], old[1])
             if not shares and type(old[0]) is not bytes and old[0] is not value:
-                self._discard(old[0])
+                self.garbage.discard(old[0])
             if old[1] != deadline_ms:
                 if old[1]:
                     self.deadlines.remove((old[1], key))
@@ -360,7 +347,8 @@ class Keyspace:
             self.undo.append((None, before, 0))
             bindings, lease_keys = self.leases.release_all()
             # Copies of the lists: open views go on reading those replaced.
-            self.garbage.append((list(self.buckets), self.deadlines, list(bindings), lease_keys))
+            flushed = (list(self.buckets), self.deadlines, list(bindings), lease_keys)
+            self.garbage.flushed.append(flushed)
             self.buckets = [{} for _ in range(BUCKET_COUNT)]
             self.deadlines = SortedList()
             self.dataset_bytes = 0
@@ -432,18 +420,13 @@ class Keyspace:
         del bucket[key]
         self.dataset_bytes -= bytes_of(key, old[0], old[1])
         if type(old[0]) is not bytes and not keeps_value:
-            self._discard(old[0])
+            self.garbage.discard(old[0])
         if old[1]:
             self.deadlines.remove((old[1], key))
         if self.leases.bound:
             self.leases.unbind(number, key)
         if self.orders:
             self.orders.pop(number, None)
-
-    def _discard(self, value: Value) -> None:
-        """Take charge of the parts of a collection that is gone, unless they are few."""
-        if value.size > _FREED_AT_ONCE:
-            self.husks += value.roots()
 
     def record(self) -> None:
         """Make history of the changes noted in `undo`, which cannot be taken back any more.
@@ -487,7 +470,7 @@ class Keyspace:
         for key, before, expiry_revision in reversed(self.undo):
             if key is None:
                 self.buckets, self.deadlines, self.dataset_bytes = before
-                self.garbage.pop()
+                self.garbage.flushed.pop()
                 self.orders.clear()
             else:
                 self._restore(key, before)
@@ -522,8 +505,6 @@ class Keyspace:
     def free_slice(self) -> bool:
         """Free a bounded part of what flushes, compactions and large values left behind.
 
-        Dicts that a view still reads live on until it lets go of them.
-
         Returns:
             True while there is more to free.
         """
@@ -531,59 +512,7 @@ class Keyspace:
         if order is not None and order[0] < self.history.compacted:
             # The history cannot tell any more which of them came and went.
             self.key_order = None
-            self.husks += order[1]
+            self.garbage.husks += order[1]
+        # Else what it holds would count as held elsewhere.
         del order
-        freed = self._free_husks()
-        while self.garbage and freed < FREE_SLICE_KEYS:
-            buckets, deadlines, bindings, lease_keys = self.garbage[-1]
-            if buckets:
-                bucket = buckets.pop()
-                freed += 1 + len(bucket)
-                for entry in bucket.values():
-                    if type(entry[0]) is not bytes:
-                        self.husks += entry[0].roots()
-                del bucket
-                freed = self._free_husks(freed)
-            elif deadlines:
-                for _ in repeat(None, min(FREE_SLICE_DEADLINES, len(deadlines))):
-                    deadlines.pop()
-                break
-            elif bindings:
-                freed += 1 + len(bindings.pop())
-            elif lease_keys:
-                freed += free_keys(lease_keys, FREE_SLICE_KEYS)
-            else:
-                self.garbage.pop()
-        dropped = self.history.dropped
-        while dropped and freed < FREE_SLICE_KEYS and not self.views:
-            freed = self._free_husks(freed + self._free_chunk(dropped.pop()))
-        return bool(self.garbage) or (bool(self.husks or dropped) and not self.views)
-
-    def _free_chunk(self, chunk: Chunk) -> int:
-        """Let go of changes, but for the parts of large values; return how many there were."""
-        for change in chunk:
-            before = change[3]
-            if before is not None and type(before[0]) is not bytes:
-                self._discard(before[0])
-        return len(chunk)
-
-    def _free_husks(self, freed: int = 0) -> int:
-        """Free parts of values, branches before their children; return what was freed in all.
-
-        A part that something else holds, another value or the history, is left to that.
-        While a view may still hold such a value, letting go of it here frees nothing.
-        """
-        husks = self.husks
-        while husks and freed < FREE_SLICE_KEYS and not self.views:
-            part = husks.pop()
-            if getrefcount(part) > _REFERENCES_OF_A_LOCAL:
-                freed += 1
-                continue
-            children = getattr(part, "children", None)
-            if children is None:
-                freed += 1 + len(part)
-            else:
-                husks += children
-                freed += len(children)
-            del part, children
-        return freed
+        return self.garbage.free_slice(self.history.dropped, is_viewed=bool(self.views))

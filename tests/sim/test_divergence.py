@@ -21,6 +21,7 @@ from raftkv.kv import strings
 from raftkv.kv.commands import Command, Opcode
 from raftkv.kv.keyspace import Keyspace, bucket_of
 from tests.sim.cluster import Cluster, SimNode, SimSlot
+from tests.sim.healthy_cluster import follower_of, healthy, leader_of
 from tests.sim.workload import LIMIT
 
 Handler = Callable[[Keyspace, Command], object]
@@ -45,19 +46,6 @@ def write(cluster: Cluster, *commands: Command) -> None:
 
 def append(cluster: Cluster, value: bytes = b"value", key: bytes = KEY) -> None:
     write(cluster, (Opcode.APPEND, key, value, LIMIT))
-
-
-def healthy(seed: int, *, check_hashes: bool = False, **settings: Any) -> Cluster:
-    cluster = Cluster(seed, check_hashes=check_hashes, **settings)
-    cluster.start()
-    cluster.run_until(lambda: cluster.converged() and cluster.leader() is not None)
-    return cluster
-
-
-def choose(cluster: Cluster, *, leads: bool) -> SimNode:
-    leader = cluster.leader()
-    assert leader is not None
-    return next(node for node in cluster.nodes.values() if (node is leader) == leads)
 
 
 def report_of(node: SimNode) -> dict[str, Any]:
@@ -160,9 +148,9 @@ def usual_order(keyspace: Keyspace, command: Command) -> object:
 @pytest.mark.parametrize("leads", [False, True], ids=["follower", "leader"])
 @pytest.mark.parametrize("defect", [local_clock, swallowed_early, swallowed_late, hashed_order])
 def test_a_defect_on_one_node_ends_it(defect: Callable[[SimNode], Handler], leads: bool) -> None:
-    cluster = healthy(7)
+    cluster = healthy(7, check_hashes=False)
     append(cluster)
-    victim = choose(cluster, leads=leads)
+    victim = leader_of(cluster) if leads else follower_of(cluster)
     victim.clock.wall_error_ms = 7 * 3_600_000
     for node in cluster.nodes.values():
         if node is victim or defect is local_clock:
@@ -192,11 +180,11 @@ def ask_for_snapshot(cluster: Cluster, node: SimNode | None = None) -> list[Any]
 @pytest.mark.parametrize("leads", [False, True], ids=["follower", "leader"])
 @pytest.mark.parametrize("asked", [False, True], ids=["another asked", "victim asked"])
 def test_a_key_flipped_in_memory_before_a_snapshot_ends_the_node(leads: bool, asked: bool) -> None:
-    cluster = healthy(7)
+    cluster = healthy(7, check_hashes=False)
     append(cluster)
     cluster.run(3000)
     assert not cluster.stops
-    victim = choose(cluster, leads=leads)
+    victim = leader_of(cluster) if leads else follower_of(cluster)
     flip(victim)
     other = next(node for node in cluster.nodes.values() if node is not victim)
     ask_for_snapshot(cluster, victim if asked else other)
@@ -209,9 +197,9 @@ def test_a_key_flipped_in_memory_before_a_snapshot_ends_the_node(leads: bool, as
 
 
 def test_a_key_flipped_in_memory_is_found_although_nobody_writes() -> None:
-    cluster = healthy(9)
+    cluster = healthy(9, check_hashes=False)
     append(cluster)
-    victim = choose(cluster, leads=True)
+    victim = leader_of(cluster)
     flip(victim)
     interval_ms = victim.config.timing.checkpoint_interval_ms
     cluster.run_until(lambda: not victim.alive, interval_ms + 10_000)
@@ -223,11 +211,11 @@ def test_a_flipped_key_does_not_reach_a_node_that_is_refilled() -> None:
     limits = Limits(
         wal_segment_bytes=256 * 1024, snapshot_log_bytes=24 * 1024, snapshot_keep_log_bytes=0
     )
-    cluster = healthy(10, limits=limits)
+    cluster = healthy(10, check_hashes=False, limits=limits)
     append(cluster)
-    away = choose(cluster, leads=False)
+    away = follower_of(cluster)
     away.crash(power_cut=False)
-    victim = choose(cluster, leads=True)
+    victim = leader_of(cluster)
     flip(victim)
     for _ in range(60):
         append(cluster, b"x" * 1000, b"other")
@@ -245,9 +233,9 @@ def test_a_flipped_key_does_not_reach_a_node_that_is_refilled() -> None:
 
 
 def test_a_minority_alone_takes_its_snapshot_in_the_end() -> None:
-    cluster = healthy(11)
+    cluster = healthy(11, check_hashes=False)
     append(cluster)
-    kept = choose(cluster, leads=False)
+    kept = follower_of(cluster)
     for node in cluster.nodes.values():
         if node is not kept:
             node.crash(power_cut=False)
@@ -260,7 +248,7 @@ def test_a_minority_alone_takes_its_snapshot_in_the_end() -> None:
 
 
 def test_equal_nodes_report_nothing() -> None:
-    cluster = healthy(8, check_hashes=True)
+    cluster = healthy(8)
     for number in range(20):
         append(cluster, b"%d" % number)
         if number % 7 == 0:

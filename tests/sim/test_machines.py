@@ -11,32 +11,11 @@ from raftkv.errors import DiskFailedError
 from raftkv.kv.commands import Opcode
 from raftkv.seams import PEER_RAFT
 from raftkv.types import NodeId
-from tests.sim.cluster import Cluster, SimNode, SimSlot, Violation
+from tests.sim.cluster import SimNode, SimSlot, Violation
 from tests.sim.disk import SECTOR_BYTES, TORN_BY_SECTORS, TORN_WRITE, SimDisk
 from tests.sim.hardware import _choose_place
+from tests.sim.healthy_cluster import follower_of, healthy, leader_of, write
 from tests.sim.world import SimClock, World
-
-
-def healthy(seed: int = 1) -> Cluster:
-    cluster = Cluster(seed)
-    cluster.start()
-    cluster.run_until(lambda: cluster.leader() is not None and cluster.converged())
-    return cluster
-
-
-def leader_of(cluster: Cluster) -> SimNode:
-    leader = cluster.leader()
-    assert leader is not None
-    return leader
-
-
-def write(cluster: Cluster, value: bytes) -> None:
-    answers: list[object] = []
-    slot = SimSlot(lambda results, failure: answers.append(results))
-    leader_of(cluster).replica.propose([(Opcode.SET, b"key", value)], slot)
-    cluster.run_until(lambda: bool(answers))
-    assert answers == [["OK"]]
-
 
 # --------------------------------------------------------------------- answers
 
@@ -226,7 +205,7 @@ def test_a_process_ends_before_each_kind_of_effect(kind: str) -> None:
 def test_an_acknowledgement_of_what_is_not_durable_is_noticed() -> None:
     cluster = healthy()
     leader = leader_of(cluster)
-    follower = next(node for node in cluster.nodes.values() if node is not leader)
+    follower = follower_of(cluster)
     status = follower.replica.status()
     record = cluster.invariants._records[follower.name]
 
@@ -253,7 +232,7 @@ def test_a_vote_that_is_not_durable_is_noticed() -> None:
 def test_two_leaders_of_a_term_are_noticed() -> None:
     cluster = healthy()
     leader = leader_of(cluster)
-    other = next(node for node in cluster.nodes.values() if node is not leader)
+    other = follower_of(cluster)
     with pytest.raises(Violation, match="one_leader_a_term"):
         cluster.invariants.one_leader_a_term(other, leader.replica.status().term)
 

@@ -10,31 +10,10 @@ import pytest
 from raftkv.config import Limits
 from raftkv.errors import DiskFailedError
 from raftkv.kv.commands import Opcode
-from tests.sim.cluster import Cluster, SimNode, SimSlot
+from tests.sim.cluster import SimNode, SimSlot
 from tests.sim.disk import SimDisk
+from tests.sim.healthy_cluster import follower_of, healthy, leader_of, write
 from tests.sim.world import World
-
-
-def healthy(seed: int = 1, limits: Limits | None = None) -> Cluster:
-    cluster = Cluster(seed, limits=limits)
-    cluster.start()
-    cluster.run_until(lambda: cluster.leader() is not None and cluster.converged())
-    return cluster
-
-
-def leader_of(cluster: Cluster) -> SimNode:
-    leader = cluster.leader()
-    assert leader is not None
-    return leader
-
-
-def write(cluster: Cluster, value: bytes = b"value") -> None:
-    """Let the leader write, and wait for its answer."""
-    answers: list[object] = []
-    slot = SimSlot(lambda results, failure: answers.append(failure))
-    leader_of(cluster).replica.propose([(Opcode.SET, b"key", value)], slot)
-    cluster.run_until(lambda: bool(answers))
-    assert answers == [None]
 
 
 def use_loop(node: SimNode, share: float) -> None:
@@ -120,9 +99,7 @@ def test_a_process_ends_around_a_sync_on_its_loop(moment: str, power_cut: bool) 
 def test_nothing_follows_a_sync_that_failed(leads: bool, quiet: bool) -> None:
     """On the loop it may fail in the middle of a turn; also that of a mark in a quiet log."""
     cluster = healthy()
-    node = leader_of(cluster)
-    if not leads:
-        node = next(one for one in cluster.nodes.values() if one is not node)
+    node = leader_of(cluster) if leads else follower_of(cluster)
     write(cluster)
     acts: list[str] = []
     send, submit, turn = node.replica._network.send, node.syncer.submit, node.replica.turn
@@ -160,7 +137,7 @@ def test_a_sync_that_hangs_holds_back_no_more_the_longer_it_takes() -> None:
     """The leader goes on with heartbeats and rounds of reads, and each is answered."""
     cluster = healthy()
     leader = leader_of(cluster)
-    follower = next(node for node in cluster.nodes.values() if node is not leader)
+    follower = follower_of(cluster)
     use_loop(follower, 0.0)
     # Nearly three seconds or more.
     follower.slow_disk = 1.4e4
@@ -220,8 +197,8 @@ def test_a_node_that_cannot_save_a_snapshots_name_stops_and_comes_back(seed: int
 @pytest.mark.parametrize("seed", range(4))
 def test_a_node_that_cannot_save_a_segments_name_stops_and_comes_back(seed: int) -> None:
     limits = Limits(wal_segment_bytes=64 * 1024, snapshot_log_bytes=1 << 24)
-    cluster = healthy(seed, limits)
-    node = next(one for one in cluster.nodes.values() if not one.replica.is_leader)
+    cluster = healthy(seed, limits=limits)
+    node = follower_of(cluster)
     write(cluster)
     node.disk.directory_sync_fails = True
     for _ in range(10):

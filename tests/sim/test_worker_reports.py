@@ -6,37 +6,16 @@ from typing import Any, NoReturn
 
 import pytest
 
-from raftkv.kv.commands import Opcode
 from raftkv.kv.image import Image
 from raftkv.kv.image_loader import ImageLoader
 from raftkv.replica.ports import EXIT_INTERNAL
 from raftkv.storage.wal import Wal
 from tests.sim.cluster import Cluster, SimNode, SimSlot
+from tests.sim.healthy_cluster import follower_of, healthy, leader_of, write
 
 
 def no_memory(*_: object, **__: object) -> NoReturn:
     raise MemoryError("planted")
-
-
-def healthy() -> Cluster:
-    cluster = Cluster(1)
-    cluster.start()
-    cluster.run_until(lambda: cluster.leader() is not None and cluster.converged())
-    return cluster
-
-
-def leader_of(cluster: Cluster) -> SimNode:
-    leader = cluster.leader()
-    assert leader is not None
-    return leader
-
-
-def write(cluster: Cluster, value: bytes = b"value") -> None:
-    answers: list[object] = []
-    slot = SimSlot(lambda results, failure: answers.append(failure))
-    leader_of(cluster).replica.propose([(Opcode.SET, b"key", value)], slot)
-    cluster.run_until(lambda: bool(answers))
-    assert answers == [None]
 
 
 def comes_back_after_a_stop(
@@ -71,7 +50,7 @@ def test_while_a_snapshot_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_while_a_snapshot_is_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
     cluster = healthy()
-    node = next(one for one in cluster.nodes.values() if not one.replica.is_leader)
+    node = follower_of(cluster)
     node.crash(power_cut=False)
     while "snapshot_taken" not in cluster.events:
         write(cluster, bytes(4096))
@@ -83,7 +62,7 @@ def test_while_a_snapshot_is_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("on_loop", [True, False])
 def test_while_a_sync_is_noted(monkeypatch: pytest.MonkeyPatch, on_loop: bool) -> None:
     cluster = healthy()
-    node = next(one for one in cluster.nodes.values() if not one.replica.is_leader)
+    node = follower_of(cluster)
     node.syncer.share_on_loop = float(on_loop)
     node.syncer._on_thread_left = 0
     finished = Wal.finished

@@ -9,7 +9,7 @@ import pickle
 from collections.abc import Callable
 from typing import Any
 
-from tests.unit.engine.bare_world import PATIENT, World
+from tests.unit.engine.bare_world import World, led_world, world_that_needs_a_dump
 
 _PIECE_BYTES = 5
 _BATCH_BYTES = 1000
@@ -18,16 +18,7 @@ _TICK_S = 0.001
 
 def transfer_begun_anew() -> dict[str, Any]:
     """H: every new dump begins the transfer anew, so none ends while the leader is busy."""
-    world = World("ABC", **PATIENT, logCompactionBatchSize=_PIECE_BYTES)
-    world.elect("A", "ABC")
-    world.beat("ABC")
-    world.cut_off("C")
-    world.add("A", 3)
-    world.beat("AB")
-    world.nodes["A"].forceLogCompaction()
-    world.beat("AB", times=2)
-    world.cut_off("")
-    world.meet()
+    world = world_that_needs_a_dump(logCompactionBatchSize=_PIECE_BYTES)
     # A turn has time for a few pieces.
     world.sending_s = 0.02
     pieces: list[tuple[bytes, bool, bool]] = []
@@ -74,9 +65,7 @@ class _Copied(bytes):
 
 def pieces_of_a_value() -> dict[str, Any]:
     """I: a follower copies all that it has of a value with every piece of it."""
-    world = World("ABC", **PATIENT, appendEntriesBatchSizeBytes=_BATCH_BYTES)
-    world.elect("A", "ABC")
-    world.beat("ABC")
+    world = led_world(appendEntriesBatchSizeBytes=_BATCH_BYTES)
     world.cut_off("C")
     follower = world.nodes["B"]
     copies: list[int] = []
@@ -100,9 +89,7 @@ def lone_client() -> dict[str, Any]:
     """P: who writes one after the other waits for the period, or everybody for its messages."""
     seen: dict[str, Any] = {}
     for mode, is_batched in ("batch", True), ("single", False):
-        world = World("ABC", **PATIENT, appendEntriesUseBatch=is_batched)
-        world.elect("A", "ABC")
-        world.beat("ABC")
+        world = led_world(appendEntriesUseBatch=is_batched)
         _write(world, 1)
         waits = [_write(world, 1)[0] for _ in range(10)]
         seen[mode] = {"wait_ms": min(waits), "appends": _write(world, 100)[1]}

@@ -13,7 +13,7 @@ from typing import Any
 
 from pysyncobj.node import Node
 
-from tests.unit.engine.bare_world import PATIENT, World
+from tests.unit.engine.bare_world import PATIENT, World, led_world, world_that_needs_a_dump
 
 # Three commands or so a batch.
 _BATCH = {"appendEntriesBatchSizeBytes": 300}
@@ -49,9 +49,7 @@ def stale_acknowledgement() -> dict[str, Any]:
 
 def repeated_batch() -> dict[str, Any]:
     """B: two rejections of one burst send the same entries twice; the second time truncates."""
-    world = World("ABC", **PATIENT, **_BATCH)
-    world.elect("A", "ABC")
-    world.beat("ABC")
+    world = led_world(**_BATCH)
     world.cut_off("B")
     told = world.add("A", 6, padding=_PADDING)
     world.turn("A")
@@ -84,9 +82,7 @@ def repeated_batch() -> dict[str, Any]:
 
 def snapshot_under_way() -> dict[str, Any]:
     """N1: the first piece of a snapshot commits a tail that nobody else has."""
-    world = World("ABC", **PATIENT, logCompactionBatchSize=50)
-    world.elect("A", "ABC")
-    world.beat("ABC")
+    world = led_world(logCompactionBatchSize=50)
     world.cut_off("A")
     told = world.add("A", 3)
     world.turn("A")
@@ -113,9 +109,7 @@ def killed_behind_the_dump() -> dict[str, Any]:
     """N2: a node is killed when its dump is in place and its journal not yet compacted."""
     with tempfile.TemporaryDirectory() as directory:
         files = {"journalFile": f"{directory}/{{}}.journal", "fullDumpFile": f"{directory}/{{}}"}
-        world = World("ABC", **PATIENT, **files)
-        world.elect("A", "ABC")
-        world.beat("ABC")
+        world = led_world(**files)
         world.cut_off("C")
         told = world.add("A", 10)
         world.beat("AB")
@@ -156,9 +150,7 @@ def two_changes_at_once() -> dict[str, Any]:
 
 def rejected_bursts() -> dict[str, Any]:
     """N4: a follower with a divergent tail and several batches behind never catches up."""
-    world = World("ABC", **PATIENT, **_BATCH)
-    world.elect("A", "ABC")
-    world.beat("ABC")
+    world = led_world(**_BATCH)
     world.cut_off("A")
     world.add("A", 3)
     world.turn("A")
@@ -210,9 +202,7 @@ def forgotten_members() -> dict[str, Any]:
 
 def raising_command() -> dict[str, Any]:
     """AP: a command that raises stops every node, for ever."""
-    world = World("ABC", **PATIENT)
-    world.elect("A", "ABC")
-    world.beat("ABC")
+    world = led_world()
     world.nodes["A"].add("no number")
     told = world.add("A")
     errors = 0
@@ -229,9 +219,7 @@ def raising_command() -> dict[str, Any]:
 
 def raising_callback() -> dict[str, Any]:
     """AP: where a callback raises, the command is applied again."""
-    world = World("ABC", **PATIENT)
-    world.elect("A", "ABC")
-    world.beat("ABC")
+    world = led_world()
     raised: list[Any] = []
 
     def leave(result: Any, reason: Any) -> None:
@@ -262,16 +250,7 @@ def repeated_vote() -> dict[str, Any]:
 
 def late_snapshot() -> dict[str, Any]:
     """SN: a snapshot that comes late takes back what was applied since."""
-    world = World("ABC", **PATIENT)
-    world.elect("A", "ABC")
-    world.beat("ABC")
-    world.cut_off("C")
-    world.add("A", 3)
-    world.beat("AB")
-    world.nodes["A"].forceLogCompaction()
-    world.beat("AB", times=2)
-    world.cut_off("")
-    world.meet()
+    world = world_that_needs_a_dump()
     snapshot: list[bytes] = []
     for _ in range(4):
         world.turn("A")

@@ -216,3 +216,24 @@ class World:
 
     def term(self) -> int:
         return max(node.raftCurrentTerm for node in self.nodes.values())
+
+
+def led_world(**settings: Any) -> World:
+    """Start three nodes, of which A leads and none is ever impatient."""
+    world = World("ABC", **PATIENT, **settings)
+    world.elect("A", "ABC")
+    world.beat("ABC")
+    return world
+
+
+def world_that_needs_a_dump(**settings: Any) -> World:
+    """Start a `led_world` in which C missed three commands that A has in its dump alone."""
+    world = led_world(**settings)
+    world.cut_off("C")
+    world.add("A", 3)
+    world.beat("AB")
+    world.nodes["A"].forceLogCompaction()
+    world.beat("AB", times=2)
+    world.cut_off("")
+    world.meet()
+    return world

@@ -159,7 +159,7 @@ def test_an_open_image_shows_its_moment(kind: str) -> None:
     assert pieces + list(slices) == moment
     while store.free_slice():
         pass
-    assert not store._keyspace.husks
+    assert not store._keyspace.garbage.husks
 
 
 @every_type
@@ -192,7 +192,7 @@ def test_what_is_gone_is_freed_in_slices(kind: str) -> None:
         while store.free_slice():
             steps += 1
         assert steps >= 2, command
-        assert not store._keyspace.husks
+        assert not store._keyspace.garbage.husks
 
 
 @every_type

@@ -275,7 +275,7 @@ def test_old_values_are_freed_in_slices() -> None:
     while store.free_slice():
         steps += 1
     assert steps > 40_000 // 2048
-    assert not store._keyspace.husks
+    assert not store._keyspace.garbage.husks
 
 
 def test_batches_from_before_there_was_a_history_leave_none() -> None:

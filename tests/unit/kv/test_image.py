@@ -51,7 +51,6 @@ KEYSPACE_DERIVED = {
     "deadlines",  # from the entries
     "expired",  # empty between batches
     "garbage",  # memory to be freed
-    "husks",  # memory to be freed
     "key_order",  # a cache
     "orders",  # a cache
     "random_state",  # begins again with each batch

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from raftkv.errors import ProtocolError
-from raftkv.kv import keyspace as keyspace_module
+from raftkv.kv import garbage
 from raftkv.kv.codec import encode_batch
 from raftkv.kv.commands import (
     OK,
@@ -545,7 +545,7 @@ def random_commands(chooser: random.Random) -> list[Command]:
 def test_an_image_shows_its_moment_while_leases_change(
     seed: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(keyspace_module, "FREE_SLICE_KEYS", 50)
+    monkeypatch.setattr(garbage, "FREE_SLICE_KEYS", 50)
     chooser = random.Random(seed)
     store, twin = KvStore(), KvStore()
     open_images: list[tuple[Any, list[bytes], bytes]] = []

@@ -216,5 +216,5 @@ def test_an_order_that_cannot_be_followed_is_given_back() -> None:
     while store.free_slice():
         pass
     assert store._keyspace.key_order is None
-    assert not store._keyspace.husks
+    assert not store._keyspace.garbage.husks
     assert read(store, flags=COUNT) == 2000
