@@ -14,7 +14,7 @@ from collections.abc import Callable, Generator
 from typing import Any, Final, NamedTuple, TypeAlias, TypeVar
 
 from raftkv.client.calls import Call
-from raftkv.client.policy import Pause
+from raftkv.client.policy import CLOSED, Pause
 from raftkv.client.sessions import is_decided
 from raftkv.errors import CommandError, IndefiniteError, RequestError
 
@@ -88,12 +88,15 @@ def still_unknown(unknown: IndefiniteError | None, error: RequestError) -> Indef
             an earlier one, unless the store has looked at it.
 
     Raises:
-        RequestError: The last error, if it leaves no doubt.
+        RequestError: The last error, if it leaves no doubt; or the one before, if the
+            client is closed.
     """
     if isinstance(error, IndefiniteError):
         return error
     if unknown is None or (isinstance(error, CommandError) and is_decided(error)):
         raise error
+    if str(error) == CLOSED:
+        raise unknown from None
     return unknown
 
 
