@@ -415,7 +415,7 @@ class AsyncClient(AsyncMethods[V], AsyncRecipes):
         """Carry out a conversation of the policy; return a reply or an error for each."""
         end_s = time.monotonic() + self._deadline_s + sum(one.waits_s for one in requests)
         if self._pool.is_closed:
-            raise ConnectFailedError("the client is closed")
+            raise ConnectFailedError(policy.CLOSED)
         try:
             async with asyncio.timeout(max(0.0, self._deadline_s)):
                 await self._pool.permits.acquire()
@@ -465,7 +465,7 @@ class AsyncClient(AsyncMethods[V], AsyncRecipes):
             await asyncio.sleep(effect.seconds)
             return Exchanged(Fate.COMPLETE)
         if self._pool.is_closed:
-            raise ConnectionLostError("the client was closed")
+            raise ConnectionLostError(policy.CLOSED_UNDER_WAY)
         try:
             connection = self._pool.take(effect.address) or await self._connect(effect)
         except OSError as error:

@@ -66,6 +66,9 @@ _RAFT_STATEFUL = frozenset({b"ROUTING", b"READS"})
 _WAIT_LAST = frozenset(b"BLPOP BRPOP BLMOVE BRPOPLPUSH BZPOPMIN BZPOPMAX".split())
 _WAIT_FIRST = frozenset({b"BLMPOP", b"BZMPOP"})
 
+# Words of the options of SORT that have more than one.
+_SORT_OPTION_WORDS = {b"BY": 2, b"GET": 2, b"LIMIT": 3}
+
 
 class Call(NamedTuple, Generic[T]):
     """A request and what its reply means.
@@ -117,10 +120,22 @@ def request_of(arguments: tuple[bytes, ...]) -> Request:
         once = writes and len(arguments) <= _ONCE_WORDS_MAX
         reads, repeats = second in _KV_READS, second in _KV_REPEATS or third in _LEASE_REPEATS
         return Request(arguments, reads, stateful=False, once=once, repeats=repeats)
-    # Without options GETEX only reads.
+    # Without options GETEX only reads, and without STORE so does SORT.
     reads = name in READS or (name == b"GETEX" and len(arguments) == 2)
+    reads = reads or (name == b"SORT" and not _stores(arguments))
     once = name in WRITES and not reads and len(arguments) <= _ONCE_WORDS_MAX
     return Request(arguments, reads, name in _STATEFUL, once, waits_s=_waits_s(name, arguments))
+
+
+def _stores(arguments: tuple[bytes, ...]) -> bool:
+    """Whether a SORT has the option STORE; the name of a pattern may be the same word."""
+    position = 2
+    while position < len(arguments):
+        option = arguments[position].upper()
+        if option == b"STORE":
+            return True
+        position += _SORT_OPTION_WORDS.get(option, 1)
+    return False
 
 
 def _waits_s(name: bytes, arguments: tuple[bytes, ...]) -> float:

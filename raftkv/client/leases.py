@@ -16,7 +16,7 @@ from typing import Final
 
 from raftkv.client.lease_commands import build_lease_grant, build_lease_keepalive
 from raftkv.client.policy import Pause
-from raftkv.client.steps import Ask, Outside, Steps, poll_pause_s
+from raftkv.client.steps import Ask, Outside, Steps, poll_pause_s, still_unknown
 from raftkv.errors import CommandError, IndefiniteError, RequestError
 
 # Share of the time to live that is believed; the rest allows for clocks.
@@ -24,6 +24,7 @@ BELIEVED_SHARE: Final = 0.9
 # A lease is renewed when this share of its time has passed.
 RENEWED_SHARE: Final = 1 / 3
 NO_LEASE_CODE: Final = "NOLEASE"
+LEASE_EXISTS: Final = "ERR lease exists already"
 LEASE_ID_MAX: Final = 2**53 - 1
 
 
@@ -96,23 +97,23 @@ def grant(lease_id: int, ttl_ms: int, *, end_s: float, outside: Outside) -> Step
     Raises:
         RequestError: As of any call.
     """
-    first_sent_s: float | None = None
+    first_sent_s = outside.clock()
+    unknown: IndefiniteError | None = None
     pauses = 0
     while True:
         sent_s = outside.clock()
         try:
             yield Ask(build_lease_grant(ttl_ms, lease_id=lease_id), max(0.0, end_s - sent_s))
             return Tenure(lease_id, ttl_ms / 1000, sent_s)
-        except CommandError:
-            if first_sent_s is None:
-                raise
-            # It is there: an earlier request was executed, at the earliest when it was sent.
-            return Tenure(lease_id, ttl_ms / 1000, first_sent_s)
-        except IndefiniteError:
-            if outside.clock() >= end_s:
-                raise
-            if first_sent_s is None:
+        except RequestError as error:
+            if unknown is not None and str(error) == LEASE_EXISTS:
+                # An earlier request was executed, at the earliest when it was sent.
+                return Tenure(lease_id, ttl_ms / 1000, first_sent_s)
+            if unknown is None:
                 first_sent_s = sent_s
+            unknown = still_unknown(unknown, error)
+            if outside.clock() >= end_s:
+                raise unknown from None
         pauses += 1
         yield Pause(poll_pause_s(pauses, outside.chance()))
 

@@ -59,6 +59,9 @@ FREE_TRIES_AFTER_PAUSE = 2
 # Limit: addresses remembered from a cluster that changes its members.
 ADDRESSES_MAX = 64
 
+# What calls of a client end with once it is closed, and those behind them.
+CLOSED_UNDER_WAY = "the client was closed"
+CLOSED = "the client is closed"
 # Waiting does not help against these within the life of a request.
 BEHIND_UNKNOWN = "earlier command unknown"
 _FINAL_REASONS = ("disk full", BEHIND_UNKNOWN, FENCED, RESULT_TOO_LARGE, TOO_MANY_SESSIONS)

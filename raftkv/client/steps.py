@@ -14,8 +14,9 @@ from collections.abc import Callable, Generator
 from typing import Any, Final, NamedTuple, TypeAlias, TypeVar
 
 from raftkv.client.calls import Call
-from raftkv.client.policy import Pause
-from raftkv.errors import IndefiniteError
+from raftkv.client.policy import CLOSED, Pause
+from raftkv.client.sessions import is_decided
+from raftkv.errors import CommandError, IndefiniteError, RequestError
 
 T = TypeVar("T")
 
@@ -64,16 +65,39 @@ def repeat(call: Call[T], *, end_s: float, outside: Outside) -> Steps[T]:
         IndefiniteError: It is not known at the end.
         RequestError: As of any call.
     """
+    unknown: IndefiniteError | None = None
     pauses = 0
     while True:
         try:
             result: T = yield Ask(call, max(0.0, end_s - outside.clock()))
             return result
-        except IndefiniteError:
+        except RequestError as error:
+            unknown = still_unknown(unknown, error)
             if outside.clock() >= end_s:
-                raise
+                raise unknown from None
         pauses += 1
         yield Pause(poll_pause_s(pauses, outside.chance()))
+
+
+def still_unknown(unknown: IndefiniteError | None, error: RequestError) -> IndefiniteError:
+    """Return why it is not known what became of a call that is run again and again.
+
+    Args:
+        unknown: What an earlier request ended with, if nobody knows its fate.
+        error: What the last one ended with. That it was not executed says nothing about
+            an earlier one, unless the store has looked at it.
+
+    Raises:
+        RequestError: The last error, if it leaves no doubt; or the one before, if the
+            client is closed.
+    """
+    if isinstance(error, IndefiniteError):
+        return error
+    if unknown is None or (isinstance(error, CommandError) and is_decided(error)):
+        raise error
+    if str(error) == CLOSED:
+        raise unknown from None
+    return unknown
 
 
 def poll(

@@ -401,7 +401,7 @@ class Client(SyncMethods[V], SyncRecipes):
         """Carry out a conversation of the policy; return a reply or an error for each."""
         end_s = time.monotonic() + self._deadline_s + sum(one.waits_s for one in requests)
         if self._pool.is_closed:
-            raise ConnectFailedError("the client is closed")
+            raise ConnectFailedError(policy.CLOSED)
         if not self._pool.permits.acquire(timeout=max(0.0, self._deadline_s)):
             raise ConnectFailedError("no connection became free before the deadline")
         try:
@@ -442,7 +442,7 @@ class Client(SyncMethods[V], SyncRecipes):
             time.sleep(effect.seconds)
             return Exchanged(Fate.COMPLETE)
         if self._pool.is_closed:
-            raise ConnectionLostError("the client was closed")
+            raise ConnectionLostError(policy.CLOSED_UNDER_WAY)
         try:
             connection = self._pool.take(effect.address) or self._connect(effect)
         except OSError as error:

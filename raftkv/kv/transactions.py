@@ -137,6 +137,8 @@ def _run(keyspace: Keyspace, commands: list[Command]) -> list[object]:
     ):
         raise CommandError(_ABORTED)
     _remove_dead(keyspace, commands)
+    revokes = any(command[0] == Opcode.LEASE_REVOKE for command in commands)
+    names = frozenset(_names(commands)) if revokes else frozenset()
     before = keyspace.revision
     changed = False
     results: list[object] = []
@@ -148,7 +150,7 @@ def _run(keyspace: Keyspace, commands: list[Command]) -> list[object]:
             results.append(handler(keyspace, command))
         except CommandError as error:
             results.append(ErrorReply(error.message))
-        if command[0] == Opcode.LEASE_REVOKE and _remove_revoked(keyspace, commands):
+        if command[0] == Opcode.LEASE_REVOKE and _remove_revoked(keyspace, command[1], names):
             keyspace.revision = before + 1
         if keyspace.revision != before:
             # Each takes the next revision, and so all of them take the same one.
@@ -172,15 +174,21 @@ def _remove_dead(keyspace: Keyspace, commands: list[Command]) -> None:
             keyspace.find_for_write(name)
 
 
-def _remove_revoked(keyspace: Keyspace, commands: list[Command]) -> bool:
+def _remove_revoked(keyspace: Keyspace, lease_id: int, names: frozenset[bytes]) -> bool:
     """Remove the keys of a lease revoked here that the commands name, as DEL would.
 
     They have no revision of their own: what comes behind may make them again.
 
+    Args:
+        keyspace: Of the store.
+        lease_id: Of the lease. One that was over before has none of these keys any more.
+        names: What the commands name.
+
     Returns:
         Whether there were any.
     """
-    lost = keyspace.lost_keys().intersection(_names(commands))
+    # Costs what the smaller of the two has: a transaction may revoke thousands.
+    lost = keyspace.leases.keys_of(lease_id) & names
     for name in sorted(lost):
         keyspace.remove(name)
     return bool(lost)

@@ -20,8 +20,8 @@ from raftkv.client.lease_commands import decide
 from raftkv.client.policy import Pause
 from raftkv.client.protocol import Argument
 from raftkv.client.recipes.claims import read_holding
-from raftkv.client.steps import Ask, Outside, Steps, poll, poll_pause_s, repeat
-from raftkv.errors import IndefiniteError
+from raftkv.client.steps import Ask, Outside, Steps, poll, poll_pause_s, repeat, still_unknown
+from raftkv.errors import IndefiniteError, RequestError
 
 # So many items from the front are looked at; more workers than that wait.
 _LOOKED_AT: Final = 64
@@ -126,15 +126,17 @@ class QueueSteps:
             [find],
         )
         end_s = self._outside.clock() + self._request_s_max
+        unknown: IndefiniteError | None = None
         pauses = 0
         while True:
             try:
                 decided = yield Ask(call, max(0.0, end_s - self._outside.clock()))
                 # Behind a lost answer, what is gone was removed by the request before.
                 return bool(decided.holds or (pauses and decided.replies[0] is None))
-            except IndefiniteError:
+            except RequestError as error:
+                unknown = still_unknown(unknown, error)
                 if self._outside.clock() >= end_s:
-                    raise
+                    raise unknown from None
             pauses += 1
             yield Pause(poll_pause_s(pauses, self._outside.chance()))
 

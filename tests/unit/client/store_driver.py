@@ -17,7 +17,7 @@ from raftkv.client.calls import Call
 from raftkv.client.policy import Pause
 from raftkv.client.steps import Outside, Steps
 from raftkv.config import Limits
-from raftkv.errors import CommandError, OutcomeUnknownError, RaftKvError
+from raftkv.errors import CommandError, ConnectFailedError, OutcomeUnknownError, RaftKvError
 from raftkv.kv.codec import encode_batch
 from raftkv.kv.commands import ErrorReply
 from raftkv.kv.store import KvStore
@@ -49,7 +49,8 @@ class World:
     Attributes:
         store: What all requests are executed on.
         now_s: The time of everybody, and lease time.
-        lose: Says of a request: "" for all is well, "request" or "reply" for what is lost.
+        lose: Says of a request: "" for all is well, "request" or "reply" for what is lost,
+            "unreachable" for one that the client knows was not sent.
     """
 
     def __init__(self, seed: int = 0) -> None:
@@ -67,6 +68,8 @@ class World:
         words = call.request.arguments
         self.sent.append(words)
         lost = self.lose(words)
+        if lost == "unreachable":
+            raise ConnectFailedError("no node could be reached")
         if lost == "request":
             raise OutcomeUnknownError("timeout")
         reply = self.execute(*words)

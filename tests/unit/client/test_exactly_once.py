@@ -58,6 +58,14 @@ def test_the_lists_of_commands_are_those_of_the_server() -> None:
     assert not request_of((b"KV", b"SESSION", b"OPEN")).once
     assert not request_of((b"GETEX", b"k")).once
     assert request_of((b"getex", b"k", b"PERSIST")).once
+    for text in ("SORT k", "SORT k BY store GET # LIMIT 0 5 DESC", "sort k get STORE alpha"):
+        request = request_of(tuple(text.encode().split()))
+        assert request.reads
+        assert not request.once
+    for text in ("SORT k STORE t", "sort k alpha get STORE LIMIT 0 1 store t"):
+        request = request_of(tuple(text.encode().split()))
+        assert request.once
+        assert not request.reads
     assert not request_of((b"MSET", *[b"k"] * 66_000)).once
 
 

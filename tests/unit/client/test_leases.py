@@ -4,8 +4,17 @@ from __future__ import annotations
 
 import pytest
 
+from raftkv.client import leases
 from raftkv.client.leases import BELIEVED_SHARE, Tenure, grant, ttl_to_ms
-from raftkv.errors import CommandError, OutcomeUnknownError
+from raftkv.client.policy import CLOSED, CLOSED_UNDER_WAY, Pause
+from raftkv.errors import (
+    CommandError,
+    ConnectFailedError,
+    ConnectionLostError,
+    NoLeaderError,
+    OutcomeUnknownError,
+)
+from raftkv.kv.lease_commands import LEASE_EXISTS, TOO_MANY_LEASES
 from tests.unit.client.store_driver import World
 
 
@@ -116,6 +125,41 @@ def test_a_grant_is_sent_again_and_counts_from_the_first(lost: str) -> None:
         assert tenure.renewed_s == began_s
     else:
         assert tenure.renewed_s > began_s
+
+
+def test_a_grant_that_is_refused_behind_a_lost_request_is_not_believed() -> None:
+    world = World()
+    steps = grant(7, 3000, end_s=world.now_s + 10, outside=world.outside)
+    next(steps)
+    steps.throw(OutcomeUnknownError("timeout"))
+    steps.send(None)
+    with pytest.raises(CommandError, match="too many"):
+        steps.throw(CommandError(TOO_MANY_LEASES))
+    assert leases.LEASE_EXISTS == LEASE_EXISTS
+
+
+def test_a_grant_behind_a_lost_request_is_not_said_to_be_definitely_refused() -> None:
+    world = World()
+    steps = grant(7, 3000, end_s=world.now_s + 1, outside=world.outside)
+    next(steps)
+    steps.throw(OutcomeUnknownError("timeout"))
+    steps.send(None)
+    # The first request may have been executed: this says nothing about it.
+    assert isinstance(steps.throw(NoLeaderError("no leader")), Pause)
+    steps.send(None)
+    world.now_s += 2
+    with pytest.raises(OutcomeUnknownError):
+        steps.throw(NoLeaderError("no leader"))
+
+
+def test_a_client_that_is_closed_waits_no_longer_for_what_became_of_a_grant() -> None:
+    world = World()
+    steps = grant(7, 3000, end_s=world.now_s + 10, outside=world.outside)
+    next(steps)
+    steps.throw(ConnectionLostError(CLOSED_UNDER_WAY))
+    steps.send(None)
+    with pytest.raises(ConnectionLostError):
+        steps.throw(ConnectFailedError(CLOSED))
 
 
 def test_a_grant_that_stays_unknown_is_raised() -> None:

@@ -115,6 +115,25 @@ def test_a_claim_whose_fate_is_unknown_is_taken_back(own: bool) -> None:
     assert world.execute("EXISTS", "k") == 0
 
 
+@pytest.mark.parametrize("own", [True, False])
+def test_a_claim_is_taken_back_though_the_last_request_was_certainly_not_executed(
+    own: bool,
+) -> None:
+    world = World()
+    world.execute("KV", "LEASE", "GRANT", "60000", "ID", "8")
+    claim = Claim(
+        ["k"], b"mine", 7 if own else 8, own_ttl_ms=60_000 if own else None, request_s_max=1.0
+    )
+    losses = ["reply", *["unreachable"] * 100]
+
+    def lose(words: tuple[bytes, ...]) -> str:
+        return losses.pop(0) if words[1] == b"TXN" and losses else ""
+
+    world.lose = lose
+    assert not world.drive(claim.take(end_s=None, outside=world.outside))
+    assert world.execute("EXISTS", "k") == 0
+
+
 def test_a_claim_waits_as_long_as_it_is_told() -> None:
     world = World()
     world.execute("SET", "k", "other")

@@ -12,6 +12,7 @@ from raftkv.kv.store import KvStore
 from raftkv.seams import DISCARDED, NOT_LEADER, TIMEOUT
 from raftkv.server.command_set import standard_commands
 from raftkv.server.command_table import Kind
+from raftkv.server.handlers_scripts import REFUSED
 from tests.unit.kv.driver import reload
 from tests.unit.server.harness import Cluster, Node, encode, pipeline
 
@@ -101,9 +102,8 @@ def test_bad_input_is_refused_and_changes_nothing(line: str, reply: str) -> None
 
 FILLED = """
 SET s abc | SET n 5 | SET f 1.5 | SET m v PX 100000 | HSET h a 1 b 2 c x | SADD t a b c d e
-SADD u b c x
-KV LEASE GRANT 60000 ID 7 | KV SET g v LEASE 7
-RPUSH l a b c d e f | RPUSH k x | ZADD z 1 a 2 b 3 c 4 d | ZADD y 2 b 9 q
+SADD u b c x | RPUSH l a b c d e f | RPUSH k x | ZADD z 1 a 2 b 3 c 4 d | ZADD y 2 b 9 q
+KV LEASE GRANT 100000 ID 9 | KV SET held v LEASE 9
 """
 # At least one of every write, on keys of its type, so that every kind of result is kept.
 WRITES = """
@@ -128,10 +128,10 @@ BITFIELD s GET u8 0 SET i8 8 5 INCRBY u2 100 1 OVERFLOW FAIL INCRBY u2 102 9
 KV EXEC 0 3 2 INCR n 2 HGETALL h 3 ZPOPMAX z 2 | KV EXEC 1 s 99 1 2 INCR n | KV EXEC 0 0
 KV EXEC 0 4 2 SMEMBERS t 3 KV|GET s 1 PING 2 INCR s | KV TXN 1 s VALUE = abc 1 2 INCR n 0
 KV TXN 0 1 4 ZRANGE z 0 -1 0
-KV LEASE GRANT 5000 ID 8 | KV LEASE GRANT 5000 ID 7 | KV LEASE KEEPALIVE 7 | KV LEASE KEEPALIVE 9
-KV LEASE REVOKE 7 | KV LEASE ATTACH 7 s none | KV LEASE DETACH g s | KV LEASE TTL 7 KEYS
-KV LEASE TTL 9 | KV LEASE LIST | KV SET s v LEASE 7
-KV SET s v LEASE 7 EX 5 NX | KV SET s v LEASE 9
+KV LEASE GRANT 5000 ID 7 | KV LEASE GRANT 5000 ID 9 | KV LEASE KEEPALIVE 9 | KV LEASE KEEPALIVE 1
+KV LEASE REVOKE 9 | KV LEASE REVOKE 1 | KV LEASE TTL 9 KEYS | KV LEASE TTL 1 | KV LEASE LIST
+KV LEASE ATTACH 9 s n none | KV LEASE DETACH held s | KV SET s w LEASE 9 | KV SET q w LEASE 1
+KV SET s w LEASE 9 NX GET | KV TXN 0 2 6 KV|LEASE GRANT 5000 ID 7 6 KV|SET q w LEASE 7 0
 """
 
 
@@ -222,6 +222,19 @@ def test_the_commands() -> None:
         b"bytes": 193,
     }
     assert any("ONCE <session>" in str(line) for line in client.ask("KV HELP"))
+
+
+def test_a_script_is_executed_once_by_its_text_and_by_its_digest() -> None:
+    client = Node().client()
+    client.ask("KV SESSION OPEN")
+    client.ask("SET k token")
+    script = ["EVAL", Lock.LUA_RELEASE_SCRIPT, "1", "k", "token"]
+    for _ in range(2):
+        assert client.ask(encode("KV", "ONCE", "1", "1", "1", *script)) == 1
+    assert client.ask(encode("KV", "ONCE", "1", "2", "2", *script)) == 0
+    refused = client.ask(encode("KV", "ONCE", "1", "3", "3", "EVAL", "return 1", "0"))
+    assert refused == REFUSED
+    assert client.ask("KV OUTCOME 1 3") == [b"fenced"]
 
 
 def test_a_result_does_not_depend_on_the_protocol_of_the_copy_before() -> None:
