@@ -68,11 +68,6 @@ class Script:
         """Whether the duration has passed."""
         return self.elapsed_s >= float(self.arguments.duration)
 
-    @property
-    def directory(self) -> Path:
-        """Where data and logs of the run are."""
-        return self._directory
-
     def say(self, text: str) -> None:
         print(f"{self.elapsed_s:7.1f} s  {text}", flush=True)
 
