@@ -182,7 +182,7 @@ def test_kv_in_one_round_trip_from_any_node(cluster: Cluster) -> None:
         assert wire.call(*taken) == [0, [b"me"], revision]
         assert wire.call("KV", "GET", "lock") == [
             *(b"value", b"me", b"create_revision", revision),
-            *(b"modify_revision", revision, b"version", 1),
+            *(b"modify_revision", revision, b"version", 1, b"type", b"string"),
         ]
         assert wire.call("SET", "lock", "you", "IFEQ", "other") is None
         assert wire.call("DELEX", "lock", "IFEQ", "me") == 1
