@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from raftkv.client.calls import to_mapping
+from raftkv.client.replies import to_mapping
 from raftkv.client.sync_client import Client
 from raftkv.errors import ProtocolError, RequestError
 

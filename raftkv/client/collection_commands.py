@@ -12,8 +12,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from raftkv.client.calls import (
-    Call,
+from raftkv.client.calls import Call
+from raftkv.client.commands import Text, make_call
+from raftkv.client.protocol import Argument
+from raftkv.client.replies import (
     to_decimal,
     to_fields,
     to_fields_page,
@@ -34,8 +36,6 @@ from raftkv.client.calls import (
     to_truth,
     to_truths,
 )
-from raftkv.client.commands import Text, make_call
-from raftkv.client.protocol import Argument
 
 
 def _some(name: str, elements: tuple[Argument, ...]) -> tuple[Argument, ...]:

@@ -15,9 +15,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
-from raftkv.client.calls import (
-    Call,
-    request_of,
+from raftkv.client.calls import Call, request_of
+from raftkv.client.protocol import Argument, encode_arguments
+from raftkv.client.replies import (
     to_bytes,
     to_decimal,
     to_info,
@@ -32,7 +32,6 @@ from raftkv.client.calls import (
     to_truth,
     to_was_set,
 )
-from raftkv.client.protocol import Argument, encode_arguments
 
 T = TypeVar("T")
 Text = bytes | bytearray | memoryview | str

@@ -9,9 +9,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from raftkv.client.calls import Call, decoded, to_integer
+from raftkv.client.calls import Call
 from raftkv.client.commands import Text, make_call
 from raftkv.client.protocol import Argument
+from raftkv.client.replies import decoded, to_integer
 from raftkv.errors import ProtocolError, RequestError
 
 

@@ -19,9 +19,9 @@ from collections.abc import Callable, Generator, Sequence
 from typing import Any, Final
 
 from raftkv.client import reading as reads
-from raftkv.client.calls import decoded
 from raftkv.client.policy import BEHIND_UNKNOWN, Exchange, Exchanged, Pause, Request, Route
 from raftkv.client.reading import Reading
+from raftkv.client.replies import decoded
 from raftkv.client.sessions import (
     NOT_KNOWN_S,
     REFUSED_S,

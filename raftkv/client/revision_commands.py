@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from raftkv.client.calls import Call, to_integer, to_mapping
+from raftkv.client.calls import Call
 from raftkv.client.commands import Text, make_call
 from raftkv.client.protocol import Argument, decode_text, encode_text
+from raftkv.client.replies import to_integer, to_mapping
 from raftkv.errors import ProtocolError
 
 _ITEM = ("key", "value", "create_revision", "modify_revision", "version")

@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from raftkv.client.calls import to_mapping
+from raftkv.client.replies import to_mapping
 from raftkv.errors import ProtocolError
 
 

@@ -16,11 +16,12 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Sequence
 from typing import Any, NamedTuple
 
-from raftkv.client.calls import Call, to_integer
+from raftkv.client.calls import Call
 from raftkv.client.commands import Text, make_call
 from raftkv.client.pipeline import Commands, results_of
 from raftkv.client.policy import Pause, back_off_s
 from raftkv.client.protocol import Argument
+from raftkv.client.replies import to_integer
 from raftkv.errors import NotAppliedError, ProtocolError
 
 WATCHED_KEYS_CHANGED = "watched keys changed until the deadline"

@@ -1,4 +1,9 @@
-"""What tests on real processes share: the logs of the nodes beside a failure."""
+"""What tests on real processes share.
+
+Where the tests of a module share a cluster, it has a fixture `running`, with the settings
+that they need; each of them gets that as `cluster`. Beside a failure stand the logs of
+the nodes.
+"""
 
 from __future__ import annotations
 
@@ -22,3 +27,10 @@ def pytest_runtest_makereport(
                 for node in cluster.nodes:
                     report.sections.append((f"last lines of {node.log}", node.log_tail()))
     return report
+
+
+@pytest.fixture
+def cluster(running: Cluster) -> Cluster:
+    """Three nodes which agree, whatever the test before did to them."""
+    running.heal()
+    return running

@@ -19,12 +19,6 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
         yield cluster
 
 
-@pytest.fixture
-def cluster(running: Cluster) -> Cluster:
-    running.heal()
-    return running
-
-
 def test_every_node_is_live_and_ready(cluster: Cluster) -> None:
     leader = cluster.wait_for_leader()
     for node in cluster.nodes:

@@ -14,8 +14,9 @@ import redis
 import redis.asyncio
 
 from raftkv import AsyncClient, Client, DefiniteError, IndefiniteError
-from tests.integration.cluster import Cluster, ClusterNode
-from tests.integration.wire import ReplyError, Wire, split_address
+from tests.integration.cluster import Cluster
+from tests.integration.proxied import proxied, proxied_redis
+from tests.integration.wire import ReplyError, Wire
 
 pytestmark = pytest.mark.slow
 
@@ -36,18 +37,6 @@ def cluster(running: Cluster) -> Cluster:
     return running
 
 
-def connected(node: ClusterNode, protocol: int = 2) -> redis.Redis:
-    """A client whose every connection is proxied, and which sends nothing twice."""
-
-    def set_up(connection: redis.Connection) -> None:
-        connection.on_connect()
-        connection.send_command("RAFT", "ROUTING", "proxy")
-        connection.read_response()
-
-    host, port = split_address(node.client)
-    return redis.Redis(host, port, protocol=protocol, redis_connect_func=set_up, retry=None)
-
-
 def wait_until_blocked(cluster: Cluster, count: int) -> None:
     """Wait until so many clients wait on the leader."""
 
@@ -61,7 +50,10 @@ def wait_until_blocked(cluster: Cluster, count: int) -> None:
 def test_redis_py_on_every_node(cluster: Cluster, protocol: int) -> None:
     with ThreadPoolExecutor() as pool:
         for node in cluster.nodes:
-            with connected(node, protocol) as client, connected(cluster.nodes[0]) as other:
+            with (
+                proxied_redis(node, protocol=protocol, retry=None) as client,
+                proxied_redis(cluster.nodes[0], retry=None) as other,
+            ):
                 popped = pool.submit(client.blpop, ["none", "l"], 20)
                 wait_until_blocked(cluster, 1)
                 assert other.rpush("l", "x", "y", "z") == 3
@@ -85,8 +77,7 @@ def test_redis_py_on_every_node(cluster: Cluster, protocol: int) -> None:
 def test_a_wait_is_longer_than_the_deadline_of_requests(cluster: Cluster) -> None:
     follower = cluster.others(cluster.wait_for_leader())[0]
     for node in (cluster.wait_for_leader(), follower):
-        with Wire(node.client) as wire:
-            assert wire.call("RAFT", "ROUTING", "proxy") == b"OK"
+        with proxied(node) as wire:
             started = time.monotonic()
             assert wire.call("BLPOP", "none", "5") is None
             assert time.monotonic() - started >= 5
@@ -110,8 +101,7 @@ def test_the_asyncio_client_of_redis_py_waits_while_others_work(cluster: Cluster
 def test_a_client_that_goes_while_it_waits_takes_nothing(cluster: Cluster) -> None:
     leader = cluster.wait_for_leader()
     for node in (leader, cluster.others(leader)[0]):
-        with Wire(node.client) as wire:
-            assert wire.call("RAFT", "ROUTING", "proxy") == b"OK"
+        with proxied(node) as wire:
             wire.send(b"BLPOP l 0\r\n")
             wait_until_blocked(cluster, 1)
         wait_until_blocked(cluster, 0)
@@ -150,15 +140,14 @@ def test_a_killed_leader_ends_the_waits_of_its_clients(cluster: Cluster) -> None
     """Nobody hangs: a direct client loses its connection, a proxied one is told."""
     leader = cluster.wait_for_leader()
     follower = cluster.others(leader)[0]
-    with Wire(leader.client) as direct, Wire(follower.client) as proxied:
-        assert proxied.call("RAFT", "ROUTING", "proxy") == b"OK"
-        for wire in (direct, proxied):
+    with Wire(leader.client) as direct, proxied(follower) as through:
+        for wire in (direct, through):
             wire.send(b"BLPOP l 0\r\n")
         wait_until_blocked(cluster, 2)
         leader.kill()
         with pytest.raises(ConnectionError):
             direct.read()
-        reply = proxied.read()
+        reply = through.read()
         assert isinstance(reply, ReplyError)
         assert str(reply).startswith("UNKNOWN")
     leader.start()

@@ -37,12 +37,6 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
         yield cluster
 
 
-@pytest.fixture
-def cluster(running: Cluster) -> Cluster:
-    running.heal()
-    return running
-
-
 def refuse_to_start(node: ClusterNode) -> Report:
     """Start a node that must not run; return what it says."""
     before = digest_of(node.data_dir)

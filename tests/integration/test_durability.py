@@ -26,13 +26,6 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
         yield cluster
 
 
-@pytest.fixture
-def cluster(running: Cluster) -> Cluster:
-    """Three nodes which agree, whatever the test before did to them."""
-    running.heal()
-    return running
-
-
 def assert_everywhere(cluster: Cluster, written: dict[str, bytes]) -> None:
     cluster.wait_until_converged()
     for node in cluster.nodes:

@@ -23,12 +23,6 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
         yield cluster
 
 
-@pytest.fixture
-def cluster(running: Cluster) -> Cluster:
-    running.heal()
-    return running
-
-
 def test_what_is_published_anywhere_is_heard_everywhere_in_order(cluster: Cluster) -> None:
     cluster.wait_until_settled()
     listeners = [Wire(node.client) for node in cluster.nodes for _ in (2, 3)]

@@ -19,12 +19,6 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
         yield cluster
 
 
-@pytest.fixture
-def cluster(running: Cluster) -> Cluster:
-    running.heal()
-    return running
-
-
 def test_a_leased_read_sees_what_was_acknowledged(cluster: Cluster) -> None:
     leader = cluster.wait_until_settled()
     with Wire(leader.client) as wire, Wire(leader.client) as other:

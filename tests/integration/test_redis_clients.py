@@ -34,12 +34,6 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
         yield cluster
 
 
-@pytest.fixture
-def cluster(running: Cluster) -> Cluster:
-    running.heal()
-    return running
-
-
 # -------------------------------------------------------------------- redis-py
 
 

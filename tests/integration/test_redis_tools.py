@@ -32,12 +32,6 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
         yield cluster
 
 
-@pytest.fixture
-def cluster(running: Cluster) -> Cluster:
-    running.heal()
-    return running
-
-
 def port(node: ClusterNode) -> str:
     return node.client.rpartition(":")[2]
 

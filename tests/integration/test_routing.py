@@ -11,6 +11,7 @@ import pytest
 
 from raftkv.kv.slots import key_slot
 from tests.integration.cluster import Cluster, ClusterNode
+from tests.integration.proxied import proxied
 from tests.integration.wire import ReplyError, Wire, encode
 
 pytestmark = pytest.mark.slow
@@ -24,18 +25,6 @@ ANSWER_LIMIT_S = 4.9
 def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     with Cluster(tmp_path_factory.mktemp("routing")) as cluster:
         yield cluster
-
-
-@pytest.fixture
-def cluster(running: Cluster) -> Cluster:
-    running.heal()
-    return running
-
-
-def proxied(node: ClusterNode) -> Wire:
-    wire = Wire(node.client)
-    assert wire.call("RAFT", "ROUTING", "proxy") == b"OK"
-    return wire
 
 
 def test_a_follower_redirects_writes_and_reads_to_the_leader(cluster: Cluster) -> None:

@@ -15,7 +15,8 @@ import redis.asyncio
 from raftkv import Client, DefiniteError, IndefiniteError, Transaction
 from raftkv.kv.slots import key_slot
 from tests.integration.cluster import Cluster, ClusterNode
-from tests.integration.wire import ReplyError, Wire, split_address
+from tests.integration.proxied import proxied, proxied_redis
+from tests.integration.wire import ReplyError, Wire
 
 pytestmark = pytest.mark.slow
 
@@ -36,28 +37,10 @@ def cluster(running: Cluster) -> Cluster:
     return running
 
 
-def connected(node: ClusterNode, routing: str = "proxy", protocol: int = 2) -> redis.Redis:
-    """A client whose every connection has that routing."""
-
-    def set_up(connection: redis.Connection) -> None:
-        connection.on_connect()
-        connection.send_command("RAFT", "ROUTING", routing)
-        connection.read_response()
-
-    host, port = split_address(node.client)
-    return redis.Redis(host, port, protocol=protocol, redis_connect_func=set_up)
-
-
-def proxied(node: ClusterNode) -> Wire:
-    wire = Wire(node.client)
-    assert wire.call("RAFT", "ROUTING", "proxy") == b"OK"
-    return wire
-
-
 @pytest.mark.parametrize("protocol", [2, 3])
 def test_pipelines_of_redis_py_on_every_node(cluster: Cluster, protocol: int) -> None:
     for node in cluster.nodes:
-        with connected(node, protocol=protocol) as client:
+        with proxied_redis(node, protocol=protocol) as client:
             client.delete("n", "h")
             with client.pipeline(transaction=True) as pipe:
                 pipe.incr("n").hset("h", mapping={"a": 1}).hgetall("h").get("n").ping()
@@ -76,7 +59,7 @@ def test_pipelines_of_redis_py_on_every_node(cluster: Cluster, protocol: int) ->
 
 def test_watch_of_redis_py_on_a_follower(cluster: Cluster) -> None:
     leader = cluster.wait_for_leader()
-    first, second = (connected(node) for node in cluster.others(leader))
+    first, second = (proxied_redis(node) for node in cluster.others(leader))
     with first, second, first.pipeline() as pipe:
         first.set("w", 1)
         pipe.watch("w")
@@ -97,7 +80,7 @@ def test_watch_of_redis_py_on_a_follower(cluster: Cluster) -> None:
 
 def test_the_transaction_helper_of_redis_py_counts_from_all_nodes(cluster: Cluster) -> None:
     """Read, compute, write back, from several clients at once: no increment is lost."""
-    with connected(cluster.nodes[0]) as client:
+    with proxied_redis(cluster.nodes[0]) as client:
         client.delete("counted")
     failures: list[BaseException] = []
 
@@ -108,7 +91,7 @@ def test_the_transaction_helper_of_redis_py_counts_from_all_nodes(cluster: Clust
             pipe.set("counted", value + 1)
 
         try:
-            with connected(node) as client:
+            with proxied_redis(node) as client:
                 for _ in range(40):
                     client.transaction(add, "counted", watch_delay=0.001)
         except BaseException as error:
@@ -120,7 +103,7 @@ def test_the_transaction_helper_of_redis_py_counts_from_all_nodes(cluster: Clust
     for thread in threads:
         thread.join(WORK_LIMIT_S)
     assert not failures
-    with connected(cluster.nodes[0]) as client:
+    with proxied_redis(cluster.nodes[0]) as client:
         assert client.get("counted") == b"240"
     cluster.wait_until_converged()
     cluster.check_hashes()
@@ -199,8 +182,7 @@ def test_kv_in_one_round_trip_from_any_node(cluster: Cluster) -> None:
         assert wire.call(*taken) == [0, [b"me"], revision]
         assert wire.call("KV", "GET", "lock") == [
             *(b"value", b"me", b"create_revision", revision),
-            *(b"modify_revision", revision, b"version", 1),
-            *(b"type", b"string"),
+            *(b"modify_revision", revision, b"version", 1, b"type", b"string"),
         ]
         assert wire.call("SET", "lock", "you", "IFEQ", "other") is None
         assert wire.call("DELEX", "lock", "IFEQ", "me") == 1

@@ -26,12 +26,6 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
         yield cluster
 
 
-@pytest.fixture
-def cluster(running: Cluster) -> Cluster:
-    running.heal()
-    return running
-
-
 def revision_of(cluster: Cluster) -> int:
     """The newest revision, in which a key of this test is written."""
     with Client(cluster.addresses) as client:

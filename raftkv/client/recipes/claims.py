@@ -14,11 +14,12 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any, Final, NamedTuple
 
-from raftkv.client.calls import Call, to_bytes, to_integer
+from raftkv.client.calls import Call
 from raftkv.client.commands import Text, build_delex, make_call
 from raftkv.client.lease_commands import build_lease_revoke, decide
 from raftkv.client.leases import Tenure
 from raftkv.client.protocol import Argument, encode_arguments
+from raftkv.client.replies import to_bytes, to_integer
 from raftkv.client.steps import Ask, Outside, Steps, poll, repeat
 from raftkv.errors import IndefiniteError, RequestError
 
