@@ -30,7 +30,7 @@ from tests.sim.past_record import Kept, PastRecord
 from tests.sim.workload import FAMILIES
 
 CLIENTS = 2
-PAUSE_MS = (40, 900)
+PAUSE_MS = (60, 1600)
 LIMITS = (1, 2, 5, 100)
 # Revisions that clients remember to have been told.
 REMEMBERED = 24

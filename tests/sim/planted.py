@@ -45,7 +45,13 @@ from raftkv.types import (
     SnapshotMeta,
     WriteSequence,
 )
-from tests.sim import planted_history, planted_reads, planted_sessions, planted_watches
+from tests.sim import (
+    planted_history,
+    planted_past,
+    planted_reads,
+    planted_sessions,
+    planted_watches,
+)
 
 Plant = Callable[[], AbstractContextManager[type[RaftCore]]]
 
@@ -598,6 +604,11 @@ planted_reads.plant_all(_engine, _core, _mutant, patched)
 # ----------------------------------------------------------------------- history
 
 planted_history.plant_all(_mutant, patched)
+
+
+# ------------------------------------------------------------ reads of the past
+
+planted_past.plant_all(_mutant, patched)
 
 
 # ----------------------------------------------------------------------- watches

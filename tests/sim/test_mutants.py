@@ -40,6 +40,12 @@ QUICK = {
     "history lost": 0,
     "history alone": 0,
     "history blurred": 0,
+    "past off by one": 0,
+    "range of today": 0,
+    "range without removed": 0,
+    "range without changed": 0,
+    "range skips": 0,
+    "compacted early": 0,
 }
 MORE_SEEDS = 5
 

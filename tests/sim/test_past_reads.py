@@ -76,15 +76,13 @@ def test_a_flush_ends_what_was_before_it_and_nothing_else() -> None:
 def test_the_past_is_read_in_all_ways(revisions_kept: int) -> None:
     cluster, readers = _started(Limits(history_revisions=revisions_kept))
     workload = Workload(cluster)
-    cluster.run(30_000)
+    cluster.run(45_000)
     workload.running = False
     readers.stop()
     cluster.run(7000)
-    expected = {"past_linearizable", "past_local", "past_pages", "past_unanswered", "past_future"}
-    assert expected <= set(readers.counts)
+    expected = {"linearizable", "local", "pages", "unanswered", "future", "compacted"}
+    assert {f"past_{name}" for name in expected} <= set(readers.counts)
     assert "past_replaced" not in readers.counts
     checks = cluster.invariants.checks
-    assert checks["past_reads_are_what_was_committed"] > 50
-    assert checks["present_ranges_are_linearizable"]
-    assert not revisions_kept or checks["past_reads_are_what_was_committed"] > 80
-    assert bool(readers.counts["past_compacted"]) or revisions_kept
+    assert checks["past_reads_are_what_was_committed"] > 40
+    assert checks["present_ranges_are_linearizable"] > 10

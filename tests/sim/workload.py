@@ -43,9 +43,11 @@ from tests.sim.read_levels import read_at_some_level
 LIMIT = VALUE_BYTES_MAX
 # Texts that never change, what a leader asks of itself, and what only transactions ask.
 # What is about sessions is asked in `tests.sim.sessions`; what makes leases only inside KV TXN.
+# The past is read in `tests.sim.past_reads`, and what HISTORY tells compared at each entry.
 NOT_ASKED = SESSION_OPCODES | {
     *(Opcode.OBJECT_HELP, Opcode.MEMORY_HELP, Opcode.LIMIT_DATASET),
-    *(Opcode.CHECKPOINT, Opcode.REVISIONS, Opcode.ANSWER),
+    *(Opcode.CHECKPOINT, Opcode.REVISIONS, Opcode.ANSWER, Opcode.COMPACT),
+    *(Opcode.KV_GET_AT, Opcode.HISTORY),
     *(Opcode.LEASE_GRANT, Opcode.LEASE_SET, Opcode.LEASE_ATTACH),
 }
 # By slot: keys of one slot follow each other, see `KeyRetirement`.
