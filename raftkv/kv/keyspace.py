@@ -31,7 +31,7 @@ from raftkv.kv.entries import Entry as Entry
 from raftkv.kv.entries import Value as Value
 from raftkv.kv.garbage import Garbage
 from raftkv.kv.history import DELETE, EXPIRE, PUT, History
-from raftkv.kv.leases import Leases, LeaseView
+from raftkv.kv.leases import Leases, LeaseView, Lost
 from raftkv.kv.sessions import Sessions, SessionsView
 
 BUCKET_COUNT: Final = 1024
@@ -232,21 +232,37 @@ class Keyspace:
         return self.deadlines.bisect_left((self.log_time_ms + 1, b"")) if self.deadlines else 0
 
     def _lost_counts(self) -> tuple[int, int]:
-        """Return how many keys are dead for their lease only, and how many of them may expire."""
+        """Return how many keys are dead for their lease only, and how many of them may expire.
+
+        Goes on from the last count: all of them are too many to be counted for each
+        command of a batch.
+        """
         leases = self.leases
         if not leases.bound or not leases.has_dead(self.lease_time_ms):
             return 0, 0
-        moment = (self.lease_time_ms, self.log_time_ms)
-        if leases.counted is None or leases.counted[0] != moment:
-            lost = mortal = 0
-            for lease_id in leases.dead_ids(self.lease_time_ms):
-                for key in leases.keys_of(lease_id):
-                    deadline_ms = self.buckets[bucket_of(key)][key][1]
-                    if not 0 < deadline_ms <= self.log_time_ms:
-                        lost += 1
-                        mortal += deadline_ms > 0
-            leases.counted = (moment, (lost, mortal))
-        return leases.counted[1]
+        before = leases.counted or Lost(-1, self.log_time_ms, 0, 0)
+        lost, mortal = before.keys, before.mortal
+        for lease_id in leases.dead_ids(self.lease_time_ms, before.lease_time_ms):
+            more, more_mortal = self._count_keys(lease_id, before.log_time_ms)
+            lost += more
+            mortal += more_mortal
+        first, end = (before.log_time_ms + 1, b""), (self.log_time_ms + 1, b"")
+        for _, key in self.deadlines.irange(first, end, inclusive=(True, False)):
+            if leases.is_lost(bucket_of(key), key, self.lease_time_ms):
+                lost -= 1
+                mortal -= 1
+        leases.counted = Lost(self.lease_time_ms, self.log_time_ms, lost, mortal)
+        return lost, mortal
+
+    def _count_keys(self, lease_id: int, log_time_ms: int) -> tuple[int, int]:
+        """Return how many keys of a lease have no deadline that was past, or none at all."""
+        lost = mortal = 0
+        for key in self.leases.keys_of(lease_id):
+            deadline_ms = self.buckets[bucket_of(key)][key][1]
+            if not 0 < deadline_ms <= log_time_ms:
+                lost += 1
+                mortal += deadline_ms > 0
+        return lost, mortal
 
     def lost_keys(self) -> frozenset[bytes]:
         """Return the keys that are dead for their lease, until they are removed."""
@@ -325,6 +341,16 @@ class Keyspace:
     def bind(self, key: bytes, lease_id: int) -> None:
         """Bind a live key to a lease that lives, instead of any other."""
         self.leases.bind(bucket_of(key), key, lease_id)
+
+    def revoke(self, lease_id: int) -> None:
+        """Let a lease that lives be dead from now on."""
+        counted = self.leases.counted
+        self.leases.revoke(lease_id)
+        if counted is not None:
+            lost, mortal = self._count_keys(lease_id, counted.log_time_ms)
+            self.leases.counted = counted._replace(
+                keys=counted.keys + lost, mortal=counted.mortal + mortal
+            )
 
     def release(self, key: bytes) -> None:
         """Take a key from its lease, if it has one: whoever replaces a whole value calls this."""
@@ -424,9 +450,23 @@ class Keyspace:
         if old[1]:
             self.deadlines.remove((old[1], key))
         if self.leases.bound:
-            self.leases.unbind(number, key)
+            self._release_removed(number, key, old[1])
         if self.orders:
             self.orders.pop(number, None)
+
+    def _release_removed(self, number: int, key: bytes, deadline_ms: int) -> None:
+        """Take a key that is gone from its lease, and from the count of lost ones."""
+        leases = self.leases
+        counted = leases.counted
+        if (
+            counted is not None
+            and leases.is_lost(number, key, counted.lease_time_ms)
+            and not 0 < deadline_ms <= counted.log_time_ms
+        ):
+            leases.counted = counted._replace(
+                keys=counted.keys - 1, mortal=counted.mortal - (deadline_ms > 0)
+            )
+        leases.unbind(number, key)
 
     def record(self) -> None:
         """Make history of the changes noted in `undo`, which cannot be taken back any more.

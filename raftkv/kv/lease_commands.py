@@ -79,7 +79,7 @@ def revoke(keyspace: Keyspace, command: Command) -> object:
     """
     lease_id = command[1]
     _living(keyspace, lease_id)
-    keyspace.leases.revoke(lease_id)
+    keyspace.revoke(lease_id)
     return len(keyspace.leases.keys_of(lease_id))
 
 

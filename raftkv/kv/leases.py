@@ -19,7 +19,7 @@ from __future__ import annotations
 
 from heapq import nsmallest
 from itertools import islice
-from typing import Any, Final, NamedTuple, TypeAlias
+from typing import Final, NamedTuple, TypeAlias
 
 from sortedcontainers import SortedList
 
@@ -53,6 +53,22 @@ def is_possible(lease_id: int, lease: Lease) -> bool:
     """Whether numbers are in the range of those that an image can hold."""
     times_fit = 0 < lease.ttl_ms <= _TIME_MS_MAX and 0 <= lease.deadline_ms <= _TIME_MS_MAX
     return 0 < lease_id <= LEASE_ID_MAX and times_fit
+
+
+class Lost(NamedTuple):
+    """How many keys were dead for their lease only, as of a moment.
+
+    Attributes:
+        lease_time_ms: Of the moment.
+        log_time_ms: Of the moment.
+        keys: How many, of those that are there now.
+        mortal: How many of them have a deadline, too.
+    """
+
+    lease_time_ms: int
+    log_time_ms: int
+    keys: int
+    mortal: int
 
 
 class _Rebound(NamedTuple):
@@ -146,7 +162,8 @@ class Leases:
         bindings: The same by key.
         bound: How many keys have a lease; falsy in most stores.
         undo: Changes of the command being executed, oldest first.
-        counted: What `keyspace` last found out about lost keys, until something changes.
+        counted: The lost keys as of an earlier moment, if they were counted; kept by
+            `keyspace`.
         views: The open ones.
     """
 
@@ -161,7 +178,7 @@ class Leases:
         self.bindings: Bindings = [{} for _ in range(bucket_count)]
         self.bound = 0
         self.undo: list[_Rebound | _Changed | _Released] = []
-        self.counted: tuple[Any, tuple[int, int]] | None = None
+        self.counted: Lost | None = None
         self.views: list[LeaseView] = []
 
     # ------------------------------------------------------------ reading
@@ -195,9 +212,15 @@ class Leases:
         due = self.due
         return bool(due) and due[0][0] <= lease_time_ms
 
-    def dead_ids(self, lease_time_ms: int) -> list[int]:
-        """Return the leases that are dead, in the order in which their keys are removed."""
-        return [lease_id for _, lease_id in self.due.irange(maximum=(lease_time_ms, LEASE_ID_MAX))]
+    def dead_ids(self, lease_time_ms: int, after_ms: int = -1) -> list[int]:
+        """Return the leases that are dead, in the order in which their keys are removed.
+
+        Args:
+            lease_time_ms: Of the batch.
+            after_ms: Those only that were not dead at this lease time.
+        """
+        first, last = (after_ms + 1, 0), (lease_time_ms, LEASE_ID_MAX)
+        return [lease_id for _, lease_id in self.due.irange(first, last)]
 
     def first_keys(self, lease_id: int, count: int) -> list[bytes]:
         """Return the first keys of a lease, in their order."""
@@ -285,7 +308,6 @@ class Leases:
     def _change(self, lease_id: int, lease: Lease | None) -> None:
         before = self.held.get(lease_id)
         self.undo.append(_Changed(lease_id, before))
-        self.counted = None
         if before is not None:
             self.due.remove((before.deadline_ms, lease_id))
         elif lease is not None:
@@ -305,7 +327,6 @@ class Leases:
         for view in self.views:
             view.note(self.bindings, number, key, before)
         self.undo.append(_Rebound(number, key, before))
-        self.counted = None
         if before:
             keys = self.keys[before]
             keys.remove(key)

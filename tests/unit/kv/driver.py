@@ -92,6 +92,12 @@ def check_leases(keyspace: Keyspace) -> None:
     assert leases.keys.keys() <= leases.held.keys()
     assert all(leases.keys.values())
     assert not leases.undo
+    lost = [
+        keyspace.buckets[bucket_of(key)][key][1]
+        for key in keyspace.lost_keys()
+        if not 0 < keyspace.buckets[bucket_of(key)][key][1] <= keyspace.log_time_ms
+    ]
+    assert keyspace._lost_counts() == (len(lost), sum(deadline_ms > 0 for deadline_ms in lost))
 
 
 def words(line: str) -> list[bytes]:

@@ -307,6 +307,25 @@ def test_what_is_lost_is_seen_by_nobody_while_it_is_removed_in_slices() -> None:
     assert store.lease_count == 0
 
 
+def test_counting_keys_does_not_look_at_all_that_is_lost_again_and_again() -> None:
+    keys = [b"%d" % number for number in range(KEYS_MAX)]
+    # As many keys with a lease are overwritten, once while they live, once when they are lost.
+    overwritten = [command for key in keys[:500] for command in (set_(key), (Opcode.DBSIZE,))]
+    seconds = []
+    for revoked in ([], [(Opcode.LEASE_REVOKE, number) for number in range(1, 11)]):
+        store = KvStore()
+        run_unchecked(store, *map(grant, range(1, 11)))
+        for number in range(2, 11):
+            others = [b"%d %s" % (number, key) for key in keys]
+            run_unchecked(store, *map(set_, others), attach(number, *others))
+        run_unchecked(store, *map(set_, keys), attach(1, *keys))
+        began_s = time.process_time()
+        run_unchecked(store, *revoked, *overwritten)
+        seconds.append(time.process_time() - began_s)
+        check_invariants(store)
+    assert seconds[1] < 20 * seconds[0]
+
+
 def test_a_slice_is_bounded_and_counts_leases() -> None:
     store = KvStore()
     for first in range(0, 2000, 500):

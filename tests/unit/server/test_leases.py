@@ -115,9 +115,8 @@ def test_inside_of_transactions() -> None:
     assert both == [7, b"OK"]
     lock = "KV TXN 1 l CREATE = 0 2 6 KV LEASE GRANT 5000 ID 8 6 KV SET l me LEASE 8 1 3 KV GET l"
     assert client.ask(lock) == [1, [8, b"OK"], 2]
-    found, (held,), _ = client.ask(lock)
-    assert found == 0
-    assert held[:6] == [b"value", b"me", b"create_revision", 2, b"modify_revision", 2]
+    holder = [b"value", b"me", b"create_revision", 2, b"modify_revision", 2, b"version", 1]
+    assert client.ask(lock)[:2] == [0, [[*holder, b"type", b"string"]]]
     assert ask_all(client, "MULTI", "KV LEASE GRANT x", "KV LEASE TTL 9", "EXEC")[1] is None
 
 
