@@ -14,6 +14,7 @@ Exit code 0: all promises held. 1: one was broken; data and logs are kept.
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import threading
 import time
@@ -178,44 +179,55 @@ class Marathon:
                     raise AssertionError(f"{node.id} watches from {first}; {oldest} is the oldest")
         return int(oldest)
 
+    def close(self) -> None:
+        """End all watches, and the client."""
+        for spectator in self.spectators.values():
+            spectator.stop()
+        self._client.close()
+
 
 def run(script: Script) -> str:
     """Run it and return the summary."""
     goal: int = script.arguments.events
-    kills: int = script.arguments.kills
     # A snapshot holds the whole history, so that there are to be a few, not hundreds.
     log = (f"limits.snapshot_log_bytes={max(65536, 10 * goal)}", "limits.snapshot_keep_log_bytes=0")
     with script.cluster(*HISTORY, *log, *SMALL_SEGMENTS) as cluster:
         cluster.start()
-        marathon = Marathon(script, cluster)
-        writers = Writers(cluster.addresses)
-        started_s = time.monotonic()
-        marathon.watch("anywhere", 1)
-        for number in range(1, kills + 1):
-            marathon.wait_for("anywhere", goal * number // (kills + 2))
-            marathon.kill_leader()
-            script.say(f"kill {number}: revision {marathon.spectators['anywhere'].last}")
-        fed = marathon.feed_by_snapshot()
-        middle = marathon.spectators["anywhere"].last // 2
-        marathon.watch("fed node, from 1", 1, fed)
-        marathon.watch("fed node, from the middle", middle, fed)
-        script.say(f"{fed.id} is fed by a snapshot, and watched from 1 and {middle}")
-        marathon.wait_for("anywhere", goal)
-        writers.stop()
-        took_s = time.monotonic() - started_s
-        cluster.wait_until_converged()
-        newest = revision_of(cluster)
-        for name in marathon.spectators:
-            marathon.wait_for(name, newest)
-        for spectator in marathon.spectators.values():
-            spectator.stop()
-        marathon.check_equal()
-        oldest = marathon.check_compacted()
-        return (
-            f"{newest} revisions in {took_s:.0f} s, {marathon.kills} leaders killed; each seen "
-            f"once and in order, from 1 and from {middle} on {fed.id} behind its snapshot, too; "
-            f"below {oldest} every node names it"
-        )
+        with contextlib.closing(Marathon(script, cluster)) as marathon:
+            return _race(script, cluster, marathon)
+
+
+def _race(script: Script, cluster: Cluster, marathon: Marathon) -> str:
+    goal: int = script.arguments.events
+    kills: int = script.arguments.kills
+    writers = Writers(cluster.addresses)
+    started_s = time.monotonic()
+    marathon.watch("anywhere", 1)
+    for number in range(1, kills + 1):
+        marathon.wait_for("anywhere", goal * number // (kills + 2))
+        marathon.kill_leader()
+        script.say(f"kill {number}: revision {marathon.spectators['anywhere'].last}")
+    fed = marathon.feed_by_snapshot()
+    middle = marathon.spectators["anywhere"].last // 2
+    marathon.watch("fed node, from 1", 1, fed)
+    marathon.watch("fed node, from the middle", middle, fed)
+    script.say(f"{fed.id} is fed by a snapshot, and watched from 1 and {middle}")
+    marathon.wait_for("anywhere", goal)
+    writers.stop()
+    took_s = time.monotonic() - started_s
+    cluster.wait_until_converged()
+    newest = revision_of(cluster)
+    for name in marathon.spectators:
+        marathon.wait_for(name, newest)
+    for spectator in marathon.spectators.values():
+        spectator.stop()
+    marathon.check_equal()
+    oldest = marathon.check_compacted()
+    return (
+        f"{newest} revisions in {took_s:.0f} s, {marathon.kills} leaders killed; each seen "
+        f"once and in order, from 1 and from {middle} on {fed.id} behind its snapshot, too; "
+        f"below {oldest} every node names it"
+    )
 
 
 def revision_of(cluster: Cluster) -> int:
