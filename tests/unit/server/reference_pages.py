@@ -361,7 +361,7 @@ keeps floating-point sums of its estimator among its registers, which compilers 
 processors may round differently; `hll` and `hyperloglog` can be stored with pickle only, which is
 never read here; `datasketch` needs numpy and scipy. A set counts exactly.
 
-Geo commands, streams and scripts are other groups, none of which is here.
+Geo commands and streams are not here, of scripts only [those of redis-py's Lock](#known-scripts).
 """
 
 TITLES = {
