@@ -135,9 +135,10 @@ became of connections, leaders and nodes in between, and an error is a reply lik
 `<lowest>` is the lowest number of which the client does not yet know the reply, at most `<number>`:
 the results below it are freed, and nothing else frees them. Without copies it is the number itself.
 
-`KV ONCE` takes one write about keys, also `KV EXEC` and `KV TXN`; reads, `MULTI` and what the node
-answers itself are refused. `KV OUTCOME` goes through the log like a write: when it says `fenced`,
-the number was not executed and never will be, and a late copy is answered `NOTAPPLIED fenced`.
+`KV ONCE` takes one write about keys or leases, also `KV EXEC` and `KV TXN`; reads, `MULTI` and
+what the node answers itself are refused. `KV OUTCOME` goes through the log like a write: when it
+says `fenced`, the number was not executed and never will be, and a late copy is answered
+`NOTAPPLIED fenced`.
 
 * Below `<lowest>`, and in a session that has expired or never was, the answer is
   `UNKNOWN session expired`, and nothing is executed. It tells nothing of an earlier copy.
@@ -360,7 +361,7 @@ keeps floating-point sums of its estimator among its registers, which compilers 
 processors may round differently; `hll` and `hyperloglog` can be stored with pickle only, which is
 never read here; `datasketch` needs numpy and scipy. A set counts exactly.
 
-Geo commands, streams and scripts are other groups, none of which is here.
+Geo commands and streams are not here, of scripts only [those of redis-py's Lock](#known-scripts).
 """
 
 TITLES = {
