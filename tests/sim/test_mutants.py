@@ -14,7 +14,7 @@ from tests.sim.planted import MUTANTS
 # Name and the seed that found it first.
 QUICK = {
     "B": 0,
-    "N1": 0,
+    "N1": 6,
     "N3": 0,
     "N4": 0,
     "sent early": 0,
@@ -29,7 +29,7 @@ QUICK = {
     "E check-quorum": 0,
     "read without no-op": 0,
     "read rounds": 0,
-    "fresh on arrival": 0,
+    "fresh on arrival": 9,
     "session image": 0,
     "session copies": 0,
     "session frees": 0,
