@@ -28,7 +28,10 @@ TOOL_LIMIT_S = 60
 
 @pytest.fixture(scope="module")
 def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    with Cluster(tmp_path_factory.mktemp("tools")) as cluster:
+    # These tools end at the first error, so the leader has to stay in office, also where
+    # the machine is busy.
+    patient = ("timing.election_timeout_ms=[2000, 4000]",)
+    with Cluster(tmp_path_factory.mktemp("tools"), overrides=patient) as cluster:
         yield cluster
 
 

@@ -40,7 +40,6 @@ def _is_done_by_half(keyspace: Keyspace, command: Command) -> object:
     if results and len(commands) > 1 and commands[0][0] == Opcode.SET:
         # As if the first of them had been an entry of its own, which was lost.
         transactions._INSIDE[int(Opcode.DEL)](keyspace, (Opcode.DEL, commands[0][1]))
-        keyspace.undo.clear()
     return results
 
 
