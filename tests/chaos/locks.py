@@ -90,9 +90,9 @@ class Holders:
         last: list[tuple[float, int]] = []
         for number, process in enumerate(self._processes):
             log = self._logs[number]
-            lines = log.read_text().splitlines()[-1:]
-            if process.poll() is None and lines and json.loads(lines[0])["event"] != "leaves":
-                last.append((json.loads(lines[0])["at_s"], number))
+            events = list(_events_of(log))
+            if process.poll() is None and events and events[-1]["event"] != "leaves":
+                last.append((events[-1]["at_s"], number))
         if last and self._script.random.random() < 0.8:
             return max(last)[1]
         return self._script.random.randrange(len(self._processes))
@@ -178,7 +178,7 @@ def _events_of(log: Path) -> Iterator[dict]:  # type: ignore[type-arg]
         try:
             yield json.loads(line)
         except ValueError:
-            return  # The last line of a process that was killed.
+            return  # The last line of a process that was killed, or is about to write more.
 
 
 def judge(periods: Sequence[Period], writes: Sequence[Write]) -> None:
