@@ -106,6 +106,7 @@ class ClientListener:
         )
         service.port = self.addresses[0][1]
         service.call_soon = loop.call_soon
+        service.call_later = loop.call_later
         self._timer = loop.call_later(TICK_S, self._tick)
 
     def _tick(self) -> None:

@@ -65,6 +65,7 @@ class Service:
         run_id: 40 hex digits, new with every start.
         call_soon: Calls back in the next pass of the event loop; before the listener
             has started the next tick does it.
+        call_later: Calls back after so many seconds, once the listener has started.
     """
 
     forwarder: Forwarder
@@ -94,7 +95,7 @@ class Service:
         self.timed: list[TimedSlot] = []
         self.queued_bytes = 0
         self.subscriptions = Subscriptions()
-        self.watches = WatchHub(self._history, self.flush_soon)
+        self.watches = WatchHub(self._history, self._wake_watches)
         self._keyspace_events = KeyspaceEvents(self.subscriptions)
         self.linked: set[NodeId] = set()
         self.stalled: set[ClientConnection] = set()
@@ -109,7 +110,9 @@ class Service:
         self.clients_max = config.limits.clients_max
         self.idle_seconds_max = config.limits.idle_seconds_max
         self.call_soon: Callable[[Callable[[], None]], object] = _leave_to_the_tick
+        self.call_later: Callable[[float, Callable[[], None]], object] = _leave_to_the_tick
         self._flush_scheduled = False
+        self._watches_rest = False
         self._sentinel_events = SentinelEvents(self)
         self._connection_number = 0
         self._was_leader = False
@@ -195,7 +198,7 @@ class Service:
     def turn_ended(self) -> None:
         """Let those who wait try again, tell watches, then write each stream's answers once."""
         self._flush_scheduled = False
-        if self.watches.count or self.watches.on_change is not None:
+        if (self.watches.count or self.watches.on_change is not None) and not self._watches_rest:
             self._tell_watches()
         self.blocked.serve()
         dirty, self.dirty = self.dirty, []
@@ -213,12 +216,24 @@ class Service:
         except Exception as error:
             # What was told is uncertain: whoever watches has to ask anew from where he is.
             self.observer.event("watches_failed", error=repr(error))
-            self.watches = WatchHub(self._history, self.flush_soon)
+            self.watches = WatchHub(self._history, self._wake_watches)
             self.watches.on_change = hub.on_change
             for connection in list(self.connections.values()):
                 if connection.watches:
                     connection.forget_watches()
                     connection.break_off(error)
+
+    def _wake_watches(self, pause_s: float) -> None:
+        """Let the watches have a turn, once others had theirs and the pause is over."""
+        if pause_s:
+            self._watches_rest = True
+            self.call_later(pause_s, self._end_rest)
+        else:
+            self.flush_soon()
+
+    def _end_rest(self) -> None:
+        self._watches_rest = False
+        self.flush_soon()
 
     def flush_soon(self) -> None:
         """Write what is due once others had their turn."""
@@ -289,5 +304,5 @@ class Service:
                 connection.close()
 
 
-def _leave_to_the_tick(_callback: Callable[[], None]) -> None:
+def _leave_to_the_tick(*_: object) -> None:
     """Stand in for an event loop."""

@@ -26,15 +26,21 @@ from typing import Final
 
 from raftkv.kv.history import Change, CompactedError, History, revision_of
 from raftkv.server import watch_messages
-from raftkv.server.watch_index import Watch, WatchIndex
+from raftkv.server.watch_index import Watch, Watcher, WatchIndex
 
 # Limit: changes looked at in one turn, before others get theirs; about a millisecond.
 TURN_CHANGES: Final = 1024
-# Limit: messages made in one turn, each of which is a write to a socket; one to two
-# milliseconds. Who is not told by then is behind, and told in the next turns. A large
-# message counts for as many as it has pieces of this size.
-TURN_MESSAGES: Final = 128
+# Limit: what may be told in one turn, in messages. Another client that is told in a turn
+# costs a write to its socket, as much as two more messages; a large message counts for as
+# many as it has pieces of `_MESSAGE_BYTES`. It takes less than a millisecond. Who is not
+# told by then is behind, and told in the next turns.
+TURN_COST: Final = 96
+WRITE_COST: Final = 2
 _MESSAGE_BYTES: Final = 16 * 1024
+# Pause behind a turn that used all of it: a thousand that watch one key would otherwise
+# have the processor for themselves, on both sides, for tens of milliseconds. It is about
+# as long as such a turn, so that the other clients have at least half of the time.
+PAUSE_S: Final = 0.001
 # Limit: changes that one watch which is behind looks at before the next one may.
 SLICE_CHANGES: Final = 256
 # Time within which every watch is told the revision it has reached, if that is news.
@@ -49,12 +55,13 @@ class WatchHub:
         on_change: Hears every new change beside them, if set.
     """
 
-    def __init__(self, history: Callable[[], History], wake: Callable[[], None]) -> None:
+    def __init__(self, history: Callable[[], History], wake: Callable[[float], None]) -> None:
         """Start without watches.
 
         Args:
             history: The store's; another one once a snapshot was installed.
-            wake: Asks for a call of `turn` once others had theirs.
+            wake: Asks for a call of `turn` once others had theirs and so many seconds
+                are over, and for none before that.
         """
         self._history = history
         self._wake = wake
@@ -65,7 +72,9 @@ class WatchHub:
         # Every watch, in the order in which its progress is looked at.
         self._rota: deque[Watch] = deque()
         self._count = 0
-        self._messages_left = 0
+        self._cost_left = 0
+        # The clients that were told something in this turn.
+        self._told_now: set[Watcher] = set()
 
     # ------------------------------------------------------------ watches come and go
 
@@ -112,7 +121,7 @@ class WatchHub:
             self._make_live(watch)
         else:
             self._behind.append(watch)
-            self._wake()
+            self._wake(0.0)
         return watch.position
 
     def remove(self, watch: Watch) -> None:
@@ -132,7 +141,7 @@ class WatchHub:
             if watch.is_blocked:
                 watch.is_blocked = False
                 self._behind.append(watch)
-                self._wake()
+                self._wake(0.0)
 
     def reached(self, watch: Watch) -> int:
         """Return the revision up to which a watch has been told everything."""
@@ -156,18 +165,19 @@ class WatchHub:
     def turn(self) -> None:
         """Tell what is new, and let those that are behind catch up, for about a millisecond."""
         left = TURN_CHANGES
-        self._messages_left = TURN_MESSAGES
+        self._cost_left = TURN_COST
+        self._told_now.clear()
         if self._live or self._on_change is not None:
             left -= self._tell_live(left)
         for _ in range(len(self._behind)):
-            if left <= 0 or self._messages_left <= 0:
+            if left <= 0 or self._cost_left <= 0:
                 break
             watch = self._behind.popleft()
             if not watch.has_ended:
                 left -= self._catch_up(watch)
         is_late = bool(self._live) or self._on_change is not None
         if self._behind or (is_late and self.position < self._history().revision):
-            self._wake()
+            self._wake(PAUSE_S if self._cost_left <= 0 else 0.0)
 
     def _tell_live(self, limit: int) -> int:
         """Tell new changes to those that stand at the end; return how many were looked at."""
@@ -210,7 +220,7 @@ class WatchHub:
         self, watch: Watch, revision: int, changes: list[Change], bodies: watch_messages.Bodies
     ) -> None:
         """Tell a live watch one revision, or let it fall behind."""
-        if self._messages_left > 0 and watch.watcher.has_room():
+        if self._cost_left > 0 and watch.watcher.has_room():
             self._push(watch, revision, changes, bodies)
             return
         self._leave_index(watch)
@@ -230,7 +240,10 @@ class WatchHub:
             previous=watch.previous,
             bytes_max=watcher.values_bytes_max,
         )
-        self._messages_left -= 1 + watcher.push_parts(parts) // _MESSAGE_BYTES
+        self._cost_left -= 1 + watcher.push_parts(parts) // _MESSAGE_BYTES
+        if watcher not in self._told_now:
+            self._told_now.add(watcher)
+            self._cost_left -= WRITE_COST
 
     def _wait(self, watch: Watch) -> None:
         """Let a watch that is behind wait for room."""
@@ -266,7 +279,7 @@ class WatchHub:
             count += len(changes)
             matching = [change for change in changes if watch.matches(change[2])]
             if matching:
-                if self._messages_left <= 0 or not watcher.has_room():
+                if self._cost_left <= 0 or not watcher.has_room():
                     self._wait(watch)
                     return count
                 self._push(watch, revision, matching, watch_messages.Bodies())

@@ -268,7 +268,7 @@ class Watchers:
         life, now_ms = node.life, self.cluster.world.now_ms
         known = self._hubs.get(node.name)
         if known is None or known[0] != life:
-            hub = WatchHub(lambda: node.replica.history, lambda: None)
+            hub = WatchHub(lambda: node.replica.history, lambda _pause_s: None)
             self._hubs[node.name] = (life, hub, now_ms)
             return hub
         _, hub, ticked_ms = known

@@ -14,7 +14,14 @@ from hypothesis import strategies as st
 from raftkv.kv.history import DELETE, EXPIRE, PUT, Change, CompactedError, History
 from raftkv.server import watches
 from raftkv.server.watch_index import Watch
-from raftkv.server.watches import SLICE_CHANGES, TURN_CHANGES, TURN_MESSAGES, WatchHub
+from raftkv.server.watches import (
+    PAUSE_S,
+    SLICE_CHANGES,
+    TURN_CHANGES,
+    TURN_COST,
+    WRITE_COST,
+    WatchHub,
+)
 
 
 def entry(value: bytes, revision: int) -> tuple[bytes, int, int, int, int]:
@@ -63,12 +70,14 @@ class Bench:
 
     history: History = field(default_factory=History)
     wakes: int = 0
+    pauses_s: list[float] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.hub = WatchHub(lambda: self.history, self._wake)
 
-    def _wake(self) -> None:
+    def _wake(self, pause_s: float) -> None:
         self.wakes += 1
+        self.pauses_s.append(pause_s)
 
     def put(self, *keys: bytes) -> int:
         revision = self.history.revision + 1
@@ -279,7 +288,7 @@ class TestPieces:
             bench.put(b"k")
         bench.wakes = 0
         bench.hub.turn()
-        assert len(live.events()) + len(behind.events()) == TURN_MESSAGES
+        assert len(live.events()) + len(behind.events()) == TURN_COST - WRITE_COST
         assert bench.hub.position < bench.history.revision
         assert bench.wakes
         bench.settle()
@@ -294,7 +303,7 @@ class TestPieces:
         for recorder in recorders:
             bench.watch(recorder, first=1)
         told: list[list[int]] = []
-        while not told or told[-1][0] < 2 * TURN_MESSAGES:
+        while not told or told[-1][0] < 2 * TURN_COST:
             bench.hub.turn()
             told.append([len(recorder.events()) for recorder in recorders])
         assert all(max(counts) - min(counts) <= SLICE_CHANGES for counts in told)
@@ -312,7 +321,11 @@ class TestPieces:
             before = sum(len(recorder.messages) for recorder in recorders)
             bench.hub.turn()
             counts.append(sum(len(recorder.messages) for recorder in recorders) - before)
-        assert max(counts) <= TURN_MESSAGES
+        cost = 1 + WRITE_COST
+        assert max(counts) <= -(-TURN_COST // cost)
+        # The processor is left to others in between, but not longer than needed.
+        full = sum(count * cost >= TURN_COST for count in counts)
+        assert bench.pauses_s.count(PAUSE_S) == full >= 1000 * cost // TURN_COST
         assert all(recorder.events() == [(1, [b"k"])] for recorder in recorders)
 
     def test_a_thousand_watches_of_other_keys_are_not_looked_at(
