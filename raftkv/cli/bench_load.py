@@ -158,10 +158,8 @@ class LoadConnection(asyncio.Protocol):
                 if reply is None:
                     run.samples.misses += 1
                 elif isinstance(reply, hiredis.ReplyError):
-                    # Counted as an error instead of a result.
-                    moved_to = run.take_error(str(reply)) or moved_to
                     self._answered(count - 1)
-                    self._answered(1, succeeded=False)
+                    moved_to = self._refused(str(reply)) or moved_to
                     count = 0
         except hiredis.ProtocolError as error:
             run.stop(f"the server does not speak the Redis protocol: {error}")
@@ -172,7 +170,8 @@ class LoadConnection(asyncio.Protocol):
         elif not self.waiting:
             run.answered(self)
 
-    def _answered(self, count: int, *, succeeded: bool = True) -> None:
+    def _answered(self, count: int) -> None:
+        """Count results of the requests that have waited longest."""
         if not count:
             return
         run = self._run
@@ -180,18 +179,32 @@ class LoadConnection(asyncio.Protocol):
         while count and self.waiting:
             asked_s, asked = self.waiting[0]
             taken = min(count, asked - self._of_first)
-            if succeeded:
-                run.samples.add(asked_s, now_s, taken)
+            run.samples.add(asked_s, now_s, taken)
             run.settled(taken)
+            self._take(taken)
             count -= taken
-            self._of_first += taken
-            if self._of_first == asked:
-                self.waiting.popleft()
-                self._of_first = 0
 
-    def give_up(self) -> int:
-        """Forget the requests in flight; returns how many there were."""
+    def _refused(self, error: str) -> str:
+        """Count an error instead of a result; returns the address it redirects to, or nothing."""
+        if not self.waiting:
+            return ""
+        moved_to = self._run.take_error(error, self.waiting[0][0])
+        self._run.settled(1)
+        self._take(1)
+        return moved_to
+
+    def _take(self, count: int) -> None:
+        """Wait no longer for so many of the requests asked first."""
+        self._of_first += count
+        if self._of_first == self.waiting[0][1]:
+            self.waiting.popleft()
+            self._of_first = 0
+
+    def give_up(self, kind: str) -> int:
+        """Count the requests in flight as failed; returns how many there were."""
         count = sum(asked for _, asked in self.waiting) - self._of_first
+        if count:
+            self._run.samples.add_error(kind, self.waiting[0][0], count)
         self.waiting.clear()
         self._of_first = 0
         return count
@@ -299,8 +312,8 @@ class LoadRun:
                 await self._wait_done(DRAIN_S)
         self._is_over = True
         for connection in self._connections:
-            if unanswered := connection.give_up():
-                self.samples.add_error(NO_REPLY, unanswered)
+            connection.give_up(NO_REPLY)
+        self.samples.end(self.clock())
         if self._failure:
             raise ConnectFailedError(self._failure)
         return LoadResult(
@@ -364,7 +377,7 @@ class LoadRun:
             self._late.add(asked_s, max(asked_s, self.clock()), 1)
             connections = [one for one in self._connections if one.transport is not None]
             if not connections or self._in_flight >= IN_FLIGHT_MAX:
-                self.samples.add_error(NOT_SENT, count)
+                self.samples.add_error(NOT_SENT, asked_s, count)
                 continue
             self._in_flight += count
             for place in range(min(count, len(connections))):
@@ -390,10 +403,10 @@ class LoadRun:
         self._failure = failure
         self._done.set()
 
-    def take_error(self, text: str) -> str:
+    def take_error(self, text: str, asked_s: float) -> str:
         """Count an error reply; returns the address it redirects to, or nothing."""
         words = text.split(" ")
-        self.samples.add_error(words[0])
+        self.samples.add_error(words[0], asked_s)
         return words[2] if words[0] == "MOVED" and len(words) > 2 else ""
 
     def move(self, connection: LoadConnection, address: str) -> None:
@@ -405,11 +418,9 @@ class LoadRun:
 
     def lost(self, connection: LoadConnection) -> None:
         """Count what was in flight on a connection that ended, and replace it."""
-        unanswered = connection.give_up()
         if self._is_over or connection not in self._connections:
             return
-        if unanswered:
-            self.samples.add_error(LOST, unanswered)
+        if unanswered := connection.give_up(LOST):
             self.settled(unanswered)
         task = asyncio.ensure_future(self._replace(connection))
         self._tasks.add(task)

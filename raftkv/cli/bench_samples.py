@@ -5,8 +5,9 @@ it. Memory is bounded whatever the run does: a histogram has as many entries as
 there are different latencies, the windows of the timeline grow wider once there
 are many of them, and stalls that overlap are one.
 
-A stall is a stretch of time in which some request waited longer than
-`STALL_S`; requests that wait at the same time belong to the same stall.
+A stall is a stretch of time in which some request waited longer than `STALL_S` for a
+result; a failed one waits until the next result of any, so that an outage counts
+however fast it refuses. Requests that wait at the same time belong to the same stall.
 
 Users: cli.bench_load fills it, cli.bench writes it. No I/O, no clock.
 """
@@ -85,6 +86,7 @@ class Samples:
     misses: int = 0
     longest_s: float = 0.0
     stalls: list[tuple[float, float]] = field(default_factory=list)
+    _failing_since_s: float | None = None
 
     def add(self, asked_s: float, answered_s: float, count: int) -> None:
         """Count requests that were asked and answered at the same times."""
@@ -98,12 +100,21 @@ class Samples:
         window[bucket] = window.get(bucket, 0) + count
         if waited_s > self.longest_s:
             self.longest_s = waited_s
-        if waited_s > STALL_S:
-            self._add_stall(asked_s, answered_s)
+        if self._failing_since_s is not None:
+            asked_s = min(asked_s, self._failing_since_s)
+            self._failing_since_s = None
+        self._add_stall(asked_s, answered_s)
 
-    def add_error(self, kind: str, count: int = 1) -> None:
-        """Count requests without a result."""
+    def add_error(self, kind: str, asked_s: float, count: int = 1) -> None:
+        """Count requests without a result that were asked at the same time."""
         self.errors[kind] = self.errors.get(kind, 0) + count
+        if self._failing_since_s is None or asked_s < self._failing_since_s:
+            self._failing_since_s = asked_s
+
+    def end(self, end_s: float) -> None:
+        """Count what failed last as waiting until the end of the run."""
+        if self._failing_since_s is not None:
+            self._add_stall(self._failing_since_s, end_s)
 
     def _open_windows(self, number: int) -> int:
         while number >= WINDOWS_MAX:
@@ -116,6 +127,8 @@ class Samples:
         return number
 
     def _add_stall(self, asked_s: float, answered_s: float) -> None:
+        if answered_s - asked_s <= STALL_S:
+            return
         while self.stalls and asked_s <= self.stalls[-1][1]:
             asked_s = min(asked_s, self.stalls.pop()[0])
         self.stalls.append((asked_s, answered_s))

@@ -82,6 +82,24 @@ def test_requests_that_wait_together_are_one_stall() -> None:
     assert (report["count"], report["longest_ms"], report["began_s"]) == (1, 1600.0, [1.5])
 
 
+def test_an_outage_is_a_stall_however_fast_it_refuses() -> None:
+    samples = Samples(0.0)
+    samples.add(1.00, 1.01, 1)
+    # One refused request among others is none.
+    samples.add_error("OOM", 1.01)
+    samples.add(1.02, 1.03, 1)
+    assert samples.stalls == []
+    for number in range(30):
+        samples.add_error("CLUSTERDOWN", 2.0 + number / 100)
+    samples.add(2.3, 2.31, 1)
+    samples.add(2.4, 2.41, 1)
+    assert samples.stalls == [(2.0, 2.31)]
+    # One that never ends lasts until the end of the run.
+    samples.add_error("not sent", 5.0, 7)
+    samples.end(8.0)
+    assert samples.stalls == [(2.0, 2.31), (5.0, 8.0)]
+
+
 def test_sums_of_histograms() -> None:
     assert merge([{1: 2, 5: 1}, {}, {5: 3}]) == {1: 2, 5: 4}
 
