@@ -119,7 +119,8 @@ class AsyncClient(AsyncMethods[V], AsyncRecipes):
         reach_s_max: Seconds until a call ends while no node at all can be reached;
             None for the deadline.
         decode: True to get keys and values as text; see `decode_text`.
-        connections_max: Limit of calls under way at once; more of them wait.
+        connections_max: Limit of calls under way at once; more of them wait. What keeps
+            leases and the session alive does not.
         keep_state: True to keep using a connection after a command such as
             SELECT or READONLY has changed it; for interactive use by one task.
         exactly_once: False to send a write at most once and without a session: what is
@@ -150,6 +151,7 @@ class AsyncClient(AsyncMethods[V], AsyncRecipes):
         addresses = parse_addresses(nodes)
         self._route = Route(addresses, first=self._random.randrange(len(addresses)))
         self._pool = _Pool(connections_max, keep_state=keep_state)
+        self._in_background = False
         self._reading: Reading | None = None
         self._sessions: Sessions | None = None
         if exactly_once and not keep_state:
@@ -159,7 +161,7 @@ class AsyncClient(AsyncMethods[V], AsyncRecipes):
         self._reach_s_max = reach_s_max
         self.decode = decode
         if self._sessions is not None:
-            helper = self._view(deadline_s=DUTY_S_MAX)
+            helper = self.within(DUTY_S_MAX).in_background()
             helper._sessions = None
             self._keeper = AsyncKeeper(helper.converse, self._sessions)
 
@@ -224,6 +226,15 @@ class AsyncClient(AsyncMethods[V], AsyncRecipes):
         if deadline_s is None or deadline_s >= self._deadline_s:
             return self
         return self._view(deadline_s=deadline_s)
+
+    def in_background(self) -> AsyncClient[V]:
+        """Return this client for what keeps leases and sessions alive.
+
+        It shares the connections, but does not wait for a free one behind other calls.
+        """
+        view = self._view()
+        view._in_background = True
+        return view
 
     def node(self, address: str) -> AsyncClient[V]:
         """Return this client tied to one node: redirects are raised, nothing is retried."""
@@ -416,9 +427,11 @@ class AsyncClient(AsyncMethods[V], AsyncRecipes):
         end_s = time.monotonic() + self._deadline_s + sum(one.waits_s for one in requests)
         if self._pool.is_closed:
             raise ConnectFailedError(policy.CLOSED)
+        permits = None if self._in_background else self._pool.permits
         try:
             async with asyncio.timeout(max(0.0, self._deadline_s)):
-                await self._pool.permits.acquire()
+                if permits is not None:
+                    await permits.acquire()
         except TimeoutError:
             raise ConnectFailedError("no connection became free before the deadline") from None
         try:
@@ -439,7 +452,8 @@ class AsyncClient(AsyncMethods[V], AsyncRecipes):
                     conversation.close()
                     raise
         finally:
-            self._pool.permits.release()
+            if permits is not None:
+                permits.release()
             if self._keeper is not None:
                 self._keeper.start_if_needed()
 

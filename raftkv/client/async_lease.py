@@ -157,7 +157,7 @@ class AsyncLease:
 
     async def _keep(self) -> None:
         try:
-            await drive(self._client, self._tenure.keep(OUTSIDE))
+            await drive(self._client.in_background(), self._tenure.keep(OUTSIDE))
         finally:
             self._tenure.ended = True
             if not self._closing:

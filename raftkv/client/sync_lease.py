@@ -160,7 +160,7 @@ class Lease:
 
     def _keep(self) -> None:
         try:
-            drive(self._client, self._tenure.keep(OUTSIDE), self._closing.wait)
+            drive(self._client.in_background(), self._tenure.keep(OUTSIDE), self._closing.wait)
         finally:
             self._tenure.ended = True
             if not self._closing.is_set():

@@ -6,6 +6,7 @@ The other side is the real front-end and the real store, in a process without co
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -57,6 +58,39 @@ def test_a_lease_is_kept_and_ends_with_its_keys(client: Client[bytes]) -> None:
     assert client.exists("a", "b") == 0
     assert client.lease_list() == []
     assert not lease.lost.is_set()
+
+
+def test_a_lease_is_kept_also_when_calls_take_all_connections(
+    client: Client[bytes], address: str
+) -> None:
+    with Client(address, connections_max=1) as narrow:
+        lease = narrow.lease(0.6)
+        waiting = threading.Thread(target=narrow.blpop, args=("nothing",), kwargs={"timeout_s": 9})
+        waiting.start()
+        end_s = time.monotonic() + 2
+        wait_until(lambda: lease.lost.is_set() or time.monotonic() > end_s)
+        assert lease.remaining() > 0
+        client.rpush("nothing", "something")
+        waiting.join(WAIT_S)
+        assert lease.close()
+
+
+def test_an_asynchronous_lease_is_kept_also_when_calls_take_all_connections(
+    client: Client[bytes], address: str
+) -> None:
+    async def work() -> None:
+        async with AsyncClient(address, connections_max=1) as narrow:
+            lease = await narrow.lease(0.6)
+            waiting = asyncio.create_task(narrow.blpop("nothing", timeout_s=9))
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(2):
+                    await lease.lost.wait()
+            assert lease.remaining() > 0
+            client.rpush("nothing", "something")
+            await waiting
+            assert await lease.close()
+
+    asyncio.run(work())
 
 
 def test_a_lease_without_its_owner_ends_in_time(client: Client[bytes]) -> None:
