@@ -19,6 +19,7 @@ import contextlib
 import inspect
 import random
 import time
+import weakref
 from collections.abc import AsyncIterator, Callable, Iterable
 from types import TracebackType
 from typing import Any, Generic, Literal, Self, TypeVar, cast, overload
@@ -53,6 +54,7 @@ class _Pool:
         self.keep_state = keep_state
         self.is_closed = False
         self.open: set[AsyncConnection] = set()
+        self.watches: weakref.WeakSet[AsyncWatch[Any]] = weakref.WeakSet()
         self._idle: dict[str, list[AsyncConnection]] = {}
 
     def take(self, address: str) -> AsyncConnection | None:
@@ -77,8 +79,10 @@ class _Pool:
         connection.closed.add_done_callback(lambda _: self.open.discard(connection))
 
     async def close(self) -> None:
-        """End all connections, also those in use."""
+        """End all watches and connections, also those in use."""
         self.is_closed = True
+        for watch in list(self.watches):
+            await watch.close()
         self._idle.clear()
         ending = [connection for connection in self.open if not connection.is_leaving]
         for connection in ending:
@@ -177,7 +181,7 @@ class AsyncClient(AsyncMethods[V], AsyncRecipes):
         await self.close()
 
     async def close(self) -> None:
-        """Close all connections and the session.
+        """Close all connections, watches and the session.
 
         Calls under way lose their connections, calls afterwards fail.
         """
@@ -332,6 +336,8 @@ class AsyncClient(AsyncMethods[V], AsyncRecipes):
             ConnectFailedError: No node could be reached before the deadline.
             ValueError: Not exactly one of key and prefix, or no such revision.
         """
+        if self._pool.is_closed:
+            raise ConnectFailedError(policy.CLOSED)
         watch: AsyncWatch[V] = AsyncWatch(Watching(
             self._route,
             key=key,
@@ -342,6 +348,7 @@ class AsyncClient(AsyncMethods[V], AsyncRecipes):
             reach_s_max=self._reach_s_max or self._deadline_s,
             chance=self._random.random,
         ))  # fmt: skip
+        self._pool.watches.add(watch)
         await watch.start()
         return watch
 

@@ -120,6 +120,12 @@ class AsyncLease:
         """Bind keys to the lease and return how many of them exist."""
         return await self._client.run(build_lease_attach(self.id, *keys))
 
+    def stop(self) -> None:
+        """Stop renewing: the lease ends within its time to live, unless it is revoked before."""
+        self._closing = True
+        self._tenure.ended = True
+        self._task.cancel()
+
     async def close(self) -> bool:
         """Stop renewing and revoke the lease, with the keys bound to it.
 
@@ -127,9 +133,7 @@ class AsyncLease:
             False when the cluster could not be told: the lease ends by itself then,
             within its time to live.
         """
-        self._closing = True
-        self._tenure.ended = True
-        self._task.cancel()
+        self.stop()
         steps = repeat(
             build_lease_revoke(self.id),
             end_s=boot_s() + self._client.deadline_s, outside=OUTSIDE,

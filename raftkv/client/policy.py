@@ -381,8 +381,13 @@ def _record(
         repeatable += [harmless] * len(unanswered)
     note_replies(rest, results[first:end])
     again = end
-    while again > first and repeatable[again - first - 1]:
+    # A node refuses bad commands itself before it says to the others who leads.
+    while again > first and (
+        repeatable[again - first - 1] or isinstance(results[again - 1], CommandError)
+    ):
         again -= 1
+    while again < end and not repeatable[again - first]:
+        again += 1
     unknown_before = any(isinstance(result, IndefiniteError) for result in results[:again])
     return end if unknown_before else again
 

@@ -2,8 +2,9 @@
 
 `Reading` says how: at which level, and behind which token. Such reads are tried once:
 a lease where the leader is believed to be, the others at any node in turn. Whatever
-comes of that try but an answer, the ordinary way is gone, which is linearizable: so a
-level is never weaker than asked for, and a node that is behind costs a detour only.
+comes of that try but an answer, the ordinary way is gone, linearizable whatever the level
+of the nodes: so a level is never weaker than asked for, and a node that is behind costs a
+detour only.
 
 A session carries a token from each answer to the next question, so that reads from any
 nodes see its own writes, and never less than before. A token tells of a write only if
@@ -26,10 +27,11 @@ from raftkv.client.protocol import encode_request
 from raftkv.client.sessions import NumberedRequest
 from raftkv.errors import NotAppliedError, RequestError
 
-Level = Literal["lease", "bounded", "stale"]
+Level = Literal["linearizable", "lease", "bounded", "stale"]
 Conversation = Generator[Exchange | Pause, Exchanged, list[object]]
 
 _TOKEN = Request((b"RAFT", b"TOKEN"), reads=True, stateful=False)
+_LINEARIZABLE = encode_request((b"RAFT", b"READS", b"LINEARIZABLE"))
 _DEFAULT = (b"RAFT", b"READS", b"DEFAULT")
 _TOKEN_FORM = re.compile(rb"\d{1,19}/(\d{1,19})\Z")
 _TOO_EARLY = NotAppliedError("the command before was not executed")
@@ -80,8 +82,8 @@ class Reading:
         Raises:
             ValueError: There is no such level, or the bound does not fit it.
         """
-        if level not in ("lease", "bounded", "stale"):
-            raise ValueError(f"{level!r} is not one of lease, bounded, stale")
+        if level not in ("linearizable", "lease", "bounded", "stale"):
+            raise ValueError(f"{level!r} is not one of linearizable, lease, bounded, stale")
         if (level == "bounded") != (bound_ms is not None) or (
             bound_ms is not None and bound_ms < 1
         ):
@@ -121,13 +123,41 @@ def converse(
     if reading is None:
         return (yield from ordinary(requests))
     session = reading.session
-    if all(request.reads for request in requests) and not (session and session.uncertain):
+    tries = reading.level != "linearizable" and not (session and session.uncertain)
+    if tries and all(request.reads for request in requests):
         replies = yield from _try(reading, route, requests, end_s - clock())
         if replies is not None:
             return replies
+    reads = any(request.reads for request in requests)
+    around = _linearizable if reads else _unchanged
     if session is None:
-        return (yield from ordinary(requests))
-    return (yield from _with_token(session, ordinary([*requests, _TOKEN])))
+        return (yield from around(ordinary(requests)))
+    return (yield from around(_with_token(session, ordinary([*requests, _TOKEN]))))
+
+
+def _unchanged(conversation: Conversation) -> Conversation:
+    return conversation
+
+
+def _linearizable(conversation: Conversation) -> Conversation:
+    """Carry out a conversation in which every read is linearizable."""
+    try:
+        effect = next(conversation)
+        while True:
+            if isinstance(effect, Exchange):
+                exchanged = yield effect._replace(
+                    payload=_LINEARIZABLE + effect.payload + encode_request(_DEFAULT),
+                    reply_count=effect.reply_count + 2,
+                )
+                exchanged = exchanged._replace(
+                    replies=exchanged.replies[1 : 1 + effect.reply_count]
+                )
+            else:
+                exchanged = yield effect
+            effect = conversation.send(exchanged)
+    except StopIteration as stop:
+        replies: list[object] = stop.value
+        return replies
 
 
 def _try(

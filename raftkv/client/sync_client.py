@@ -15,6 +15,7 @@ from __future__ import annotations
 import random
 import threading
 import time
+import weakref
 from collections.abc import Callable, Iterable, Iterator
 from types import TracebackType
 from typing import Any, Generic, Literal, Self, TypeVar, cast, overload
@@ -54,6 +55,7 @@ class _Pool:
     def begin(self) -> None:
         """Start without connections: those of a parent process are not for its child."""
         self.permits = threading.BoundedSemaphore(self.connections_max)
+        self.watches: weakref.WeakSet[Watch[Any]] = weakref.WeakSet()
         self._idle: dict[str, list[SyncConnection]] = {}
         self._lock = threading.Lock()
 
@@ -76,13 +78,15 @@ class _Pool:
         connection.close()
 
     def close(self) -> None:
-        """Close what is idle now, and the others when they come back."""
+        """Close watches and what is idle now, and the others when they come back."""
         with self._lock:
             self.is_closed = True
             idle, self._idle = self._idle, {}
         for connections in idle.values():
             for connection in connections:
                 connection.close()
+        for watch in list(self.watches):
+            watch.close()
 
 
 class Pipeline(Commands, Generic[V]):
@@ -175,7 +179,7 @@ class Client(SyncMethods[V], SyncRecipes):
         self.close()
 
     def close(self) -> None:
-        """Close all connections and the session; calls afterwards fail."""
+        """Close all connections, watches and the session; calls afterwards fail."""
         if self._keeper is not None:
             self._keeper.stop()
         self._close_session()
@@ -324,7 +328,9 @@ class Client(SyncMethods[V], SyncRecipes):
             ConnectFailedError: No node could be reached before the deadline.
             ValueError: Not exactly one of key and prefix, or no such revision.
         """
-        return Watch(Watching(
+        if self._pool.is_closed:
+            raise ConnectFailedError(policy.CLOSED)
+        watch: Watch[V] = Watch(Watching(
             self._route,
             key=key,
             prefix=prefix,
@@ -334,6 +340,8 @@ class Client(SyncMethods[V], SyncRecipes):
             reach_s_max=self._reach_s_max or self._deadline_s,
             chance=self._random.random,
         ))  # fmt: skip
+        self._pool.watches.add(watch)
+        return watch
 
     @property
     def addresses(self) -> tuple[str, ...]:

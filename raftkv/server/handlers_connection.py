@@ -10,6 +10,7 @@ from __future__ import annotations
 from raftkv.errors import CommandError
 from raftkv.server.connection import ClientConnection
 from raftkv.server.handlers_client import check_client_name
+from raftkv.types import Index
 
 # What clients take for the version of the server. It is that of the Redis whose
 # commands, replies and error texts are reproduced.
@@ -61,7 +62,8 @@ def handle_reset(connection: ClientConnection, arguments: list[bytes]) -> object
     connection.name = b""
     connection.readonly = False
     connection.proxied = config.writes.on_follower == "proxy"
-    connection.stale_reads = config.reads.level == "stale"
+    connection.set_read_level(config.reads.level, config.reads.staleness_ms_max)
+    connection.floor_index = Index(0)
     return "RESET"
 
 

@@ -166,13 +166,16 @@ class Claim:
         return True
 
     def give_back(self, *, end_s: float, outside: Outside) -> Steps[bool]:
-        """Delete the key, if it is still that of this claim.
+        """Delete the key, if it is still that of this claim, and revoke a lease of its own.
 
         Returns:
             False if it was not.
         """
+        revoking: list[list[Argument]] = []
+        if self.tenure is not None:
+            revoking.append(["KV", "LEASE", "REVOKE", self._lease_id])
         compares = [(self.key, "CREATE", "=", self.token)]
-        call = decide(compares, [["DEL", self.key]])
+        call = decide(compares, [["DEL", self.key], *revoking], revoking)
         decided = yield from repeat(call, end_s=end_s, outside=outside)
         return decided.holds
 

@@ -23,7 +23,7 @@ from raftkv.client.recipes.conditions import until_gone, until_held_anew
 from raftkv.client.recipes.queues import ID_BYTES, QueueSteps, Taken
 from raftkv.client.steps import Steps
 from raftkv.client.sync_lease import Lease, T, drive
-from raftkv.errors import LeaseLostError, LockTimeoutError
+from raftkv.errors import LeaseLostError, LockTimeoutError, RequestError
 
 if TYPE_CHECKING:
     from raftkv.client.sync_client import Client
@@ -92,12 +92,15 @@ class _Holder:
             raise RuntimeError("not held")
         self._claim = self._lease = None
         was_held = lease.remaining() > 0
-        if lease is not self._shared:
-            lease.close()
-        elif was_held:
-            steps = claim.give_back(end_s=self._end_of_request_s, outside=OUTSIDE)
-            was_held = self._drive(steps)
-        return was_held
+        steps = claim.give_back(end_s=self._end_of_request_s, outside=OUTSIDE)
+        if lease is self._shared:
+            return was_held and self._drive(steps)
+        lease.stop()
+        try:
+            return self._drive(steps) and was_held
+        except RequestError as error:
+            # Where the cluster cannot be told, the lease ends by itself.
+            return was_held and getattr(error, "code", "") != "NOLEASE"
 
     @property
     def lease(self) -> Lease | None:

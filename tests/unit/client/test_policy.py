@@ -241,6 +241,21 @@ def test_only_the_refused_tail_of_a_pipeline_is_sent_again() -> None:
     assert talk.reply(1, b"v").results == [b"OK", 1, b"v"]
 
 
+def test_bad_commands_that_a_follower_refuses_itself_keep_nothing_from_the_leader() -> None:
+    bad = CommandError("ERR unknown command")
+    talk = Talk(SET, INCR, GET, SET).reply(MOVED_B, bad, MOVED_B, bad)
+    assert talk.exchange.address == B
+    assert talk.exchange.reply_count == 4
+    assert talk.reply(b"OK", bad, b"v", bad).results == [b"OK", bad, b"v", bad]
+
+
+def test_what_a_leader_refused_for_good_in_front_is_not_asked_again() -> None:
+    wrong = CommandError("WRONGTYPE it is a list")
+    talk = Talk(SET, INCR, GET).reply(b"OK", wrong, MOVED_B)
+    assert talk.exchange.payload == encode_request(GET)
+    assert talk.reply(b"v").results == [b"OK", wrong, b"v"]
+
+
 def test_a_refusal_before_an_executed_command_is_not_sent_again() -> None:
     talk = Talk(SET, INCR).reply(MOVED_B, 1)
     assert talk.results == [MOVED_B, 1]

@@ -11,7 +11,7 @@ from raftkv.client.calls import request_of
 from raftkv.client.policy import Exchange, Exchanged, Fate, Pause, Route
 from raftkv.client.protocol import encode_request
 from raftkv.client.reading import Reading, Session, converse
-from raftkv.errors import NotAppliedError, NotLeaderError, OutcomeUnknownError
+from raftkv.errors import ConnectionLostError, NotAppliedError, NotLeaderError, OutcomeUnknownError
 
 NODES = ("n1:1", "n2:2", "n3:3")
 GET = (b"GET", b"k")
@@ -72,6 +72,10 @@ def complete(*replies: object) -> Exchanged:
     return Exchanged(Fate.COMPLETE, replies)
 
 
+def linearizable(*words: str) -> list[str]:
+    return ["RAFT READS LINEARIZABLE", *words, "RAFT READS DEFAULT"]
+
+
 def test_without_a_level_nothing_is_added() -> None:
     replies, sent = play(None, led_by(), [GET], [complete(b"v")])
     assert replies == [b"v"]
@@ -105,9 +109,28 @@ def test_weaker_reads_go_round_the_nodes() -> None:
     ],
 )
 def test_whatever_is_no_answer_is_asked_the_ordinary_way(first: Exchanged) -> None:
-    replies, sent = play(Reading("stale"), led_by("n3:3"), [GET], [first, complete(b"v")])
+    second = complete(b"OK", b"v", b"OK")
+    replies, sent = play(Reading("stale"), led_by("n3:3"), [GET], [first, second])
     assert replies == [b"v"]
-    assert sent[1] == ("n3:3", ["GET k"])
+    assert sent[1] == ("n3:3", linearizable("GET k"))
+
+
+def test_a_linearizable_read_asks_the_leader_whatever_the_level_of_the_nodes() -> None:
+    moved = complete(b"OK", NotLeaderError("n2:2"), b"OK")
+    replies, sent = play(
+        Reading("linearizable"), led_by(), [GET, SET], [
+            complete(b"OK", NotLeaderError("n2:2"), NotLeaderError("n2:2"), b"OK"),
+            Exchanged(Fate.LOST, (b"OK", b"v")),
+        ],
+    )  # fmt: skip
+    assert replies[0] == b"v"
+    assert isinstance(replies[1], ConnectionLostError)
+    assert sent[0] == ("n1:1", linearizable("GET k", "SET k v"))
+    assert sent[1][0] == "n2:2"
+    replies, sent = play(
+        Reading("linearizable"), led_by(), [GET], [moved, complete(b"OK", b"v", b"OK")]
+    )
+    assert replies == [b"v"]
 
 
 def test_writes_go_the_ordinary_way() -> None:
@@ -165,10 +188,13 @@ class TestSession:
             reading,
             led_by("n2:2"),
             [GET],
-            [complete(b"OK", late, late, b"1/3", b"OK"), complete(b"v", b"1/8")],
+            [
+                complete(b"OK", late, late, b"1/3", b"OK"),
+                complete(b"OK", b"v", b"1/8", b"OK"),
+            ],
         )
         assert replies == [b"v"]
-        assert sent[1] == ("n2:2", ["GET k", "RAFT TOKEN"])
+        assert sent[1] == ("n2:2", linearizable("GET k", "RAFT TOKEN"))
         assert session.token == b"1/8"
 
     def test_a_token_of_another_connection_than_the_write_counts_for_nothing(self) -> None:
@@ -182,8 +208,8 @@ class TestSession:
         assert [words for _, words in sent] == [["SET k v", "RAFT TOKEN"], ["RAFT TOKEN"]]
         assert session.uncertain
         assert session.token is None
-        _, sent = play(reading, led_by(), [GET], [complete(b"v", b"1/8")])
-        assert sent == [("n1:1", ["GET k", "RAFT TOKEN"])]
+        _, sent = play(reading, led_by(), [GET], [complete(b"OK", b"v", b"1/8", b"OK")])
+        assert sent == [("n1:1", linearizable("GET k", "RAFT TOKEN"))]
         assert not session.uncertain
 
     def test_an_unknown_outcome_sends_the_next_read_to_the_leader(self) -> None:

@@ -134,6 +134,36 @@ def test_a_block_in_which_a_lock_is_lost_raises_that_if_nothing_else(
         work()
 
 
+def test_a_lock_whose_key_somebody_deleted_was_lost(client: Client[bytes]) -> None:
+    first, second = client.lock("l"), client.lock("l")
+    assert first.acquire()
+    client.delete("l")
+    assert second.acquire(wait_s=0)
+    with pytest.raises(LeaseLostError):
+        first.release()
+    # Its lease is gone, and the other one holds on.
+    assert second.lease is not None
+    assert client.lease_list() == [second.lease.id]
+    assert client.get("l") is not None
+    second.release()
+    assert client.lease_list() == []
+
+
+def test_an_asynchronous_lock_whose_key_somebody_deleted_was_lost(
+    client: Client[bytes], address: str
+) -> None:
+    async def work() -> None:
+        async with AsyncClient(address) as other:
+            lock = other.lock("l")
+            assert await lock.acquire()
+            client.delete("l")
+            with pytest.raises(LeaseLostError):
+                await lock.release()
+
+    asyncio.run(work())
+    assert client.lease_list() == []
+
+
 def test_locks_exclude_each_other_and_tokens_grow(client: Client[bytes]) -> None:
     tokens = []
     inside = threading.Semaphore(1)

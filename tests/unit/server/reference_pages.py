@@ -55,9 +55,10 @@ connection are linearizable, whatever its level.
 * On a follower in `redirect` routing a command of the store inside `MULTI` is answered `MOVED`,
   and `EXEC` then `EXECABORT`. In `proxy` routing `EXEC` is forwarded as one request, once.
 * `PING`, `ECHO`, `SELECT 0`, `UNWATCH` and `PUBLISH` may be queued. Other commands that are
-  answered `here`, `KEYS`, `SCAN`, `KV EXEC`, `KV TXN` and what is about sessions are refused with
-  `ERR Command not allowed inside a transaction`; `KEYS` and `SCAN` because thousands of them in
-  one entry would hold up every node.
+  answered `here` (`TIME`, too), `KEYS`, `SCAN`, reads of the past and of ranges (`KV GET ... REV`,
+  `KV RANGE`, `KV HISTORY`), `KV EXEC`, `KV TXN` and what is about sessions are refused with
+  `ERR Command not allowed inside a transaction`; what looks at many keys because thousands of them
+  in one entry would hold up every node.
 * A transaction has at most `limits.batch_commands_max` commands, and with what is watched fits
   into one request (`limits.request_bytes_max`, `limits.request_arguments_max`); what all
   connections of a node have queued, into `limits.uncommitted_bytes_max`. `CLIENT LIST` shows it
@@ -271,12 +272,14 @@ RESP2   *3 "message" "kv-watch:<watch>" ["events" <revision> [<event> ...]]     
 event   [<what> <key> <type> <value> <deadline> <create revision> <version> <value before>]
 ```
 
-*What* is `put`, `delete` or `expire`; a change of the deadline is a `put`. Values of strings are
+*What* is `put`, `delete` or `expire`; a change of the deadline is a `put`, and the end of a lease,
+by time or by `KV LEASE REVOKE`, an `expire` of its keys. Values of strings are
 told; of other types the value is null, and read with the command of its type. The deadline is in ms
 of Unix time, 0 for none. What a key that is gone had is null or 0, as is the value before without
 `PREV`.
 
-* `progress` says that everything up to a revision has been told. It comes within 5 seconds when
+* `progress` says that everything up to a revision has been told, for a watch from a future revision
+  up to that. It comes within 5 seconds when
   revisions passed by that were not for the watch, and on demand: `KV PROGRESS [watch ...]` sends it
   for each, in front of its reply.
 * A client that reads slowly costs no memory: what it has not been told waits in the
@@ -336,8 +339,6 @@ Cluster; `PUBSUB` looks at that node, too.
 * `SENTINEL` knows one master, `raftkv`: the leader. `+switch-master`, `+slave`, `+sdown` and
   `-sdown` are published by every node to its own subscribers. Clients in Sentinel mode read from
   replicas without `READONLY`, so they want `proxy` routing.
-* `SENTINEL` knows one master, `raftkv`: the leader. It publishes no events; clients in Sentinel
-  mode read from replicas without `READONLY`, so they want `proxy` routing.
 * `SORT` puts elements of equal weight in the order of their bytes; Redis leaves it open. `ALPHA`
   compares bytes, whatever the locale.
 * The server never answers `CROSSSLOT`: one shard owns all slots. Cluster-aware clients may

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from raftkv.server.topology import cluster_node_id, split_host_port
+from raftkv.types import Index
 from tests.unit.server.harness import Cluster, Node, encode, pipeline
 
 
@@ -65,6 +66,15 @@ class TestConnection:
         assert (connection.protocol, connection.name) == (2, b"")
         assert not connection.readonly
         assert not connection.stale_reads
+
+    @pytest.mark.parametrize("words", ["lease", "bounded 5", "stale"])
+    def test_reset_takes_back_the_level_of_reads_and_the_token(self, words: str) -> None:
+        client = Node("n2").client()
+        assert client.ask(f"RAFT READS {words}") == b"OK"
+        client.connection.floor_index = Index(5)
+        assert client.ask("RESET") == b"RESET"
+        assert client.connection.floor_index == 0
+        assert client.ask("RAFT READS") == b"linearizable"
 
 
 class TestClient:
