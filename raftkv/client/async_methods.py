@@ -210,6 +210,7 @@ class AsyncMethods(Generic[V]):
     range_page = _method(revision_commands.build_range_page)
     range_count = _method(revision_commands.build_range_count)
     history = _method(revision_commands.build_history)
+    staleness = _method(commands.build_staleness)
     rename = _method(commands.build_rename)
     renamenx = _method(commands.build_renamenx)
     copy = _method(commands.build_copy)

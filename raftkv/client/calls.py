@@ -51,7 +51,7 @@ _LEASE_REPEATS = frozenset({b"KEEPALIVE", b"TTL", b"LIST"})
 # With more words a command would not fit the default limit of a request once it has a number.
 _ONCE_WORDS_MAX = 65_000
 _KV_READS = frozenset({b"GET", b"RANGE", b"HISTORY", b"REVISIONS", b"HELP"})
-_RAFT_READS = frozenset({b"STATUS", b"MEMBERS"})
+_RAFT_READS = frozenset({b"STATUS", b"MEMBERS", b"STALENESS"})
 # They change the connection, which must not serve another caller afterwards.
 _STATEFUL = frozenset(
     b"HELLO AUTH QUIT RESET SELECT READONLY READWRITE ASKING CLIENT MULTI EXEC DISCARD WATCH "

@@ -26,6 +26,7 @@ from raftkv.client.replies import (
     to_name,
     to_nothing,
     to_optional,
+    to_optional_integer,
     to_optional_list,
     to_page,
     to_seconds,
@@ -426,6 +427,14 @@ def build_renamenx(source: Text, target: Text) -> Call[bool]:
 def build_copy(source: Text, target: Text, *, replace: bool = False) -> Call[bool]:
     """Copy a value with its time to live; False if `target` exists and is not replaced."""
     return make_call(to_truth, "COPY", source, target, *(["REPLACE"] if replace else []))
+
+
+def build_staleness() -> Call[int | None]:
+    """Return how old, in ms, what the asked node has is at most; None if nobody knows.
+
+    In front of reads in a pipeline of `reading(level)` it says so of what they return.
+    """
+    return make_call(to_optional_integer, "RAFT", "STALENESS")
 
 
 def build_dbsize() -> Call[int]:

@@ -123,6 +123,7 @@ class Commands:
     range_page = _gather(revision_commands.build_range_page)
     range_count = _gather(revision_commands.build_range_count)
     history = _gather(revision_commands.build_history)
+    staleness = _gather(commands.build_staleness)
     rename = _gather(commands.build_rename)
     renamenx = _gather(commands.build_renamenx)
     copy = _gather(commands.build_copy)

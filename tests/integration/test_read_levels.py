@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from raftkv import Client
+from raftkv import Client, RequestError
 from tests.integration.cluster import Cluster, ClusterNode
 from tests.integration.wire import Wire
 
@@ -96,3 +96,37 @@ def test_a_session_reads_its_own_writes_from_any_node(cluster: Cluster) -> None:
             assert session.get("own") == str(number).encode()
         assert client.reading("lease").get("own") == b"99"
         assert client.reading("bounded", bound_ms=60_000).get("own") is not None
+
+
+def test_reads_of_the_client_are_never_weaker_than_asked_for(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    overrides = ("reads.level=stale",)
+    with Cluster(tmp_path_factory.mktemp("weak"), overrides=overrides) as cluster:
+        cluster.start()
+        leader = cluster.wait_until_settled()
+        with Client([node.client for node in cluster.nodes], deadline_s=3) as client:
+            client.set("k", "v")
+            bounded = client.reading("bounded", bound_ms=500)
+            assert client.reading("linearizable").get("k") == b"v"
+            followers = cluster.followers()
+            for node in followers:
+                node.pause()
+            try:
+                cluster.wait_until(
+                    lambda: leader.call("RAFT", "STALENESS") > 500, "the leader has grown old"
+                )
+                # As the nodes are set to.
+                assert client.node(leader.client).get("k") == b"v"
+                for reading in (bounded, client.reading("lease"), client.reading("linearizable")):
+                    with pytest.raises(RequestError):
+                        reading.get("k")
+            finally:
+                for node in followers:
+                    node.resume()
+
+            def is_told() -> bool:
+                staleness_ms, value = bounded.pipeline().staleness().get("k").execute()
+                return value == b"v" and staleness_ms is not None and staleness_ms <= 500
+
+            cluster.wait_until(is_told, "a read within the bound")

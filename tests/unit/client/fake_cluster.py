@@ -282,6 +282,8 @@ class FakeCluster:
             return [[0, 16383, *listed]]
         if name == b"RAFT" and second == b"STATUS":
             return self.status_of(node)
+        if name == b"RAFT" and second == b"STALENESS":
+            return 0
         if name == b"RAFT" and second == b"MEMBERS":
             return [
                 {b"id": each.name.encode(), b"client": each.address.encode(),

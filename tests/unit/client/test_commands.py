@@ -196,6 +196,8 @@ TABLE: list[tuple[Call[Any], str, Any, Any]] = [
     (b.build_copy("k", "l"), "COPY k l", 1, True),
     (b.build_copy("k", "l", replace=True), "COPY k l REPLACE", 0, False),
     (b.build_dbsize(), "DBSIZE", 4, 4),
+    (b.build_staleness(), "RAFT STALENESS", 12, 12),
+    (b.build_staleness(), "RAFT STALENESS", None, None),
     (b.build_flushdb(), "FLUSHDB", b"OK", None),
     (b.build_flushall(), "FLUSHALL", b"OK", None),
     (b.build_ping(), "PING", b"PONG", b"PONG"),
@@ -228,7 +230,7 @@ def test_every_builder_is_in_the_table() -> None:
         words = [word.decode().lower() for word in call.request.arguments]
         sent.add("_".join(words[1:3]) if words[:2] == ["kv", "lease"] else words[0])
     # Also an option of SET, and what recipes decide by.
-    renamed = {"delete": "del", "set_get": "set", "execute": "lcs"}
+    renamed = {"delete": "del", "set_get": "set", "execute": "lcs", "staleness": "raft"}
     renamed |= dict.fromkeys(("get_revision", "range_page", "range_count", "history"), "kv")
     assert {renamed.get(name, name) for name in BUILDERS} == sent
 
