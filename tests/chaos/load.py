@@ -3,8 +3,9 @@
 Each client is a loop that sends one command and waits for its reply, a raw socket and
 nothing else: nothing is ever sent twice. All of them share a few keys, so that many
 write to the same one; a key is left alone after 200 operations or 8 unknown outcomes
-(`tests.linearizability.retirement`). Some clients follow MOVED, some stay with any node
-and let it forward (`RAFT ROUTING proxy`).
+(`tests.linearizability.retirement`). Some keys have a partner, with which they are written
+and read in transactions only. Some clients follow MOVED, some stay with any node and let
+it forward (`RAFT ROUTING proxy`); of both, some read from the lease of the leader.
 
 Outcomes are told honestly: a reply is `ok`; an error that the documentation calls
 definite is `refused`; everything else (an UNKNOWN reply, silence longer than the
@@ -52,8 +53,9 @@ _REGISTER = (
 )  # fmt: skip
 _COUNTER = (("incrby", 60), ("get", 36), ("del", 4))
 _APPENDED = (("append", 55), ("get", 40), ("strlen", 5))
-_SLOTS = (_REGISTER, _COUNTER, _APPENDED)
-READS = frozenset({"get", "exists", "strlen"})
+_PAIRED = (("pairset", 36), ("pairmove", 14), ("pairget", 40), ("get", 10))
+_SLOTS = (_REGISTER, _COUNTER, _APPENDED, _PAIRED)
+READS = frozenset({"get", "exists", "strlen", "pairget"})
 _COMMANDS = {
     "get": ("GET",), "set": ("SET",), "getset": ("GETSET",), "setnx": ("SETNX",),
     "setxx": ("SET",), "getdel": ("GETDEL",), "del": ("DEL",), "exists": ("EXISTS",),
@@ -61,13 +63,47 @@ _COMMANDS = {
 }  # fmt: skip
 
 
+# Transactions of a key and its partner. Each step: its kind, whether it is about the partner, and
+# whether it writes the value.
+_TRANSACTIONS = {
+    "pairset": (("set", False, True), ("set", True, True)),
+    "pairmove": (("getdel", False, False), ("set", True, True)),
+    "pairget": (("get", False, False), ("get", True, False)),
+}
+
+
 def now_us() -> int:
     """Read the clock of the history."""
     return time.monotonic_ns() // 1000
 
 
+def steps_of(kind: str, key: str, arguments: Sequence[Value]) -> tuple[tuple[Value, ...], ...]:
+    """Return the steps of a transaction, as the models of the checker know them."""
+    return tuple(
+        (inner, partner_of(key) if is_partner else key, *(arguments if has_value else ()))
+        for inner, is_partner, has_value in _TRANSACTIONS[kind]
+    )
+
+
+def is_read(operation: Operation) -> bool:
+    """Whether it changes nothing, whatever its outcome."""
+    if operation.kind == "transaction":
+        return all(isinstance(step, tuple) and step[0] in READS for step in operation.arguments)
+    return operation.kind in READS
+
+
+def partner_of(key: str) -> str:
+    """Return the key that is only used together with this one."""
+    return f"{key}'"
+
+
 def request(kind: str, key: str, arguments: Sequence[Value]) -> bytes:
     """Return the bytes of one operation."""
+    if kind in _TRANSACTIONS:
+        steps = steps_of(kind, key, arguments)
+        inside = [[*_COMMANDS[str(step[0])], *map(str, step[1:])] for step in steps]
+        counted = [str(word) for one in inside for word in (len(one), *one)]
+        return bytes(hiredis.pack_command(("KV", "EXEC", "0", str(len(inside)), *counted)))
     words = [*_COMMANDS[kind], key, *(str(one) for one in arguments)]
     if kind == "setxx":
         words.append("XX")
@@ -151,9 +187,14 @@ class Recorder:
         returned_us = now_us()
         if outcome is Outcome.OK and kind not in READS:
             self.acknowledged_us.append(returned_us)
+        keys: tuple[str, ...] = (key,)
+        if kind in _TRANSACTIONS:
+            kind, keys, arguments = (
+                "transaction", (key, partner_of(key)), steps_of(kind, key, arguments)
+            )  # fmt: skip
         self.operations.append(
             Operation(
-                client=client, kind=kind, keys=(key,), arguments=arguments, called_us=called_us,
+                client=client, kind=kind, keys=keys, arguments=arguments, called_us=called_us,
                 returned_us=returned_us, outcome=outcome, result=result,
             )
         )  # fmt: skip
@@ -163,12 +204,15 @@ class Client:
     """One lane of the history."""
 
     def __init__(
-        self, load: Load, name: str, dice: random.Random, *, proxied: bool, patience_s: float
-    ) -> None:
+        self, load: Load, name: str, dice: random.Random,
+        *, proxied: bool, leased: bool, patience_s: float,
+    ) -> None:  # fmt: skip
         self.name = name
         self._load = load
         self._dice = dice
-        self._proxied = proxied
+        self._settings = [("RAFT", "ROUTING", "proxy")] if proxied else []
+        if leased:
+            self._settings.append(("RAFT", "READS", "lease"))
         self._patience_s = patience_s
         self._address = dice.choice(load.addresses)
         self._connection: Connection | None = None
@@ -198,7 +242,7 @@ class Client:
         self._drop()
 
     def _arguments(self, kind: str) -> tuple[Value, ...]:
-        if kind in ("set", "getset", "setnx", "setxx"):
+        if kind in ("set", "getset", "setnx", "setxx", "pairset", "pairmove"):
             return (f"{self.name}.{next(self._numbers)}",)
         if kind == "incrby":
             return (self._dice.randint(1, 9),)
@@ -208,8 +252,8 @@ class Client:
         if self._connection is None:
             try:
                 connection = await Connection.open(self._address)
-                if self._proxied:
-                    connection.send(hiredis.pack_command(("RAFT", "ROUTING", "proxy")))
+                for words in self._settings:
+                    connection.send(hiredis.pack_command(words))
                     async with asyncio.timeout(CONNECT_TIMEOUT_S):
                         if await connection.read() != b"OK":
                             connection.close()
@@ -283,7 +327,7 @@ class Load:
         addresses: Of all nodes, for clients.
         clients: How many.
         dice: Decides what is asked; not when.
-        slots: Keys that are in use at once: registers, counters and appended ones.
+        slots: Keys that are in use at once: registers, counters, appended ones and couples.
         think_s: Pause of a client after each operation.
         plant: One of `PLANTS`.
 
@@ -299,7 +343,7 @@ class Load:
         *,
         clients: int,
         dice: random.Random,
-        slots: int = 6,
+        slots: int = 8,
         think_s: float = 0.0,
         plant: str | None = None,
         proxied_share: float = 0.3,
@@ -321,6 +365,7 @@ class Load:
                 f"c{number}",
                 random.Random(dice.getrandbits(64)),
                 proxied=number >= clients - proxied,
+                leased=number % 3 == 2,
                 patience_s=PATIENCE_S[number % len(PATIENCE_S)],
             )
             for number in range(clients)

@@ -11,10 +11,11 @@ import pytest
 from raftkv.errors import DiskFailedError
 from tests.chaos.failover import gap_ms
 from tests.chaos.faults import FaultPage
-from tests.chaos.load import judge, request, result_of
+from tests.chaos.load import Recorder, is_read, judge, now_us, request, result_of
 from tests.chaos.node_with_faults import FaultyClock
 from tests.chaos.platter import SECTOR_BYTES, FaultyDisk, cut_power
-from tests.linearizability.history import Outcome
+from tests.linearizability.checker import check
+from tests.linearizability.history import History, Outcome
 
 
 class Machine:
@@ -194,6 +195,24 @@ def test_a_conditional_set_is_told_as_the_models_know_it() -> None:
     assert result_of("setxx", b"OK") == 1
     assert result_of("setxx", None) == 0
     assert result_of("get", b"v") == "v"
+
+
+def test_a_couple_of_keys_is_written_and_read_as_one() -> None:
+    assert request("pairmove", "k", ("v",)) == bytes(hiredis.pack_command(
+        ("KV", "EXEC", "0", "2", "2", "GETDEL", "k", "3", "SET", "k'", "v")
+    ))  # fmt: skip
+    recorder = Recorder()
+    for kind, arguments, result in (
+        ("pairset", ("v",), ("OK", "OK")), ("pairget", (), ("v", "v")), ("get", (), "v"),
+    ):  # fmt: skip
+        recorder.add("c", kind, "k", arguments, now_us(), Outcome.OK, result)
+    assert [is_read(one) for one in recorder.operations] == [False, True, True]
+    history = History(operations=tuple(recorder.operations), model="store")
+    assert check(history).is_ok
+    # Half of it is seen.
+    recorder.add("c", "pairget", "k", (), now_us(), Outcome.OK, ("v", None))
+    history = History(operations=tuple(recorder.operations), model="store")
+    assert not check(history).is_ok
 
 
 def test_a_gap_is_the_longest_time_around_a_kill() -> None:

@@ -34,7 +34,7 @@ from tests.chaos.judgement import (
     require_ok,
     write_course,
 )
-from tests.chaos.load import PLANTS, READS, Load, now_us
+from tests.chaos.load import PLANTS, Load, is_read, now_us
 from tests.chaos.nemeses import NEMESES
 from tests.chaos.script import Script
 from tests.integration.cluster import SMALL_LOG, SMALL_SEGMENTS
@@ -96,7 +96,7 @@ class Figures:
         operations: Counter[str] = Counter()
         for one in recorder.operations:
             operations[one.keys[0]] += 1
-            if one.kind not in READS and one.outcome is Outcome.OK:
+            if not is_read(one) and one.outcome is Outcome.OK:
                 writers.setdefault(one.keys[0], set()).add(one.client)
         self.keys = len(operations)
         full = [len(writers.get(key, ())) for key, count in operations.items() if count >= 100]
