@@ -220,14 +220,15 @@ def import_(file: str, keep_existing: bool, offset: int, target: Target) -> None
     words += [
         f"{number:,} {what}"
         for number, what in (
-            (counts.kept, "kept"), (counts.expired, "expired"), (counts.failed, "failed"),
+            (counts.kept, "kept"), (counts.expired, "expired"), (counts.empty, "empty"),
+            (counts.failed, "failed"),
         )
         if number
     ]  # fmt: skip
     for failure in counts.failures:
         terminal.echo_error(failure)
     shown = {"done": counts.keys, "kept": counts.kept, "expired": counts.expired,
-             "failed": counts.failed}  # fmt: skip
+             "empty": counts.empty, "failed": counts.failed}  # fmt: skip
     _summarise(shown, target, ", ".join(words), err=False)
     if counts.failed:
         raise SystemExit(terminal.EXIT_FAILED)

@@ -48,6 +48,7 @@ class Counts:
         keys: Put in place, or, of RESP, commands carried out.
         kept: Left alone because they exist.
         expired: Not set because their time was over.
+        empty: Not set because they had no elements.
         failed: Commands that the cluster refused.
         failures: The first of their errors.
     """
@@ -55,6 +56,7 @@ class Counts:
     keys: int = 0
     kept: int = 0
     expired: int = 0
+    empty: int = 0
     failed: int = 0
     failures: list[str] = field(default_factory=list)
 
@@ -173,13 +175,15 @@ class Importer:
                 pipeline.command(*command)
         results = iter(pipeline.execute(raise_first=False))
         counts = replace(self.counts)
-        expired: list[bytes] = []
+        # A later line of the same key counts, whichever way.
+        gone: dict[bytes, None] = {}
         for part, commands in batch:
-            replies = [next(results) for _ in commands]
-            if _place(part, commands, replies, counts) and not self._keep_existing:
-                expired.append(part.key)
-        if expired:
-            self._client.delete(*expired)
+            if _place(part, commands, [next(results) for _ in commands], counts):
+                gone[part.key] = None
+            elif not part.more:
+                gone.pop(part.key, None)
+        if gone and not self._keep_existing:
+            self._client.delete(*gone)
         # Only now: what was counted of a batch that is sent again counts once.
         self.counts = counts
         self.offset = end
@@ -236,7 +240,7 @@ class Importer:
 
 
 def _place(part: Part, commands: list[Command], replies: list[object], counts: Counts) -> bool:
-    """Count what became of one part; True for a key whose time was over.
+    """Count what became of one part; True for a key of which there is nothing to set.
 
     Raises:
         RaftKvError: A command failed, or its outcome is unknown.
@@ -244,7 +248,10 @@ def _place(part: Part, commands: list[Command], replies: list[object], counts: C
     kept = False
     for command, reply in zip(commands, replies, strict=True):
         if command[0] in (b"RENAME", b"RENAMENX") and _is_missing(reply):
-            counts.expired += 1
+            if _was_there(part, commands, replies):
+                counts.expired += 1
+            else:
+                counts.empty += 1
             return True
         if isinstance(reply, IndefiniteError):
             raise reply
@@ -258,6 +265,16 @@ def _place(part: Part, commands: list[Command], replies: list[object], counts: C
         else:
             counts.keys += 1
     return False
+
+
+def _was_there(part: Part, commands: list[Command], replies: list[object]) -> bool:
+    """Whether a key that is gone had a value before its time was over."""
+    if part.kind == "string":
+        return True
+    return any(
+        command[0] == b"PEXPIREAT" and reply == 1
+        for command, reply in zip(commands, replies, strict=True)
+    )
 
 
 def _check(command: Command) -> None:

@@ -131,7 +131,8 @@ def test_existing_keys_can_be_kept(cluster: Cluster, client: Client[bytes], tmp_
     client.rpush("list", "new")
     client.set("string", "new")
     code, output, _ = raftkv("import", str(file), "--keep-existing", "--json", nodes=nodes)
-    assert (code, json.loads(output)) == (0, {"done": 1, "kept": 2, "expired": 0, "failed": 0})
+    counts = {"done": 1, "kept": 2, "expired": 0, "empty": 0, "failed": 0}
+    assert (code, json.loads(output)) == (0, counts)
     assert client.get("string") == b"new"
     assert client.lrange("list", 0, -1) == [b"new"]
     assert client.smembers("set") == {b"old"}

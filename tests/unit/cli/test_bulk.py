@@ -53,7 +53,9 @@ def test_an_import_sets_the_keys(run: Run, cluster: FakeCluster, tmp_path: Path)
     assert cluster.keys == {b"a": b"1", b"b": b"\xff", b"c": b"text"}
     cluster.keys[b"a"] = b"newer"
     result = run("import", str(file), "--keep-existing", "--json")
-    assert json.loads(result.stdout) == {"done": 0, "kept": 3, "expired": 0, "failed": 0}
+    assert json.loads(result.stdout) == {
+        "done": 0, "kept": 3, "expired": 0, "empty": 0, "failed": 0,
+    }  # fmt: skip
     assert cluster.keys[b"a"] == b"newer"
     assert run("import", stdin=file.read_bytes()).stdout == "imported 3 keys\n"
     assert cluster.keys[b"a"] == b"1"
