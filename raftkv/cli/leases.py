@@ -18,10 +18,14 @@ from typing import Self
 
 import click
 
+from raftkv.cli import terminal
 from raftkv.cli.options import Target, target_options
 from raftkv.client.recipes.sync_recipes import Lock
-from raftkv.errors import LeaseLostError, LockTimeoutError, OutcomeUnknownError
+from raftkv.errors import LeaseLostError, LockTimeoutError, OutcomeUnknownError, RaftKvError
 
+# How shells say that a command was not found, or cannot be executed.
+_EXIT_NOT_FOUND = 127
+_EXIT_NOT_EXECUTABLE = 126
 # Given to the command that runs under a lock.
 TOKEN_VARIABLE = "RAFTKV_LOCK_TOKEN"
 # How often a running command is looked at.
@@ -112,7 +116,13 @@ def lock(
             if not held.acquire(wait_s=wait_s):
                 raise LockTimeoutError(f"{name} is held by others")
             stop.at_once = False
-            code = _run(words, held, stop)
+            try:
+                code = _run(words, held, stop)
+            except OSError as error:
+                is_missing = isinstance(error, FileNotFoundError)
+                code = _EXIT_NOT_FOUND if is_missing else _EXIT_NOT_EXECUTABLE
+                reason = RaftKvError(f"{words[0]}: {error.strerror or error}")
+                terminal.echo_error(reason, as_json_line=target.json)
         finally:
             stop.at_once = False
             if held.lease is not None:
@@ -136,15 +146,10 @@ class _Stop:
         self.at_once = True
         self.number: int | None = None
 
-    @property
-    def exit_code(self) -> int:
-        """The one that says which signal came, as shells have it."""
-        return 128 + (self.number or 0)
-
     def _heed(self, number: int, frame: FrameType | None) -> None:
         self.number = number
         if self.at_once:
-            raise SystemExit(self.exit_code)
+            raise SystemExit(_exit_code_of_signal(number))
 
     def __enter__(self) -> Self:
         # What is ignored stays so: `nohup` wants it.
@@ -166,7 +171,11 @@ class _Stop:
 
 
 def _run(words: tuple[str, ...], held: Lock, stop: _Stop) -> int:
-    """Run the command until it ends, the lock is lost, or a signal comes; return its code."""
+    """Run the command until it ends, the lock is lost, or a signal comes; return its code.
+
+    Raises:
+        OSError: It could not be started.
+    """
     environment = {**os.environ, TOKEN_VARIABLE: str(held.check())}
     process = subprocess.Popen(words, env=environment)
     try:
@@ -177,7 +186,15 @@ def _run(words: tuple[str, ...], held: Lock, stop: _Stop) -> int:
                 continue
     finally:
         _end(process)
-    return process.returncode if stop.number is None else stop.exit_code
+    if stop.number is not None:
+        return _exit_code_of_signal(stop.number)
+    code = process.returncode
+    return code if code >= 0 else _exit_code_of_signal(-code)
+
+
+def _exit_code_of_signal(number: int) -> int:
+    """Return what shells say of a command that a signal ended."""
+    return 128 + number
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
@@ -124,3 +125,28 @@ def test_a_signal_ends_the_waiting_for_a_lock(
     before = signal.getsignal(signal.SIGTERM)
     assert run(address, "lock", "l", "--", "true").exit_code == 128 + signal.SIGTERM
     assert signal.getsignal(signal.SIGTERM) == before
+
+
+def test_a_command_that_a_signal_ended_gives_its_number_as_in_shells(address: str) -> None:
+    killed = run(address, "lock", "l", "--", "sh", "-c", "kill -9 $$")
+    assert killed.exit_code == 128 + signal.SIGKILL
+
+
+@pytest.mark.parametrize(
+    ("program", "code", "reason"),
+    [("no-such-program", 127, "No such file"), ("not-executable", 126, "Permission denied"),
+     ("of-no-format", 126, "Exec format error")],
+)  # fmt: skip
+def test_a_command_that_cannot_be_started_releases_the_lock(
+    address: str, tmp_path: Path, program: str, code: int, reason: str
+) -> None:
+    (tmp_path / "not-executable").touch()
+    (tmp_path / "of-no-format").touch(mode=0o755)
+    path = str(tmp_path / program)
+    failed = run(address, "lock", "l", "--", path)
+    assert failed.exit_code == code
+    assert failed.output == f"error: {path}: {failed.output.rpartition(': ')[2]}"
+    assert reason in failed.output
+    assert run(address, "exists", "l").output == "0\n"
+    as_json = json.loads(run(address, "lock", "l", "--json", "--", path).output)
+    assert reason in as_json["error"]
