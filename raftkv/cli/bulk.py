@@ -188,7 +188,7 @@ def import_(file: str, keep_existing: bool, offset: int, target: Target) -> None
 
     FILE holds lines of JSON as `raftkv export` writes them, each of which replaces
     a key as a whole and may be imported again; or Redis commands (RESP), which
-    are sent as they are.
+    are sent as they are and take effect once.
     """
     from raftkv.cli.bulk_import import Importer
 
@@ -202,7 +202,7 @@ def import_(file: str, keep_existing: bool, offset: int, target: Target) -> None
             stream.seek(offset)
         elif offset:
             raise click.UsageError("--offset goes with a file.")
-        client = stack.enter_context(target.open())
+        client = stack.enter_context(target.open(exactly_once=True))
         show = stack.enter_context(_progress("import", total, as_bytes=True))
         importer = Importer(
             client, stream, keep_existing=keep_existing, progress=show, offset=offset

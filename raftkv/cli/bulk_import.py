@@ -3,7 +3,8 @@
 Owns the order of reading, sending and counting. A file of keys (JSON) may be
 imported any number of times: each key is replaced as a whole. So a part of it
 whose outcome is unknown is simply sent again. Commands (RESP) are sent as they
-are, and never twice.
+are; only the client sends one again, which has numbered it (exactly once), and one
+that stays unknown ends the import.
 
 Invariant: everything in front of `Importer.offset` is acknowledged, and a key or
 command begins there, so that a later import may begin there too.
@@ -24,8 +25,15 @@ from raftkv.cli.bulk_format import (
     read_command,
 )
 from raftkv.client.calls import request_of
+from raftkv.client.sessions import RESULT_TOO_LARGE
 from raftkv.client.sync_client import Client
-from raftkv.errors import CommandError, DefiniteError, IndefiniteError, RaftKvError
+from raftkv.errors import (
+    CommandError,
+    DefiniteError,
+    IndefiniteError,
+    NotAppliedError,
+    RaftKvError,
+)
 
 # What is sent together. A batch of the cluster holds a megabyte.
 _BATCH_COMMANDS = 512
@@ -82,7 +90,7 @@ class Importer:
         """Take over a file.
 
         Args:
-            client: Of the cluster.
+            client: Of the cluster; makes sure that its writes take effect once.
             stream: Stands at `offset`.
             keep_existing: Leave a key alone that exists.
             progress: Called with the bytes done.
@@ -218,7 +226,7 @@ class Importer:
             pipeline.command(*command)
         stopped_by: RaftKvError | None = None
         for (_, length), reply in zip(batch, pipeline.execute(raise_first=False), strict=True):
-            if isinstance(reply, RaftKvError) and not isinstance(reply, CommandError):
+            if isinstance(reply, RaftKvError) and not _is_refusal(reply):
                 stopped_by = stopped_by or reply
             elif stopped_by is not None:
                 # Beginning at the one that failed would carry this one out again.
@@ -231,7 +239,7 @@ class Importer:
             raise stopped_by
 
     def _count(self, reply: object) -> None:
-        if not isinstance(reply, CommandError):
+        if not isinstance(reply, RaftKvError):
             self.counts.keys += 1
             return
         self.counts.failed += 1
@@ -287,6 +295,12 @@ def _check(command: Command) -> None:
     if name in _OF_CONNECTIONS or request_of(command).stateful:
         text = name.decode(errors="backslashreplace")
         raise RaftKvError(f"{text} changes its connection; an import uses several")
+
+
+def _is_refusal(reply: RaftKvError) -> bool:
+    """Whether a command failed by itself, so that the others of its file go on."""
+    is_too_large = isinstance(reply, NotAppliedError) and str(reply).startswith(RESULT_TOO_LARGE)
+    return is_too_large or isinstance(reply, CommandError)
 
 
 def _is_missing(reply: object) -> bool:

@@ -109,6 +109,7 @@ def test_an_import_of_keys_repeats_what_is_unknown(
     file = tmp_path / "keys.jsonl"
     run("export", str(file))
     cluster.keys.clear()
+    cluster.sessions.is_known = False
     monkeypatch.setattr(bulk_import, "_BATCH_COMMANDS", 2)
     cluster.nodes[0].acts += ["", "UNKNOWN timeout"]
     assert run("import", str(file)).stdout == "imported 3 keys\n"
@@ -122,6 +123,7 @@ def test_an_import_that_keeps_failing_says_where_to_go_on(
     run("export", str(file))
     second = file.read_bytes().index(b"\n") + 1
     cluster.keys.clear()
+    cluster.sessions.is_known = False
     monkeypatch.setattr(bulk_import, "_BATCH_COMMANDS", 1)
     cluster.nodes[0].acts += ["", *["UNKNOWN timeout"] * 5]
     result = run("import", str(file))
@@ -131,7 +133,20 @@ def test_an_import_that_keeps_failing_says_where_to_go_on(
     assert cluster.keys == {b"a": b"1", b"b": b"\xff", b"c": b"text"}
 
 
-def test_commands_are_never_sent_twice(run: Run, cluster: FakeCluster, tmp_path: Path) -> None:
+def test_commands_are_sent_until_they_have_taken_effect_once(
+    run: Run, cluster: FakeCluster, tmp_path: Path
+) -> None:
+    file = tmp_path / "counts.resp"
+    file.write_bytes(encode_command((b"INCR", b"n")) * 5)
+    cluster.nodes[0].acts += ["", "drop after", "UNKNOWN timeout", "drop before"]
+    assert run("import", str(file)).output == "imported 5 commands\n"
+    assert cluster.keys[b"n"] == b"5"
+
+
+def test_commands_without_a_number_are_never_sent_twice(
+    run: Run, cluster: FakeCluster, tmp_path: Path
+) -> None:
+    cluster.sessions.is_known = False
     file = tmp_path / "counts.resp"
     incr = encode_command((b"INCR", b"n"))
     file.write_bytes(incr * 3)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
 
 from raftkv import Client
 from raftkv.cli import main
+from raftkv.cli.bulk_format import encode_command
 from tests.unit.server.serving import serving
 
 
@@ -112,3 +114,15 @@ def test_a_string_with_a_deadline_is_set_and_keeps_it(address: str, client: Clie
     client.set("k", "older")
     assert run_import(address, [mortal], "--keep-existing").output == "imported 0 keys, 1 kept\n"
     assert (client.keys(), client.get("k")) == ([b"k"], b"older")
+
+
+def test_a_command_whose_result_is_too_large_to_be_kept_fails_by_itself(
+    address: str, client: Client[bytes], tmp_path: Path
+) -> None:
+    words = [(b"SET", b"k", b"x" * 1_500_000), (b"GETDEL", b"k"), (b"INCR", b"n")]
+    file = tmp_path / "commands.resp"
+    file.write_bytes(b"".join(map(encode_command, words)))
+    result = CliRunner().invoke(main.command, ["import", str(file), "-n", address])
+    assert (result.stdout, result.exit_code) == ("imported 2 commands, 1 failed\n", 1)
+    assert "result exceeds" in result.stderr
+    assert (client.strlen("k"), client.get("n")) == (1_500_000, b"1")
