@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import hashlib
 import json
 from typing import Any, BinaryIO, Literal, NamedTuple
 
@@ -40,6 +41,8 @@ _PAIRED = frozenset({"hash", "zset"})
 # Where a key is put together before it takes its place. Deterministic, so that
 # what an interrupted import leaves behind is replaced by the next.
 _STAGE_PREFIX = b"raftkv:import:"
+# Of SHA-256 in hexadecimal.
+_DIGEST_SIZE = 64
 
 
 class Part(NamedTuple):
@@ -176,7 +179,13 @@ def _items_of(line: _Line) -> list[bytes]:
 
 
 def staging_key(key: bytes) -> bytes:
-    """Return the key under which another one is put together."""
+    """Return the key under which another one is put together.
+
+    A long one is named by its digest: with the prefix it could be longer than a key may be.
+    """
+    if len(key) >= _DIGEST_SIZE:
+        # Keys that are named as they are are shorter, so that no two have the same name.
+        key = hashlib.sha256(key).hexdigest().encode()
     return _STAGE_PREFIX + key
 
 

@@ -12,7 +12,10 @@ from click.testing import CliRunner, Result
 from raftkv import Client
 from raftkv.cli import main
 from raftkv.cli.bulk_format import encode_command
+from raftkv.config import Limits
 from tests.unit.server.serving import serving
+
+KEY_BYTES_MAX = Limits().key_bytes_max
 
 
 @pytest.fixture(scope="module")
@@ -126,3 +129,17 @@ def test_a_command_whose_result_is_too_large_to_be_kept_fails_by_itself(
     assert (result.stdout, result.exit_code) == ("imported 2 commands, 1 failed\n", 1)
     assert "result exceeds" in result.stderr
     assert (client.strlen("k"), client.get("n")) == (1_500_000, b"1")
+
+
+@pytest.mark.parametrize("kind", ["list", "set"])
+def test_the_longest_key_is_imported_as_it_was_exported(
+    address: str, client: Client[bytes], tmp_path: Path, kind: str
+) -> None:
+    key = b"k" * KEY_BYTES_MAX
+    client.execute({"list": "RPUSH", "set": "SADD"}[kind], key, "a")
+    file = tmp_path / "keys.jsonl"
+    assert CliRunner().invoke(main.command, ["export", str(file), "-n", address]).exit_code == 0
+    client.flushall()
+    result = CliRunner().invoke(main.command, ["import", str(file), "-n", address])
+    assert result.output == "imported 1 key\n"
+    assert client.keys() == [key]
