@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import threading
 from pathlib import Path
 
 import pytest
@@ -218,3 +220,68 @@ def test_an_interrupted_import_has_an_unknown_outcome(
     assert result.exit_code == 5
     assert "interrupted" in result.stderr
     assert "--offset 0" in result.stderr
+    result = run("import", "-", stdin=file.read_bytes())
+    assert result.exit_code == 5
+    assert "--offset" not in result.stderr
+    assert "0 keys done; go on behind the first 0 bytes (tail -c +1)" in result.stderr
+
+
+@pytest.mark.parametrize("file", ["keys", "-"])
+def test_an_import_interrupted_before_it_began_has_done_nothing(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, file: str
+) -> None:
+    def interrupt(*_: object, **__: object) -> object:
+        raise KeyboardInterrupt
+
+    (tmp_path / "keys").touch()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(bulk_import.Importer, "__init__", interrupt)
+    result = run("import", file, stdin=b"")
+    assert (result.exit_code, result.stderr) == (1, "error: interrupted\nnothing was imported\n")
+
+
+def test_an_interrupted_export_says_how_to_go_on(
+    run: Run, cluster: FakeCluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bulk, "_PAGE_KEYS", 1)
+    real_page_done = bulk._Output.page_done
+
+    def interrupt_behind_page_1(self: bulk._Output, cursor: int) -> None:
+        real_page_done(self, cursor)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(bulk._Output, "page_done", interrupt_behind_page_1)
+    file = str(tmp_path / "keys.jsonl")
+    result = run("export", file)
+    assert result.exit_code == 1
+    assert result.stderr == "error: interrupted\nthe same command goes on\n"
+    result = run("export", file, "--restart")
+    assert "the same command without --restart goes on" in result.stderr
+    result = run("export")
+    assert (result.exit_code, keys_of(result.stdout)) == (1, ["a"])
+    assert result.stderr == "error: interrupted\nwhat was written is not all\n"
+    monkeypatch.setattr(bulk._Output, "page_done", real_page_done)
+    result = run("export", file)
+    assert (result.exit_code, result.stderr) == (0, "going on behind 1 key\n")
+
+
+def test_an_offset_behind_the_end_is_wrong_usage(run: Run, tmp_path: Path) -> None:
+    file = tmp_path / "keys"
+    run("export", str(file))
+    size = file.stat().st_size
+    result = run("import", str(file), "--offset", str(size + 1))
+    assert result.exit_code == 2
+    assert f"FILE has {size} bytes" in result.stderr
+    assert run("import", str(file), "--offset", str(size)).stdout == "imported 0 keys\n"
+
+
+def test_a_pipe_may_be_named_as_a_file(run: Run, cluster: FakeCluster, tmp_path: Path) -> None:
+    data = run("export").stdout.encode()
+    cluster.keys.clear()
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    writer = threading.Thread(target=pipe.write_bytes, args=(data,))
+    writer.start()
+    result = run("import", str(pipe))
+    writer.join()
+    assert (result.stdout, len(cluster.keys)) == ("imported 3 keys\n", 3)
