@@ -25,7 +25,7 @@ from raftkv.cli.bulk_format import (
     read_command,
 )
 from raftkv.client.calls import request_of
-from raftkv.client.sessions import RESULT_TOO_LARGE
+from raftkv.client.sessions import FENCED, RESULT_TOO_LARGE
 from raftkv.client.sync_client import Client
 from raftkv.errors import (
     CommandError,
@@ -33,6 +33,7 @@ from raftkv.errors import (
     IndefiniteError,
     NotAppliedError,
     RaftKvError,
+    RequestError,
 )
 
 # What is sent together. A batch of the cluster holds a megabyte.
@@ -127,7 +128,9 @@ class Importer:
             try:
                 self._pass_over_keys()
                 return
-            except IndefiniteError:
+            except RequestError as error:
+                if not _is_unsettled(error):
+                    raise
                 tries = 1 if self.offset > before else tries + 1
                 if tries >= _TRIES or not self._stream.seekable():
                     raise
@@ -251,7 +254,8 @@ def _place(part: Part, commands: list[Command], replies: list[object], counts: C
     """Count what became of one part; True for a key of which there is nothing to set.
 
     Raises:
-        RaftKvError: A command failed, or its outcome is unknown.
+        RequestError: A command is unsettled.
+        RaftKvError: A command failed.
     """
     kept = False
     for command, reply in zip(commands, replies, strict=True):
@@ -261,7 +265,7 @@ def _place(part: Part, commands: list[Command], replies: list[object], counts: C
             else:
                 counts.empty += 1
             return True
-        if isinstance(reply, IndefiniteError):
+        if isinstance(reply, RequestError) and _is_unsettled(reply):
             raise reply
         if isinstance(reply, RaftKvError):
             raise RaftKvError(f"the key {part.key!r:.200}: {reply}")
@@ -295,6 +299,12 @@ def _check(command: Command) -> None:
     if name in _OF_CONNECTIONS or request_of(command).stateful:
         text = name.decode(errors="backslashreplace")
         raise RaftKvError(f"{text} changes its connection; an import uses several")
+
+
+def _is_unsettled(error: RequestError) -> bool:
+    """Whether a command has an unknown outcome, or had one until the deadline was over."""
+    is_fenced = isinstance(error, NotAppliedError) and str(error) == FENCED
+    return is_fenced or isinstance(error, IndefiniteError)
 
 
 def _is_refusal(reply: RaftKvError) -> bool:

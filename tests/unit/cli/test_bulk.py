@@ -118,6 +118,20 @@ def test_an_import_of_keys_repeats_what_is_unknown(
     assert cluster.keys == {b"a": b"1", b"b": b"\xff", b"c": b"text"}
 
 
+@pytest.mark.slow
+def test_an_import_of_keys_repeats_what_was_fenced_at_the_end_of_the_deadline(
+    run: Run, cluster: FakeCluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "keys.jsonl"
+    run("export", str(file))
+    cluster.keys.clear()
+    monkeypatch.setattr(bulk_import, "_BATCH_COMMANDS", 1)
+    cluster.nodes[0].acts += ["", "hang"]
+    assert run("import", str(file), "--deadline", "0.5").output == "imported 3 keys\n"
+    assert cluster.keys == {b"a": b"1", b"b": b"\xff", b"c": b"text"}
+    assert b"OUTCOME" in [words[1] for words in cluster.sessions.asked]
+
+
 def test_an_import_that_keeps_failing_says_where_to_go_on(
     run: Run, cluster: FakeCluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
