@@ -119,7 +119,7 @@ admin = {_quoted(listen.admin)}  # HTTP: /livez /readyz /metrics
 sync = "always"  # always | interval | never
 
 [reads]
-level = "linearizable"  # linearizable | stale
+level = "linearizable"  # linearizable | lease | bounded | stale
 
 [writes]
 on_follower = "redirect"  # redirect | proxy

@@ -146,19 +146,30 @@ def export(
     Each key is as it was at some moment of the run. The same command goes on
     where an earlier one was interrupted.
     """
-    from raftkv.cli.bulk_export import pages_of
-    from raftkv.cli.bulk_format import encode_command, line_of, replay_commands
-
     if file != _STDIO and os.path.exists(file) and not force:
         raise click.UsageError(f"{file} exists; --force replaces it.")
     format_ = format_ or ("resp" if file.endswith(".resp") else "jsonl")
+    request = {"format": format_, "match": match, "type": kind}
+    advice = "what was written is not all"
+    if file != _STDIO:
+        advice = f"the same command{' without --restart' if restart else ''} goes on"
+    with _told_of_interruption(advice):
+        keys = _export(file, request, target, restart=restart)
+    _summarise({"keys": keys}, target, f"exported {_counted(keys, 'key')}",
+               err=file == _STDIO)  # fmt: skip
+
+
+def _export(file: str, request: dict[str, Any], target: Target, *, restart: bool) -> int:
+    """Write the keys, and return how many."""
+    from raftkv.cli.bulk_export import pages_of
+    from raftkv.cli.bulk_format import encode_command, line_of, replay_commands
 
     def encode(part: Part) -> bytes:
-        if format_ == "jsonl":
+        if request["format"] == "jsonl":
             return line_of(part)
         return b"".join(map(encode_command, replay_commands(part)))
 
-    request = {"format": format_, "match": match, "type": kind}
+    match, kind = request["match"], request["type"]
     with _told_of_files(file), target.open() as client:
         output = _Output(file, request, restart=restart)
         if output.cursor and not target.json:
@@ -173,8 +184,7 @@ def export(
                 output.page_done(cursor)
                 show(output.keys)
             output.finish()
-    _summarise({"keys": output.keys}, target, f"exported {_counted(output.keys, 'key')}",
-               err=file == _STDIO)  # fmt: skip
+    return output.keys
 
 
 @click.command("import")
@@ -188,30 +198,30 @@ def import_(file: str, keep_existing: bool, offset: int, target: Target) -> None
 
     FILE holds lines of JSON as `raftkv export` writes them, each of which replaces
     a key as a whole and may be imported again; or Redis commands (RESP), which
-    are sent as they are.
+    are sent as they are and take effect once.
     """
-    from raftkv.cli.bulk_import import Importer
-
     with contextlib.ExitStack() as stack:
         stack.enter_context(_told_of_files(file))
-        stream: BinaryIO = sys.stdin.buffer
-        total = None
-        if file != _STDIO:
-            stream = stack.enter_context(open(file, "rb"))
-            total = os.fstat(stream.fileno()).st_size
-            stream.seek(offset)
-        elif offset:
-            raise click.UsageError("--offset goes with a file.")
-        client = stack.enter_context(target.open())
-        show = stack.enter_context(_progress("import", total, as_bytes=True))
-        importer = Importer(
-            client, stream, keep_existing=keep_existing, progress=show, offset=offset
-        )
+        with _told_of_interruption("nothing was imported"):
+            from raftkv.cli.bulk_import import Importer
+
+            stream = sys.stdin.buffer if file == _STDIO else stack.enter_context(open(file, "rb"))
+            can_seek = file != _STDIO and stream.seekable()
+            total = os.fstat(stream.fileno()).st_size if can_seek else None
+            _go_to(offset, stream, total)
+            client = stack.enter_context(target.open(exactly_once=True))
+            show = stack.enter_context(_progress("import", total, as_bytes=True))
+            importer = Importer(
+                client, stream, keep_existing=keep_existing, progress=show, offset=offset
+            )
         try:
             importer.run()
         except (RaftKvError, KeyboardInterrupt) as error:
             done = _counted(importer.counts.keys, importer.thing)
-            again = f"{done} done; go on with --offset {importer.offset}"
+            where = f"with --offset {importer.offset}"
+            if not can_seek:
+                where = f"behind the first {importer.offset} bytes (tail -c +{importer.offset + 1})"
+            again = f"{done} done; go on {where}"
             unknown = isinstance(error, IndefiniteError | KeyboardInterrupt)
             kind = IndefiniteError if unknown else RaftKvError
             raise kind(f"{str(error) or 'interrupted'}\n{again}") from None
@@ -220,17 +230,38 @@ def import_(file: str, keep_existing: bool, offset: int, target: Target) -> None
     words += [
         f"{number:,} {what}"
         for number, what in (
-            (counts.kept, "kept"), (counts.expired, "expired"), (counts.failed, "failed"),
+            (counts.kept, "kept"), (counts.expired, "expired"), (counts.empty, "empty"),
+            (counts.failed, "failed"),
         )
         if number
     ]  # fmt: skip
     for failure in counts.failures:
         terminal.echo_error(failure)
     shown = {"done": counts.keys, "kept": counts.kept, "expired": counts.expired,
-             "failed": counts.failed}  # fmt: skip
+             "empty": counts.empty, "failed": counts.failed}  # fmt: skip
     _summarise(shown, target, ", ".join(words), err=False)
     if counts.failed:
         raise SystemExit(terminal.EXIT_FAILED)
+
+
+def _go_to(offset: int, stream: BinaryIO, size: int | None) -> None:
+    """Begin in the middle of a file of `size` bytes; None for what can only be read on."""
+    if not offset:
+        return
+    if size is None:
+        raise click.UsageError("--offset goes with a file.")
+    if offset > size:
+        raise click.UsageError(f"--offset {offset} is behind the end: FILE has {size} bytes.")
+    stream.seek(offset)
+
+
+@contextlib.contextmanager
+def _told_of_interruption(advice: str) -> Iterator[None]:
+    """Turn Ctrl-C where nothing is written to the cluster into an error that says so."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise RaftKvError(f"interrupted\n{advice}") from None
 
 
 @contextlib.contextmanager

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import hashlib
 import json
 from typing import Any, BinaryIO, Literal, NamedTuple
 
@@ -37,9 +38,11 @@ LINE_BYTES_MAX = 1024 * 1024 * 1024
 # How elements are added, and how many items make one.
 _ADD: dict[str, bytes] = {"hash": b"HSET", "list": b"RPUSH", "set": b"SADD", "zset": b"ZADD"}
 _PAIRED = frozenset({"hash", "zset"})
-# Where a collection is put together before it takes its place. Deterministic, so that
+# Where a key is put together before it takes its place. Deterministic, so that
 # what an interrupted import leaves behind is replaced by the next.
 _STAGE_PREFIX = b"raftkv:import:"
+# Of SHA-256 in hexadecimal.
+_DIGEST_SIZE = 64
 
 
 class Part(NamedTuple):
@@ -176,7 +179,13 @@ def _items_of(line: _Line) -> list[bytes]:
 
 
 def staging_key(key: bytes) -> bytes:
-    """Return the key under which a collection is put together."""
+    """Return the key under which another one is put together.
+
+    A long one is named by its digest: with the prefix it could be longer than a key may be.
+    """
+    if len(key) >= _DIGEST_SIZE:
+        # Keys that are named as they are are shorter, so that no two have the same name.
+        key = hashlib.sha256(key).hexdigest().encode()
     return _STAGE_PREFIX + key
 
 
@@ -195,19 +204,23 @@ def import_commands(part: Part, *, keep_existing: bool) -> list[Command]:
     """Return commands that put the key in its place at one moment, when it is whole.
 
     A collection is gathered under `staging_key`, so that a reader sees the old
-    value or the new one. Where its time was over, the last command fails with
-    `ERR no such key`.
+    value or the new one; a string with a deadline is set there, too, since SET does
+    not tell whether it was over. Where there is nothing to put in place, because the
+    time was over or there are no elements, the renaming fails with `ERR no such key`.
 
     Args:
         part: Of a key whose earlier parts were carried out.
         keep_existing: Leave a key alone that exists.
     """
-    if part.kind == "string":
+    if part.kind == "string" and not part.expires_at_ms:
         command = _set_command(part)
         return [(*command, b"NX") if keep_existing else command]
     stage = staging_key(part.key)
-    commands: list[Command] = [] if part.number else [(b"DEL", stage)]
-    commands += _fill(stage, part)
+    if part.kind == "string":
+        commands = [_set_command(part._replace(key=stage))]
+    else:
+        commands = [] if part.number else [(b"DEL", stage)]
+        commands += _fill(stage, part)
     if not part.more:
         commands.append((b"RENAMENX" if keep_existing else b"RENAME", stage, part.key))
         if keep_existing:

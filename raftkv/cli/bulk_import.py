@@ -3,7 +3,8 @@
 Owns the order of reading, sending and counting. A file of keys (JSON) may be
 imported any number of times: each key is replaced as a whole. So a part of it
 whose outcome is unknown is simply sent again. Commands (RESP) are sent as they
-are, and never twice.
+are; only the client sends one again, which has numbered it (exactly once), and one
+that stays unknown ends the import.
 
 Invariant: everything in front of `Importer.offset` is acknowledged, and a key or
 command begins there, so that a later import may begin there too.
@@ -24,8 +25,16 @@ from raftkv.cli.bulk_format import (
     read_command,
 )
 from raftkv.client.calls import request_of
+from raftkv.client.sessions import FENCED, RESULT_TOO_LARGE
 from raftkv.client.sync_client import Client
-from raftkv.errors import CommandError, DefiniteError, IndefiniteError, RaftKvError
+from raftkv.errors import (
+    CommandError,
+    DefiniteError,
+    IndefiniteError,
+    NotAppliedError,
+    RaftKvError,
+    RequestError,
+)
 
 # What is sent together. A batch of the cluster holds a megabyte.
 _BATCH_COMMANDS = 512
@@ -48,6 +57,7 @@ class Counts:
         keys: Put in place, or, of RESP, commands carried out.
         kept: Left alone because they exist.
         expired: Not set because their time was over.
+        empty: Not set because they had no elements.
         failed: Commands that the cluster refused.
         failures: The first of their errors.
     """
@@ -55,6 +65,7 @@ class Counts:
     keys: int = 0
     kept: int = 0
     expired: int = 0
+    empty: int = 0
     failed: int = 0
     failures: list[str] = field(default_factory=list)
 
@@ -80,7 +91,7 @@ class Importer:
         """Take over a file.
 
         Args:
-            client: Of the cluster.
+            client: Of the cluster; makes sure that its writes take effect once.
             stream: Stands at `offset`.
             keep_existing: Leave a key alone that exists.
             progress: Called with the bytes done.
@@ -117,7 +128,9 @@ class Importer:
             try:
                 self._pass_over_keys()
                 return
-            except IndefiniteError:
+            except RequestError as error:
+                if not _is_unsettled(error):
+                    raise
                 tries = 1 if self.offset > before else tries + 1
                 if tries >= _TRIES or not self._stream.seekable():
                     raise
@@ -173,13 +186,15 @@ class Importer:
                 pipeline.command(*command)
         results = iter(pipeline.execute(raise_first=False))
         counts = replace(self.counts)
-        expired: list[bytes] = []
+        # A later line of the same key counts, whichever way.
+        gone: dict[bytes, None] = {}
         for part, commands in batch:
-            replies = [next(results) for _ in commands]
-            if _place(part, commands, replies, counts) and not self._keep_existing:
-                expired.append(part.key)
-        if expired:
-            self._client.delete(*expired)
+            if _place(part, commands, [next(results) for _ in commands], counts):
+                gone[part.key] = None
+            elif not part.more:
+                gone.pop(part.key, None)
+        if gone and not self._keep_existing:
+            self._client.delete(*gone)
         # Only now: what was counted of a batch that is sent again counts once.
         self.counts = counts
         self.offset = end
@@ -214,7 +229,7 @@ class Importer:
             pipeline.command(*command)
         stopped_by: RaftKvError | None = None
         for (_, length), reply in zip(batch, pipeline.execute(raise_first=False), strict=True):
-            if isinstance(reply, RaftKvError) and not isinstance(reply, CommandError):
+            if isinstance(reply, RaftKvError) and not _is_refusal(reply):
                 stopped_by = stopped_by or reply
             elif stopped_by is not None:
                 # Beginning at the one that failed would carry this one out again.
@@ -227,7 +242,7 @@ class Importer:
             raise stopped_by
 
     def _count(self, reply: object) -> None:
-        if not isinstance(reply, CommandError):
+        if not isinstance(reply, RaftKvError):
             self.counts.keys += 1
             return
         self.counts.failed += 1
@@ -236,17 +251,21 @@ class Importer:
 
 
 def _place(part: Part, commands: list[Command], replies: list[object], counts: Counts) -> bool:
-    """Count what became of one part; True for a key whose time was over.
+    """Count what became of one part; True for a key of which there is nothing to set.
 
     Raises:
-        RaftKvError: A command failed, or its outcome is unknown.
+        RequestError: A command is unsettled.
+        RaftKvError: A command failed.
     """
     kept = False
     for command, reply in zip(commands, replies, strict=True):
         if command[0] in (b"RENAME", b"RENAMENX") and _is_missing(reply):
-            counts.expired += 1
+            if _was_there(part, commands, replies):
+                counts.expired += 1
+            else:
+                counts.empty += 1
             return True
-        if isinstance(reply, IndefiniteError):
+        if isinstance(reply, RequestError) and _is_unsettled(reply):
             raise reply
         if isinstance(reply, RaftKvError):
             raise RaftKvError(f"the key {part.key!r:.200}: {reply}")
@@ -260,6 +279,16 @@ def _place(part: Part, commands: list[Command], replies: list[object], counts: C
     return False
 
 
+def _was_there(part: Part, commands: list[Command], replies: list[object]) -> bool:
+    """Whether a key that is gone had a value before its time was over."""
+    if part.kind == "string":
+        return True
+    return any(
+        command[0] == b"PEXPIREAT" and reply == 1
+        for command, reply in zip(commands, replies, strict=True)
+    )
+
+
 def _check(command: Command) -> None:
     """Refuse what would change the connection: batches go over several.
 
@@ -270,6 +299,18 @@ def _check(command: Command) -> None:
     if name in _OF_CONNECTIONS or request_of(command).stateful:
         text = name.decode(errors="backslashreplace")
         raise RaftKvError(f"{text} changes its connection; an import uses several")
+
+
+def _is_unsettled(error: RequestError) -> bool:
+    """Whether a command has an unknown outcome, or had one until the deadline was over."""
+    is_fenced = isinstance(error, NotAppliedError) and str(error) == FENCED
+    return is_fenced or isinstance(error, IndefiniteError)
+
+
+def _is_refusal(reply: RaftKvError) -> bool:
+    """Whether a command failed by itself, so that the others of its file go on."""
+    is_too_large = isinstance(reply, NotAppliedError) and str(reply).startswith(RESULT_TOO_LARGE)
+    return is_too_large or isinstance(reply, CommandError)
 
 
 def _is_missing(reply: object) -> bool:

@@ -1,19 +1,31 @@
 """`raftkv lease` and `raftkv lock`: leases by hand, and a command run under a lock.
 
-Owns their options and help; see cli.data for how they work.
+Owns their options and help, and how the command under a lock ends; see cli.data for
+how the others work.
+
+Invariant: a lock is released only when its command has ended, and a signal that asks
+this process to end ends the command first.
 """
 
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
+from types import FrameType, TracebackType
+from typing import Self
 
 import click
 
+from raftkv.cli import terminal
 from raftkv.cli.options import Target, target_options
-from raftkv.errors import LeaseLostError, LockTimeoutError, OutcomeUnknownError
+from raftkv.client.recipes.sync_recipes import Lock
+from raftkv.errors import LeaseLostError, LockTimeoutError, OutcomeUnknownError, RaftKvError
 
+# How shells say that a command was not found, or cannot be executed.
+_EXIT_NOT_FOUND = 127
+_EXIT_NOT_EXECUTABLE = 126
 # Given to the command that runs under a lock.
 TOKEN_VARIABLE = "RAFTKV_LOCK_TOKEN"
 # How often a running command is looked at.
@@ -95,28 +107,94 @@ def lock(
 
     COMMAND finds the fencing token in RAFTKV_LOCK_TOKEN, and its exit code becomes that
     of this command. It is ended when the lock is lost; the exit code is 5 then. It is 1
-    when others held the lock as long as --wait says.
+    when others held the lock as long as --wait says. Ctrl-C, SIGTERM and SIGHUP end COMMAND
+    and release the lock.
     """
-    with target.open() as client:
+    with target.open() as client, _Stop() as stop:
         held = client.lock(name, ttl_s=ttl_s)
-        if not held.acquire(wait_s=wait_s):
-            raise LockTimeoutError(f"{name} is held by others")
-        environment = {**os.environ, TOKEN_VARIABLE: str(held.check())}
-        process = subprocess.Popen(words, env=environment)
         try:
-            code = None
-            while code is None and held.is_held:
-                try:
-                    code = process.wait(_LOOK_S)
-                except subprocess.TimeoutExpired:
-                    continue
+            if not held.acquire(wait_s=wait_s):
+                raise LockTimeoutError(f"{name} is held by others")
+            stop.at_once = False
+            try:
+                code = _run(words, held, stop)
+            except OSError as error:
+                is_missing = isinstance(error, FileNotFoundError)
+                code = _EXIT_NOT_FOUND if is_missing else _EXIT_NOT_EXECUTABLE
+                reason = RaftKvError(f"{words[0]}: {error.strerror or error}")
+                terminal.echo_error(reason, as_json_line=target.json)
         finally:
-            _end(process)
-        try:
-            held.release()
-        except LeaseLostError as error:
-            raise OutcomeUnknownError(f"the lock was lost while {words[0]} ran") from error
+            stop.at_once = False
+            if held.lease is not None:
+                try:
+                    held.release()
+                except LeaseLostError as error:
+                    raise OutcomeUnknownError(f"the lock was lost while {words[0]} ran") from error
     sys.exit(code)
+
+
+class _Stop:
+    """What is done about signals that ask this process to end; use as a context manager.
+
+    Attributes:
+        at_once: End with `SystemExit` when a signal comes. Else it is only noted: an
+            exception might lose the command that is just started.
+        number: Of a signal that came, or None.
+    """
+
+    def __init__(self) -> None:
+        self.at_once = True
+        self.number: int | None = None
+
+    def _heed(self, number: int, frame: FrameType | None) -> None:
+        self.number = number
+        if self.at_once:
+            raise SystemExit(_exit_code_of_signal(number))
+
+    def __enter__(self) -> Self:
+        # What is ignored stays so: `nohup` wants it.
+        self._previous = {
+            number: signal.signal(number, self._heed)
+            for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+            if signal.getsignal(number) is not signal.SIG_IGN
+        }
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)
+
+
+def _run(words: tuple[str, ...], held: Lock, stop: _Stop) -> int:
+    """Run the command until it ends, the lock is lost, or a signal comes; return its code.
+
+    Raises:
+        OSError: It could not be started.
+    """
+    environment = {**os.environ, TOKEN_VARIABLE: str(held.check())}
+    process = subprocess.Popen(words, env=environment)
+    try:
+        while process.returncode is None and held.is_held and stop.number is None:
+            try:
+                process.wait(_LOOK_S)
+            except subprocess.TimeoutExpired:
+                continue
+    finally:
+        _end(process)
+    if stop.number is not None:
+        return _exit_code_of_signal(stop.number)
+    code = process.returncode
+    return code if code >= 0 else _exit_code_of_signal(-code)
+
+
+def _exit_code_of_signal(number: int) -> int:
+    """Return what shells say of a command that a signal ended."""
+    return 128 + number
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:

@@ -83,9 +83,11 @@ class LazyGroup(click.Group):
         if name not in _COMMANDS:
             return None
         module_name, _, attribute = _COMMANDS[name][0].partition(":")
-        command: click.Command = getattr(
-            importlib.import_module(f"raftkv.cli.{module_name}"), attribute
-        )
+        try:
+            module = importlib.import_module(f"raftkv.cli.{module_name}")
+        except KeyboardInterrupt:
+            raise click.ClickException("interrupted; nothing was done") from None
+        command: click.Command = getattr(module, attribute)
         return command
 
     def resolve_command(

@@ -36,15 +36,20 @@ class Target:
     json: bool
     deadline_s: float
 
-    def open(self, *, keep_state: bool = False) -> Client[bytes]:
-        """Return a client of the cluster."""
+    def open(self, *, keep_state: bool = False, exactly_once: bool = False) -> Client[bytes]:
+        """Return a client of the cluster.
+
+        Args:
+            keep_state: See `Client`.
+            exactly_once: For many writes. One command is not worth a session, and exit
+                code 5 tells of what is lost.
+        """
         return Client(
             self.addresses,
             deadline_s=self.deadline_s,
             reach_s_max=REACH_S_MAX,
             keep_state=keep_state,
-            # One command is not worth a session, and exit code 5 tells of what is lost.
-            exactly_once=False,
+            exactly_once=exactly_once,
         )
 
     def show(self, value: Any) -> None:

@@ -18,7 +18,7 @@ from raftkv.cluster_files import (
 )
 from raftkv.config import ListenConfig
 from raftkv.errors import ConfigError
-from raftkv.settings import load_config, parse_config
+from raftkv.settings import SETTINGS, load_config, parse_config
 from raftkv.transport.secret import load_secret
 from raftkv.types import Member, NodeId
 
@@ -47,6 +47,19 @@ def test_every_written_file_loads_without_a_warning_but_for_an_even_number(
     assert {config.members for config in configs} == {
         tuple(sorted(files.members, key=lambda member: member.id))
     }
+
+
+def test_a_written_choice_names_all_that_may_be_chosen(tmp_path: Path) -> None:
+    text = write_cluster(tmp_path, working_directory=tmp_path).configs[0].read_text()
+    section = ""
+    shown: dict[str, str] = {}
+    for line in text.splitlines():
+        section = line[1:-1] if line.startswith("[") else section
+        setting, _, words = line.partition("  # ")
+        if " | " in words:
+            shown[f"{section}.{setting.partition(' = ')[0]}"] = words
+    assert set(shown) == {"durability.sync", "reads.level", "writes.on_follower"}
+    assert shown == {key: SETTINGS[key].kind.allowed for key in shown}
 
 
 def test_the_ports_are_those_of_the_manual(tmp_path: Path) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import threading
 from pathlib import Path
 
 import pytest
@@ -53,7 +55,9 @@ def test_an_import_sets_the_keys(run: Run, cluster: FakeCluster, tmp_path: Path)
     assert cluster.keys == {b"a": b"1", b"b": b"\xff", b"c": b"text"}
     cluster.keys[b"a"] = b"newer"
     result = run("import", str(file), "--keep-existing", "--json")
-    assert json.loads(result.stdout) == {"done": 0, "kept": 3, "expired": 0, "failed": 0}
+    assert json.loads(result.stdout) == {
+        "done": 0, "kept": 3, "expired": 0, "empty": 0, "failed": 0,
+    }  # fmt: skip
     assert cluster.keys[b"a"] == b"newer"
     assert run("import", stdin=file.read_bytes()).stdout == "imported 3 keys\n"
     assert cluster.keys[b"a"] == b"1"
@@ -107,10 +111,25 @@ def test_an_import_of_keys_repeats_what_is_unknown(
     file = tmp_path / "keys.jsonl"
     run("export", str(file))
     cluster.keys.clear()
+    cluster.sessions.is_known = False
     monkeypatch.setattr(bulk_import, "_BATCH_COMMANDS", 2)
     cluster.nodes[0].acts += ["", "UNKNOWN timeout"]
     assert run("import", str(file)).stdout == "imported 3 keys\n"
     assert cluster.keys == {b"a": b"1", b"b": b"\xff", b"c": b"text"}
+
+
+@pytest.mark.slow
+def test_an_import_of_keys_repeats_what_was_fenced_at_the_end_of_the_deadline(
+    run: Run, cluster: FakeCluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "keys.jsonl"
+    run("export", str(file))
+    cluster.keys.clear()
+    monkeypatch.setattr(bulk_import, "_BATCH_COMMANDS", 1)
+    cluster.nodes[0].acts += ["", "hang"]
+    assert run("import", str(file), "--deadline", "0.5").output == "imported 3 keys\n"
+    assert cluster.keys == {b"a": b"1", b"b": b"\xff", b"c": b"text"}
+    assert b"OUTCOME" in [words[1] for words in cluster.sessions.asked]
 
 
 def test_an_import_that_keeps_failing_says_where_to_go_on(
@@ -120,6 +139,7 @@ def test_an_import_that_keeps_failing_says_where_to_go_on(
     run("export", str(file))
     second = file.read_bytes().index(b"\n") + 1
     cluster.keys.clear()
+    cluster.sessions.is_known = False
     monkeypatch.setattr(bulk_import, "_BATCH_COMMANDS", 1)
     cluster.nodes[0].acts += ["", *["UNKNOWN timeout"] * 5]
     result = run("import", str(file))
@@ -129,7 +149,20 @@ def test_an_import_that_keeps_failing_says_where_to_go_on(
     assert cluster.keys == {b"a": b"1", b"b": b"\xff", b"c": b"text"}
 
 
-def test_commands_are_never_sent_twice(run: Run, cluster: FakeCluster, tmp_path: Path) -> None:
+def test_commands_are_sent_until_they_have_taken_effect_once(
+    run: Run, cluster: FakeCluster, tmp_path: Path
+) -> None:
+    file = tmp_path / "counts.resp"
+    file.write_bytes(encode_command((b"INCR", b"n")) * 5)
+    cluster.nodes[0].acts += ["", "drop after", "UNKNOWN timeout", "drop before"]
+    assert run("import", str(file)).output == "imported 5 commands\n"
+    assert cluster.keys[b"n"] == b"5"
+
+
+def test_commands_without_a_number_are_never_sent_twice(
+    run: Run, cluster: FakeCluster, tmp_path: Path
+) -> None:
+    cluster.sessions.is_known = False
     file = tmp_path / "counts.resp"
     incr = encode_command((b"INCR", b"n"))
     file.write_bytes(incr * 3)
@@ -201,3 +234,68 @@ def test_an_interrupted_import_has_an_unknown_outcome(
     assert result.exit_code == 5
     assert "interrupted" in result.stderr
     assert "--offset 0" in result.stderr
+    result = run("import", "-", stdin=file.read_bytes())
+    assert result.exit_code == 5
+    assert "--offset" not in result.stderr
+    assert "0 keys done; go on behind the first 0 bytes (tail -c +1)" in result.stderr
+
+
+@pytest.mark.parametrize("file", ["keys", "-"])
+def test_an_import_interrupted_before_it_began_has_done_nothing(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, file: str
+) -> None:
+    def interrupt(*_: object, **__: object) -> object:
+        raise KeyboardInterrupt
+
+    (tmp_path / "keys").touch()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(bulk_import.Importer, "__init__", interrupt)
+    result = run("import", file, stdin=b"")
+    assert (result.exit_code, result.stderr) == (1, "error: interrupted\nnothing was imported\n")
+
+
+def test_an_interrupted_export_says_how_to_go_on(
+    run: Run, cluster: FakeCluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bulk, "_PAGE_KEYS", 1)
+    real_page_done = bulk._Output.page_done
+
+    def interrupt_behind_page_1(self: bulk._Output, cursor: int) -> None:
+        real_page_done(self, cursor)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(bulk._Output, "page_done", interrupt_behind_page_1)
+    file = str(tmp_path / "keys.jsonl")
+    result = run("export", file)
+    assert result.exit_code == 1
+    assert result.stderr == "error: interrupted\nthe same command goes on\n"
+    result = run("export", file, "--restart")
+    assert "the same command without --restart goes on" in result.stderr
+    result = run("export")
+    assert (result.exit_code, keys_of(result.stdout)) == (1, ["a"])
+    assert result.stderr == "error: interrupted\nwhat was written is not all\n"
+    monkeypatch.setattr(bulk._Output, "page_done", real_page_done)
+    result = run("export", file)
+    assert (result.exit_code, result.stderr) == (0, "going on behind 1 key\n")
+
+
+def test_an_offset_behind_the_end_is_wrong_usage(run: Run, tmp_path: Path) -> None:
+    file = tmp_path / "keys"
+    run("export", str(file))
+    size = file.stat().st_size
+    result = run("import", str(file), "--offset", str(size + 1))
+    assert result.exit_code == 2
+    assert f"FILE has {size} bytes" in result.stderr
+    assert run("import", str(file), "--offset", str(size)).stdout == "imported 0 keys\n"
+
+
+def test_a_pipe_may_be_named_as_a_file(run: Run, cluster: FakeCluster, tmp_path: Path) -> None:
+    data = run("export").stdout.encode()
+    cluster.keys.clear()
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    writer = threading.Thread(target=pipe.write_bytes, args=(data,))
+    writer.start()
+    result = run("import", str(pipe))
+    writer.join()
+    assert (result.stdout, len(cluster.keys)) == ("imported 3 keys\n", 3)

@@ -138,7 +138,22 @@ def test_a_collection_takes_its_place_at_one_moment() -> None:
     assert import_commands(part, keep_existing=True)[-2:] == [
         (b"RENAMENX", stage, b"l"), (b"DEL", stage),
     ]  # fmt: skip
+    string = Part(b"s", "string", [b"x"])
+    assert import_commands(string, keep_existing=True) == [(b"SET", b"s", b"x", b"NX")]
+
+
+def test_a_string_with_a_deadline_is_renamed_so_that_its_death_shows() -> None:
+    stage = staging_key(b"s")
     string = Part(b"s", "string", [b"x"], 77)
-    assert import_commands(string, keep_existing=True) == [
-        (b"SET", b"s", b"x", b"PXAT", b"77", b"NX")
-    ]
+    kept = [(b"SET", stage, b"x", b"PXAT", b"77"), (b"RENAMENX", stage, b"s"), (b"DEL", stage)]
+    assert import_commands(string, keep_existing=True) == kept
+    assert import_commands(string, keep_existing=False) == [kept[0], (b"RENAME", stage, b"s")]
+
+
+def test_the_place_of_a_long_key_is_short_and_its_own() -> None:
+    assert staging_key(b"k" * 63) == b"raftkv:import:" + b"k" * 63
+    long = staging_key(b"k" * 64)
+    assert len(long) == len(staging_key(b"k" * 65536)) == len(b"raftkv:import:") + 64
+    assert long == staging_key(b"k" * 64)
+    others = {staging_key(key) for key in (b"k" * 63, b"k" * 65, b"l" * 64, long[14:])}
+    assert len(others - {long}) == 4

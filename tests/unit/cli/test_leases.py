@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
+import signal
+import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
 
 from raftkv import Client
 from raftkv.cli import main
+from raftkv.client.recipes.sync_recipes import Lock
 from tests.unit.server.serving import serving
 
 
@@ -59,3 +65,88 @@ def test_a_command_whose_lock_is_lost_is_ended(address: str) -> None:
     lost = run(address, "lock", "l", "--ttl", "0.5", "--", "sh", "-c", steal)
     assert lost.exit_code == 5
     assert "lost" in lost.output
+
+
+@contextlib.contextmanager
+def locking(
+    address: str, script: str, *, before: str = ""
+) -> Iterator[tuple[subprocess.Popen[str], int]]:
+    """Run `raftkv lock l` with a script; yield its process, and the number of the script's."""
+    words = [sys.executable, "-m", "raftkv", "lock", "l", "-n", address, "--", "sh", "-c", script]
+    with subprocess.Popen(
+        ["sh", "-c", f'{before} exec "$@"', "sh", *words],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+    ) as process:  # fmt: skip
+        assert process.stdout is not None
+        try:
+            yield process, int(process.stdout.readline())
+        finally:
+            process.kill()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
+def test_a_signal_ends_the_command_and_releases_the_lock(
+    address: str, number: signal.Signals
+) -> None:
+    with locking(address, "echo $$; exec sleep 60") as (process, command):
+        assert run(address, "exists", "l").output == "1\n"
+        process.send_signal(number)
+        assert process.wait(30) == 128 + number
+    with pytest.raises(ProcessLookupError):
+        os.kill(command, 0)
+    assert run(address, "exists", "l").output == "0\n"
+
+
+@pytest.mark.slow
+def test_a_command_that_heeds_no_signal_is_killed(address: str) -> None:
+    with locking(address, "trap '' TERM; echo $$; exec sleep 60") as (process, command):
+        process.terminate()
+        assert process.wait(30) == 128 + signal.SIGTERM
+    with pytest.raises(ProcessLookupError):
+        os.kill(command, 0)
+    assert run(address, "exists", "l").output == "0\n"
+
+
+def test_a_signal_that_is_ignored_ends_nothing(address: str) -> None:
+    with locking(address, "echo $$; exec cat", before="trap '' HUP;") as (process, _):
+        process.send_signal(signal.SIGHUP)
+        assert process.communicate("still here", timeout=30)[0] == "still here"
+        assert process.returncode == 0
+
+
+def test_a_signal_ends_the_waiting_for_a_lock(
+    address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def wait_until_a_signal_comes(*_: object, **__: object) -> bool:
+        signal.raise_signal(signal.SIGTERM)
+        return False
+
+    monkeypatch.setattr(Lock, "acquire", wait_until_a_signal_comes)
+    before = signal.getsignal(signal.SIGTERM)
+    assert run(address, "lock", "l", "--", "true").exit_code == 128 + signal.SIGTERM
+    assert signal.getsignal(signal.SIGTERM) == before
+
+
+def test_a_command_that_a_signal_ended_gives_its_number_as_in_shells(address: str) -> None:
+    killed = run(address, "lock", "l", "--", "sh", "-c", "kill -9 $$")
+    assert killed.exit_code == 128 + signal.SIGKILL
+
+
+@pytest.mark.parametrize(
+    ("program", "code", "reason"),
+    [("no-such-program", 127, "No such file"), ("not-executable", 126, "Permission denied"),
+     ("of-no-format", 126, "Exec format error")],
+)  # fmt: skip
+def test_a_command_that_cannot_be_started_releases_the_lock(
+    address: str, tmp_path: Path, program: str, code: int, reason: str
+) -> None:
+    (tmp_path / "not-executable").touch()
+    (tmp_path / "of-no-format").touch(mode=0o755)
+    path = str(tmp_path / program)
+    failed = run(address, "lock", "l", "--", path)
+    assert failed.exit_code == code
+    assert failed.output == f"error: {path}: {failed.output.rpartition(': ')[2]}"
+    assert reason in failed.output
+    assert run(address, "exists", "l").output == "0\n"
+    as_json = json.loads(run(address, "lock", "l", "--json", "--", path).output)
+    assert reason in as_json["error"]

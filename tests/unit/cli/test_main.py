@@ -17,6 +17,17 @@ def test_version(run: Run) -> None:
     assert run("--version").stdout == f"raftkv {raftkv.__version__}\n"
 
 
+def test_a_command_interrupted_while_it_is_loaded_has_done_nothing(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(_: str) -> object:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(importlib, "import_module", interrupt)
+    result = run("import", "keys")
+    assert (result.exit_code, result.stderr) == (1, "Error: interrupted; nothing was done\n")
+
+
 @pytest.mark.parametrize("name", list(main._COMMANDS))
 def test_every_command_can_be_had_and_explains_itself(run: Run, name: str) -> None:
     result = run(name, "--help")
