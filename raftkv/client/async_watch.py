@@ -12,9 +12,10 @@ import time
 from types import TracebackType
 from typing import Generic, Self, TypeVar
 
-from raftkv.client.policy import CONNECT_S_MAX
+from raftkv.client.policy import CLOSED, CONNECT_S_MAX
 from raftkv.client.protocol import split_address
 from raftkv.client.watching import Change, Watching
+from raftkv.errors import ConnectFailedError
 
 V = TypeVar("V")
 _RECEIVE_BYTES = 256 * 1024
@@ -38,6 +39,8 @@ class AsyncWatch(Generic[V]):
         self._watching.begin(time.monotonic())
         try:
             while not self._watching.is_started:
+                if self._is_closed:
+                    raise ConnectFailedError(CLOSED)
                 await self._advance(time.monotonic() + 1.0)
             self._watching.check_accepted()
         except BaseException:
@@ -122,7 +125,11 @@ class AsyncWatch(Generic[V]):
     async def _connect(self) -> None:
         host, port = split_address(self._watching.choose())
         async with asyncio.timeout(CONNECT_S_MAX):
-            self._reader, self._writer = await asyncio.open_connection(host, port)
+            reader, writer = await asyncio.open_connection(host, port)
+        if self._is_closed:
+            writer.transport.abort()
+            raise ConnectionError("closed")
+        self._reader, self._writer = reader, writer
         self._writer.write(self._watching.connected(time.monotonic()))
 
     async def _receive(self, end_s: float) -> bool:

@@ -379,17 +379,26 @@ def _record(
         for position in range(answered, end):
             results[position] = _failure(exchanged)
         repeatable += [harmless] * len(unanswered)
-    note_replies(rest, results[first:end])
+    # A node refuses bad commands itself before it says to the others who leads. Behind a
+    # MULTI what it refuses says more: the end of the transaction.
+    passes = not any(request.stateful for request in rest)
     again = end
-    # A node refuses bad commands itself before it says to the others who leads.
     while again > first and (
-        repeatable[again - first - 1] or isinstance(results[again - 1], CommandError)
+        repeatable[again - first - 1] or (passes and isinstance(results[again - 1], CommandError))
     ):
         again -= 1
     while again < end and not repeatable[again - first]:
         again += 1
-    unknown_before = any(isinstance(result, IndefiniteError) for result in results[:again])
-    return end if unknown_before else again
+    if any(isinstance(result, IndefiniteError) for result in results[:again]):
+        again = end
+    # A number whose write is sent again is not finished.
+    noted = [
+        position
+        for position in range(first, end)
+        if position < again or repeatable[position - first]
+    ]
+    note_replies((rest[one - first] for one in noted), (results[one] for one in noted))
+    return again
 
 
 def _may_repeat(request: Request | NumberedRequest, reply: object) -> bool:

@@ -55,7 +55,7 @@ class _Pool:
     def begin(self) -> None:
         """Start without connections: those of a parent process are not for its child."""
         self.permits = threading.BoundedSemaphore(self.connections_max)
-        self.watches: weakref.WeakSet[Watch[Any]] = weakref.WeakSet()
+        self._watches: weakref.WeakSet[Watch[Any]] = weakref.WeakSet()
         self._idle: dict[str, list[SyncConnection]] = {}
         self._lock = threading.Lock()
 
@@ -77,15 +77,29 @@ class _Pool:
                 return
         connection.close()
 
+    def keep(self, watch: Watch[Any]) -> None:
+        """Close a watch with the others.
+
+        Raises:
+            ConnectFailedError: The client is closed, and so is the watch.
+        """
+        with self._lock:
+            if not self.is_closed:
+                self._watches.add(watch)
+                return
+        watch.close()
+        raise ConnectFailedError(policy.CLOSED)
+
     def close(self) -> None:
         """Close watches and what is idle now, and the others when they come back."""
         with self._lock:
             self.is_closed = True
             idle, self._idle = self._idle, {}
+            watches = list(self._watches)
         for connections in idle.values():
             for connection in connections:
                 connection.close()
-        for watch in list(self.watches):
+        for watch in watches:
             watch.close()
 
 
@@ -340,7 +354,7 @@ class Client(SyncMethods[V], SyncRecipes):
             reach_s_max=self._reach_s_max or self._deadline_s,
             chance=self._random.random,
         ))  # fmt: skip
-        self._pool.watches.add(watch)
+        self._pool.keep(watch)
         return watch
 
     @property

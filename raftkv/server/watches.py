@@ -37,10 +37,12 @@ TURN_CHANGES: Final = 1024
 TURN_COST: Final = 96
 WRITE_COST: Final = 2
 _MESSAGE_BYTES: Final = 16 * 1024
-# Pause behind a turn that used all of it: a thousand that watch one key would otherwise
-# have the processor for themselves, on both sides, for tens of milliseconds. It is about
-# as long as such a turn, so that the other clients have at least half of the time.
+# Pause behind a turn that used all of it for more clients than a few: a thousand that watch
+# one key would otherwise have the processor for themselves, on both sides, for tens of
+# milliseconds. It is about as long as such a turn, so that the others have at least half of
+# the time. A few that catch up do not pause, as they would fall behind for good.
 PAUSE_S: Final = 0.001
+FEW_CLIENTS: Final = 8
 # Limit: changes that one watch which is behind looks at before the next one may.
 SLICE_CHANGES: Final = 256
 # Time within which every watch is told the revision it has reached, if that is news.
@@ -177,7 +179,8 @@ class WatchHub:
                 left -= self._catch_up(watch)
         is_late = bool(self._live) or self._on_change is not None
         if self._behind or (is_late and self.position < self._history().revision):
-            self._wake(PAUSE_S if self._cost_left <= 0 else 0.0)
+            pauses = self._cost_left <= 0 and len(self._told_now) > FEW_CLIENTS
+            self._wake(PAUSE_S if pauses else 0.0)
 
     def _tell_live(self, limit: int) -> int:
         """Tell new changes to those that stand at the end; return how many were looked at."""

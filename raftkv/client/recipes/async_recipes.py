@@ -98,9 +98,10 @@ class _Holder:
         lease.stop()
         try:
             return await self._drive(steps) and was_held
-        except RequestError as error:
-            # Where the cluster cannot be told, the lease ends by itself.
-            return was_held and getattr(error, "code", "") != "NOLEASE"
+        except RequestError:
+            # The cluster cannot be told, and the lease ends by itself. Or it is gone: by
+            # a request whose answer was lost, as a lease that was lost is noticed.
+            return was_held
 
     @property
     def lease(self) -> AsyncLease | None:

@@ -69,6 +69,20 @@ def test_the_lists_of_commands_are_those_of_the_server() -> None:
     assert not request_of((b"MSET", *[b"k"] * 66_000)).once
 
 
+def test_a_number_that_is_sent_again_was_not_finished(cluster: FakeCluster, client: Any) -> None:
+    client.set("n", 5)
+    # As a follower does that refuses bad commands itself before it says who leads.
+    cluster.nodes[0].acts.extend(["CLUSTERDOWN no leader elected", "ERR syntax error"])
+    pipeline = client.pipeline()
+    pipeline.get("n")
+    pipeline.incr("n")
+    assert pipeline.execute() == [b"5", 6]
+    cluster.nodes[0].acts.extend(
+        ["CLUSTERDOWN no leader elected", "ERR syntax error", "CLUSTERDOWN no leader elected"]
+    )
+    assert client.pipeline().incr("n").incr("n").incr("n").execute() == [7, 8, 9]
+
+
 @pytest.mark.parametrize(
     "trouble",
     [

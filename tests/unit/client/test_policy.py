@@ -249,6 +249,13 @@ def test_bad_commands_that_a_follower_refuses_itself_keep_nothing_from_the_leade
     assert talk.reply(b"OK", bad, b"v", bad).results == [b"OK", bad, b"v", bad]
 
 
+def test_a_transaction_that_a_follower_discarded_is_not_taken_apart() -> None:
+    multi, execute = (b"MULTI",), (b"EXEC",)
+    aborted = CommandError("EXECABORT Transaction discarded because of previous errors.")
+    talk = Talk(multi, SET, SET, execute).reply(b"OK", MOVED_B, MOVED_B, aborted)
+    assert talk.results == [b"OK", MOVED_B, MOVED_B, aborted]
+
+
 def test_what_a_leader_refused_for_good_in_front_is_not_asked_again() -> None:
     wrong = CommandError("WRONGTYPE it is a list")
     talk = Talk(SET, INCR, GET).reply(b"OK", wrong, MOVED_B)

@@ -10,13 +10,15 @@ import contextlib
 import threading
 import time
 from collections.abc import Callable, Iterator
+from typing import Any, cast
 
 import pytest
 import redis
 import redis.asyncio
 import redis.exceptions
 
-from raftkv import AsyncClient, Client, LeaseLostError, LockTimeoutError
+from raftkv import AsyncClient, Client, ConnectionLostError, LeaseLostError, LockTimeoutError
+from raftkv.client.calls import Call
 from tests.unit.server.serving import serving
 
 WAIT_S = 20.0
@@ -147,6 +149,37 @@ def test_a_lock_whose_key_somebody_deleted_was_lost(client: Client[bytes]) -> No
     assert client.get("l") is not None
     second.release()
     assert client.lease_list() == []
+
+
+class _Forgetful:
+    """A client that loses the answer to the first transaction it sends."""
+
+    def __init__(self, client: Client[bytes]) -> None:
+        self._client = client
+        self.deadline_s = client.deadline_s
+        self.lost = 0
+
+    def within_at_most(self, _deadline_s: float | None) -> _Forgetful:
+        return self
+
+    def run(self, call: Call[Any]) -> Any:
+        result = self._client.run(call)
+        if call.request.arguments[1] == b"TXN" and not self.lost:
+            self.lost += 1
+            raise ConnectionLostError("lost")
+        return result
+
+
+def test_a_lock_was_not_lost_because_an_answer_was(address: str) -> None:
+    with Client(address, exactly_once=False) as client:
+        lock = client.lock("l")
+        assert lock.acquire()
+        forgetful = _Forgetful(client)
+        lock._client = cast("Client[Any]", forgetful)
+        lock.release()
+        assert forgetful.lost == 1
+        assert client.exists("l") == 0
+        assert client.lease_list() == []
 
 
 def test_an_asynchronous_lock_whose_key_somebody_deleted_was_lost(

@@ -15,6 +15,7 @@ from raftkv.kv.history import DELETE, EXPIRE, PUT, Change, CompactedError, Histo
 from raftkv.server import watches
 from raftkv.server.watch_index import Watch
 from raftkv.server.watches import (
+    FEW_CLIENTS,
     PAUSE_S,
     SLICE_CHANGES,
     TURN_CHANGES,
@@ -294,6 +295,17 @@ class TestPieces:
         bench.settle()
         assert len(live.events()) == 3 * TURN_CHANGES
         assert len(behind.events()) == 8 * TURN_CHANGES
+
+    def test_a_few_that_catch_up_do_not_pause(self) -> None:
+        bench = Bench()
+        for _ in range(3 * SLICE_CHANGES):
+            bench.put(b"k")
+        recorders = [Recorder() for _ in range(FEW_CLIENTS)]
+        for recorder in recorders:
+            bench.watch(recorder, first=1)
+        bench.settle()
+        assert all(len(recorder.events()) == 3 * SLICE_CHANGES for recorder in recorders)
+        assert not any(bench.pauses_s)
 
     def test_those_behind_take_turns(self) -> None:
         bench = Bench()
