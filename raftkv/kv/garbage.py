@@ -11,12 +11,13 @@ Pure. Owned by `keyspace`. Tests: tests/unit/kv/test_slice_costs.py.
 
 from __future__ import annotations
 
+from collections import deque
 from itertools import repeat
 from sys import getrefcount
 from typing import Any, Final
 
 from raftkv.kv.entries import Bucket, Deadlines, Value
-from raftkv.kv.history import Chunk
+from raftkv.kv.history import Change, Chunk
 from raftkv.kv.leases import Bindings, LeaseKeys, free_keys
 
 # Limit: dropping this many entries takes about a millisecond.
@@ -28,19 +29,26 @@ _FREED_AT_ONCE: Final = 64
 _REFERENCES_OF_A_LOCAL: Final = 2
 
 
+def _has_collection(change: Change) -> bool:
+    before = change[3]
+    return before is not None and type(before[0]) is not bytes
+
+
 class Garbage:
     """What flushes and large values left behind.
 
     Attributes:
         flushed: What each flush replaced, which open views may still read.
         husks: Parts of large values that are gone.
+        withheld: Changes with collections that left the history while a view was open.
     """
 
-    __slots__ = ("flushed", "husks")
+    __slots__ = ("flushed", "husks", "withheld")
 
     def __init__(self) -> None:
         self.flushed: list[tuple[list[Bucket], Deadlines, Bindings, LeaseKeys]] = []
         self.husks: list[Any] = []
+        self.withheld: deque[Change] = deque()
 
     def discard(self, value: Value) -> None:
         """Take charge of the parts of a collection that is gone, unless they are few."""
@@ -51,7 +59,8 @@ class Garbage:
         """Free a bounded part.
 
         Dicts that a view still reads live on until it lets go of them. While it may still
-        hold a value, letting go of that here would free nothing.
+        hold a collection, letting go of that here would free nothing; of strings it holds
+        few, and under load many leave the history while it is open.
 
         Args:
             dropped: Chunks that are out of the history, which are freed, too.
@@ -82,17 +91,21 @@ class Garbage:
                 freed += free_keys(lease_keys, FREE_SLICE_KEYS)
             else:
                 self.flushed.pop()
-        while dropped and freed < FREE_SLICE_KEYS and not is_viewed:
-            freed = self._free_husks(freed + self._free_chunk(dropped.pop()))
-        return bool(self.flushed) or (bool(self.husks or dropped) and not is_viewed)
-
-    def _free_chunk(self, chunk: Chunk) -> int:
-        """Let go of changes, but for the parts of large values; return how many there were."""
-        for change in chunk:
-            before = change[3]
-            if before is not None and type(before[0]) is not bytes:
-                self.discard(before[0])
-        return len(chunk)
+        # Oldest first: what a change made is held by the one behind it.
+        while dropped and freed < FREE_SLICE_KEYS:
+            chunk = dropped.pop(0)
+            freed += len(chunk)
+            self.withheld += filter(_has_collection, chunk)
+            del chunk
+        while self.withheld and freed < FREE_SLICE_KEYS and not is_viewed:
+            before = self.withheld.popleft()[3]
+            assert before is not None
+            self.discard(before[0])
+            del before
+            freed = self._free_husks(freed + 1)
+        return bool(self.flushed or dropped) or (
+            bool(self.husks or self.withheld) and not is_viewed
+        )
 
     def _free_husks(self, freed: int) -> int:
         """Free parts of values, branches before their children; return what was freed in all.
