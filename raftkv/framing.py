@@ -11,8 +11,9 @@ Pure: no I/O. Users: storage.wal, storage.snapshots, transport.
 from __future__ import annotations
 
 import struct
-import zlib
 from typing import NamedTuple
+
+from raftkv.deflate import crc32
 
 MAGIC = b"\xf5RkV"
 _PREFIX = struct.Struct("<4sB3xI")
@@ -31,9 +32,9 @@ class FrameHeader(NamedTuple):
 def encode_frame_header(kind: int, body_parts: tuple[bytes | bytearray | memoryview, ...]) -> bytes:
     """Return the sixteen bytes that go before `body_parts` (for scatter writes)."""
     prefix = _PREFIX.pack(MAGIC, kind, sum(len(part) for part in body_parts))
-    crc = zlib.crc32(prefix)
+    crc = crc32(prefix)
     for part in body_parts:
-        crc = zlib.crc32(part, crc)
+        crc = crc32(part, crc)
     return prefix + _CRC.pack(crc)
 
 
@@ -63,4 +64,4 @@ def decode_frame_header(
 def verify_frame(header: FrameHeader, body: bytes | bytearray | memoryview) -> bool:
     """Whether `body` is the one that `header` was made for."""
     prefix = _PREFIX.pack(MAGIC, header.kind, header.length)
-    return len(body) == header.length and zlib.crc32(body, zlib.crc32(prefix)) == header.crc
+    return len(body) == header.length and crc32(body, crc32(prefix)) == header.crc

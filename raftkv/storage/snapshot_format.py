@@ -14,10 +14,10 @@ from __future__ import annotations
 
 import hashlib
 import struct
-import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from raftkv import deflate
 from raftkv.framing import (
     HEADER_SIZE,
     FrameHeader,
@@ -185,7 +185,7 @@ def encode_chunk(ordinal: int, pieces: list[bytes]) -> bytes:
     unpacked = b"".join(parts)
     if len(unpacked) > CHUNK_BYTES_MAX:
         raise ValueError(f"a chunk of {len(unpacked)} bytes, above {CHUNK_BYTES_MAX}")
-    packed = zlib.compress(unpacked, _COMPRESSION_LEVEL)
+    packed = deflate.compress(unpacked, _COMPRESSION_LEVEL)
     head = _CHUNK.pack(ordinal, len(unpacked))
     return b"".join((encode_frame_header(KIND_CHUNK, (head, packed)), head, packed))
 
@@ -203,11 +203,11 @@ def decode_chunk(body: bytes, ordinal: int, position: int) -> list[bytes]:
         raise SnapshotFormatError(position, f"chunk {found} stands where {ordinal} belongs")
     if size > CHUNK_BYTES_MAX:
         raise SnapshotFormatError(position, f"the chunk claims {size} bytes")
-    unpacker = zlib.decompressobj()
+    unpacker = deflate.decompressobj()
     try:
         # Never unpack more than the chunk claims, whatever the bytes say.
         unpacked = unpacker.decompress(memoryview(body)[_CHUNK.size :], size + 1)
-    except zlib.error as error:
+    except deflate.error as error:  # type: ignore[misc]  # isal's stubs call it an instance
         raise SnapshotFormatError(position, f"the chunk does not unpack: {error}") from error
     if len(unpacked) != size or not unpacker.eof or unpacker.unused_data:
         raise SnapshotFormatError(position, "the chunk unpacks to another size")
