@@ -39,13 +39,11 @@ from raftkv.storage.snapshot_format import (
     read_header,
     walk,
 )
+from raftkv.storage.spread_syncs import SpreadSyncs
 from raftkv.types import SnapshotMeta
 
 DIRECTORY = "snapshots"
 CHUNK_BYTES = 256 * 1024
-# Limit: what a file that grows leaves to the next sync. Left to the end, a snapshot's
-# bytes go to the disk all at once, and the syncs of the log wait behind them.
-UNSYNCED_BYTES_MAX = 4 * 1024 * 1024
 _WRITING_NAME = f"{DIRECTORY}/writing"
 _SNAPSHOT_PATTERN = re.compile(r"[0-9]{20}-[0-9]{10,}\.snapshot")
 _CONTENT_ID_PATTERN = re.compile(r"[0-9a-f]{32}")
@@ -305,7 +303,7 @@ class SnapshotWriter:
         self._meta = meta
         self._chunk_bytes = chunk_bytes
         self._file = disk.open(_WRITING_NAME, create=True)
-        self._syncs = _SpreadSyncs(self._file)
+        self._syncs = SpreadSyncs(self._file)
         self._open = True
         self._digest = hashlib.blake2b(digest_size=DIGEST_SIZE)
         self._position = 0
@@ -326,16 +324,16 @@ class SnapshotWriter:
         self._pending.append(piece)
         self._pending_bytes += len(piece)
 
-    def finish(self, meta: SnapshotMeta) -> SnapshotMeta:
-        """Complete the file, verify it by reading it back, and give it its name.
+    def finish(self, meta: SnapshotMeta) -> Iterator[SnapshotMeta | None]:
+        """Complete the file, verify it by reading it back, and give it its name, in steps.
 
-        It is durable on return. Blocks.
+        It is durable when the last step is done. Each step blocks.
 
         Args:
             meta: As given to `SnapshotStore.writer`, with the image hash.
 
-        Returns:
-            The meta as read back.
+        Yields:
+            None, and the meta as read back for the last step.
 
         Raises:
             DiskFullError: There is no space; the file is gone.
@@ -356,13 +354,16 @@ class SnapshotWriter:
         )
         self._put(encode_footer(footer))
         self._file.sync()
+        yield None
         with _Damage(self._disk, _WRITING_NAME):
-            found = _verify(self._file)
+            for _ in walk(self._file, self._file.size()):
+                yield None
+            found, _ = _read_ends(self._file)
         self._open = False
         self._file.close()
         self._disk.rename(_WRITING_NAME, snapshot_name(found))
         self._disk.sync_directory(DIRECTORY)
-        return found
+        yield found
 
     def abort(self) -> None:
         """Give the file up; fine after `finish` and when called twice."""
@@ -416,7 +417,7 @@ class SnapshotReceiver:
         self._disk = disk
         self._name = name
         self._file = file
-        self._syncs = _SpreadSyncs(file)
+        self._syncs = SpreadSyncs(file)
         self._open = True
         self.content_id = content
         self.size = size
@@ -475,25 +476,6 @@ class SnapshotReceiver:
         if self._open:
             self.close()
             self._disk.remove(self._name)
-
-
-class _SpreadSyncs:
-    """Syncs a file while it grows, so that little is left for the sync at its end."""
-
-    def __init__(self, file: DiskFile) -> None:
-        self._file = file
-        self._unsynced_bytes = 0
-
-    def note_written(self, size: int) -> None:
-        """Sync if enough was written; blocks.
-
-        Raises:
-            DiskFailedError: The node must stop.
-        """
-        self._unsynced_bytes += size
-        if self._unsynced_bytes >= UNSYNCED_BYTES_MAX:
-            self._unsynced_bytes = 0
-            self._file.sync()
 
 
 class _Damage:

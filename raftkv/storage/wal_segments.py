@@ -23,6 +23,7 @@ from raftkv.engine.ready import LogEntry
 from raftkv.errors import DiskFailedError, DiskFullError
 from raftkv.framing import HEADER_SIZE
 from raftkv.seams import Disk, DiskFile
+from raftkv.storage.spread_syncs import take_space
 from raftkv.storage.wal_format import (
     DIGEST_SIZE,
     DIRECTORY,
@@ -151,8 +152,7 @@ def prepare(disk: Disk, name: str, size: int) -> Prepared:
         disk.remove(name)
     file = disk.open(name, create=True)
     try:
-        file.allocate(size)
-        file.sync()
+        take_space(file, 0, size)
     except DiskFullError:
         file.close()
         disk.remove(name)
@@ -167,8 +167,7 @@ def grow(prepared: Prepared, size: int) -> Prepared:
         DiskFullError: There is too little space; the file keeps its length.
     """
     try:
-        prepared.file.allocate(size)
-        prepared.file.sync()
+        take_space(prepared.file, prepared.size, size)
     except DiskFullError:
         prepared.file.truncate(prepared.size)
         raise

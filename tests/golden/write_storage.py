@@ -121,7 +121,7 @@ def write_all(disk: Disk) -> None:
     writer = SnapshotStore(disk, chunk_bytes=300).writer(dataclasses.replace(META, image_hash=b""))
     for piece in PIECES:
         writer.write(piece)
-    writer.finish(META)
+    list(writer.finish(META))
 
 
 if __name__ == "__main__":

@@ -58,7 +58,9 @@ def write_snapshot(disk: SimDisk, store: KvStore) -> SnapshotMeta:
     for piece in image.slices():
         writer.write(piece)
     assert image.image_hash is not None
-    return writer.finish(dataclasses.replace(meta, image_hash=image.image_hash))
+    *_, finished = writer.finish(dataclasses.replace(meta, image_hash=image.image_hash))
+    assert finished is not None
+    return finished
 
 
 class Transfer:

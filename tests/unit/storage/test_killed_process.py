@@ -64,7 +64,7 @@ def test_a_snapshot_travels_between_real_disks(tmp_path: Path) -> None:
     writer = store.writer(meta_at(6))
     for piece in pieces_of(6):
         writer.write(piece)
-    meta = writer.finish(WHOLE_META)
+    *_, meta = writer.finish(WHOLE_META)
     raw = store.open_raw(meta)
     target = SnapshotStore(second)
     receiver = target.receiver(raw.content_id, raw.size)

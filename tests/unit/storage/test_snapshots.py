@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from raftkv.errors import DamagedDataError, DiskFailedError, DiskFullError, ProtocolError
-from raftkv.storage.snapshots import UNSYNCED_BYTES_MAX, SnapshotStore, snapshot_name
+from raftkv.storage.snapshots import SnapshotStore, snapshot_name
+from raftkv.storage.spread_syncs import UNSYNCED_BYTES_MAX
 from raftkv.types import Configuration, Index, Member, NodeId, SnapshotMeta, Term
 from tests.sim.disk import SimDisk
 from tests.sim.world import World
@@ -52,7 +53,9 @@ def write(
     writer = store.writer(meta)
     for piece in pieces_of(index) if pieces is None else pieces:
         writer.write(piece)
-    return writer.finish(dataclasses.replace(meta, image_hash=b"i" * 16))
+    *_, finished = writer.finish(dataclasses.replace(meta, image_hash=b"i" * 16))
+    assert finished is not None
+    return finished
 
 
 def read(disk: CrashingDisk, name: str) -> list[bytes]:
@@ -137,7 +140,7 @@ def test_a_snapshot_that_is_given_up_leaves_nothing() -> None:
     # A new one may start over one that nobody ended.
     store.writer(meta_at(4)).write(b"x")
     writer = store.writer(meta_at(4))
-    writer.finish(dataclasses.replace(meta_at(4), image_hash=b"i" * 16))
+    list(writer.finish(dataclasses.replace(meta_at(4), image_hash=b"i" * 16)))
     writer.abort()
     assert len(store.names()) == 1
 
@@ -145,7 +148,7 @@ def test_a_snapshot_that_is_given_up_leaves_nothing() -> None:
 def test_the_meta_at_the_end_must_be_the_one_at_the_start() -> None:
     writer = SnapshotStore(CrashingDisk()).writer(meta_at(4))
     with pytest.raises(ValueError, match="another state"):
-        writer.finish(dataclasses.replace(meta_at(5), image_hash=b"i" * 16))
+        list(writer.finish(dataclasses.replace(meta_at(5), image_hash=b"i" * 16)))
 
 
 @pytest.mark.parametrize("field", ["state_hash", "image_hash"])
@@ -153,7 +156,9 @@ def test_hashes_have_sixteen_bytes(field: str) -> None:
     disk = CrashingDisk()
     meta = dataclasses.replace(meta_at(4), **{field: b"short"})
     with pytest.raises(ValueError, match="not 16"):
-        SnapshotStore(disk).writer(meta).finish(dataclasses.replace(meta, image_hash=b"short"))
+        list(
+            SnapshotStore(disk).writer(meta).finish(dataclasses.replace(meta, image_hash=b"short"))
+        )
 
 
 def test_a_full_disk_gives_the_space_back() -> None:
@@ -176,7 +181,7 @@ def test_a_disk_that_fails_its_syncs_stops_the_node() -> None:
     writer = store.writer(meta_at(4))
     disk.fails_sync = True
     with pytest.raises(DiskFailedError):
-        writer.finish(dataclasses.replace(meta_at(4), image_hash=b"i" * 16))
+        list(writer.finish(dataclasses.replace(meta_at(4), image_hash=b"i" * 16)))
     assert store.names() == []
 
 
@@ -188,7 +193,7 @@ def test_a_large_file_is_synced_while_it_grows() -> None:
     for _ in range(40):
         writer.write(chance.randbytes(UNSYNCED_BYTES_MAX // 16))
     assert len(disk.seen["snapshots/writing"].durable) >= UNSYNCED_BYTES_MAX
-    meta = writer.finish(dataclasses.replace(meta_at(4), image_hash=b"i" * 16))
+    *_, meta = writer.finish(dataclasses.replace(meta_at(4), image_hash=b"i" * 16))
     raw = sender.open_raw(meta)
     other = CrashingDisk()
     receiver = SnapshotStore(other).receiver(raw.content_id, raw.size)
@@ -204,7 +209,7 @@ def test_bytes_that_changed_while_writing_are_noticed_before_the_name_is_given()
         writer.write(piece)
     disk.seen["snapshots/writing"].seen[700] ^= 8
     with pytest.raises(DamagedDataError):
-        writer.finish(dataclasses.replace(meta_at(4), image_hash=b"i" * 16))
+        list(writer.finish(dataclasses.replace(meta_at(4), image_hash=b"i" * 16)))
     assert store.names() == []
 
 
