@@ -60,6 +60,10 @@ EXIT_IN_USE = 4
 EXIT_INTERNAL = 6
 EXIT_REFUSED = 7
 
+# How long a thread that wants the interpreter waits for the loop while that is busy. A
+# worker wants it four or five times for each piece of a snapshot and once for each sync,
+# for some microseconds; at Python's 5 ms snapshots of a busy node took seconds longer.
+_SWITCH_INTERVAL_S = 0.001
 # The whole stop takes at most five seconds; these are its parts.
 _HAND_OVER_S = 1.0
 _DRAIN_S = 2.0
@@ -76,6 +80,7 @@ def run(config: Config) -> int:
         The exit code of the process, as docs/reference/cli.md lists them.
     """
     logger = configure_logging(config.log.level, config.log.format)
+    sys.setswitchinterval(_SWITCH_INTERVAL_S)
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
         try:
             return runner.run(Node(config, LogObserver(logger)).run())

@@ -57,6 +57,9 @@ PIECE_KEYS_MAX: Final = 1024
 PIECE_BYTES_MAX: Final = 512 * 1024
 # Limit: what is hashed at once of a piece that is larger, about a millisecond.
 HASH_SLICE_BYTES: Final = 1024 * 1024
+# Entries that were replaced since the image began, from which on memory counts for more
+# than the processor: some megabytes.
+NOTED_ENTRIES_MAX: Final = 8192
 # So many items of a collection cost as much as a key.
 _ITEMS_LIKE_A_KEY: Final = 2
 
@@ -143,6 +146,11 @@ class Image:
         self._digest = blake2b(digest_size=IMAGE_HASH_BYTES)
         self._leased: dict[int, list[bytes]] = {}  # keys by lease, as the buckets are walked
         self.image_hash: bytes | None = None
+
+    @property
+    def is_pressed(self) -> bool:
+        """Whether writes make it hold so much beside the store that it should not pause."""
+        return self._view.noted >= NOTED_ENTRIES_MAX
 
     def slices(self) -> Iterator[bytes]:
         """Yield the pieces in order, once; each step does a bounded piece of work.

@@ -56,6 +56,7 @@ class View:
     its dict with the noted entries put back.
 
     Attributes:
+        noted: Number of entries kept for it alone, which writes have replaced.
         log_time_ms: Of that moment.
         leases: As they were at that moment.
         sessions: As they were at that moment.
@@ -68,6 +69,7 @@ class View:
         "_replaced",
         "leases",
         "log_time_ms",
+        "noted",
         "sessions",
     )
 
@@ -76,6 +78,7 @@ class View:
         self._buckets = keyspace.buckets
         self._next_bucket = 0
         self._replaced: dict[int, dict[bytes, Entry | None]] = {}
+        self.noted = 0
         self.log_time_ms = keyspace.log_time_ms
         self.leases: LeaseView = keyspace.leases.view(keyspace.lease_time_ms)
         self.sessions: SessionsView = keyspace.sessions.view()
@@ -83,13 +86,18 @@ class View:
     def note(self, buckets: list[Bucket], number: int, key: bytes, before: Entry | None) -> None:
         """Remember an entry that is about to be replaced, unless it is newer than the view."""
         if number >= self._next_bucket and buckets is self._buckets:
-            self._replaced.setdefault(number, {}).setdefault(key, before)
+            replaced = self._replaced.setdefault(number, {})
+            if key not in replaced:
+                replaced[key] = before
+                self.noted += 1
 
     def take_next(self) -> Bucket:
         """Return the next of the 1024 buckets as it was; a copy."""
         number = self._next_bucket
         bucket = self._buckets[number].copy()
-        for key, before in self._replaced.pop(number, {}).items():
+        replaced = self._replaced.pop(number, {})
+        self.noted -= len(replaced)
+        for key, before in replaced.items():
             if before is None:
                 bucket.pop(key, None)
             else:
@@ -116,6 +124,7 @@ class View:
         self._next_bucket = BUCKET_COUNT
         self._buckets = []
         self._replaced.clear()
+        self.noted = 0
         self.leases.close()
         self.sessions.close()
 

@@ -99,7 +99,7 @@ class Checkpoints:
         Returns:
             Whether a checkpoint is to be proposed now, with this object as slot.
         """
-        if self._image is not None and now_ms >= self._slice_ms:
+        if self._image is not None and (now_ms >= self._slice_ms or self._image.is_pressed):
             self._take_slice(self._image, now_ms)
         wanted = self._compactor.wants_checkpoint
         self._agreement.ask_for_checkpoint(wanted and not leads)

@@ -580,6 +580,7 @@ class Replica(ReadLevels):
             self._membership.next_deadline_ms(),
             self._space.retry_ms(),
             self._checkpoints.next_ms(leads=leads),
+            self._compactor.next_ms(),
             self._batch_gathering.until_ms,
             self._read_gathering.until_ms,
             self._batch_clock.next_tick_ms(self.store) if leads else None,

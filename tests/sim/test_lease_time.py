@@ -100,5 +100,5 @@ def test_a_leader_that_counts_the_time_before_it_is_noticed(
 
     monkeypatch.setattr(BatchClock, "lead", ahead)
     with pytest.raises(Violation) as caught:
-        run_seed(1, duration_ms=8000)
+        run_seed(2, duration_ms=8000)
     assert caught.value.invariant == "leases_end_in_time"

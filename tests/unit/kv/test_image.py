@@ -286,6 +286,24 @@ def test_an_image_shows_its_moment_while_writes_go_on(seed: int) -> None:
     check_invariants(store)
 
 
+def test_an_image_knows_how_much_it_holds_beside_the_store() -> None:
+    store = KvStore()
+    apply(store, [(SET, b"key%d" % n, b"old") for n in range(3000)])
+    image = store.start_image()
+    for _ in range(2):
+        apply(store, [(SET, b"key%d" % n, b"new") for n in range(2000)])
+    apply(store, [(SET, b"another%d" % n, b"new") for n in range(5)])
+    assert image._view.noted == 2005
+    assert not image.is_pressed
+    slices = image.slices()
+    next(slices)
+    next(slices)
+    assert 0 < image._view.noted < 2005
+    for _ in slices:
+        pass
+    assert image._view.noted == 0
+
+
 def test_a_closed_image_is_let_go() -> None:
     store = big_store()
     image = store.start_image()

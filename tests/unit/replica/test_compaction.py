@@ -9,7 +9,10 @@ import pytest
 
 from raftkv.config import Limits
 from raftkv.errors import DiskFullError
+from raftkv.kv import image
 from raftkv.kv.commands import Opcode
+from raftkv.kv.image import PIECE_BYTES_MAX
+from raftkv.replica.compaction import PIECE_INTERVAL_MS
 from tests.sim.cluster import Cluster, SimNode, SimSlot
 
 LIMIT = 1 << 20
@@ -151,3 +154,37 @@ def test_a_tail_is_kept_for_followers_that_lag_a_little(keep: int) -> None:
     cluster.run_until(lambda: bool(answers))
     status = leader.replica.status()
     assert status.first_index == (1 if keep else status.snapshot_index + 1)
+
+
+def fill_pieces(cluster: Cluster, node: SimNode, count: int) -> None:
+    """Write values of which each takes a piece of the image for itself."""
+    for number in range(count):
+        done: list[Any] = []
+        slot = SimSlot(lambda results, failure, done=done: done.append(results or failure))
+        command = (int(Opcode.SET), b"large%d" % number, bytes(PIECE_BYTES_MAX - 100))
+        node.replica.propose([command], slot)
+        cluster.run_until(lambda done=done: bool(done))
+
+
+def snapshot_ms(cluster: Cluster, node: SimNode) -> float:
+    """How long a snapshot of this node takes."""
+    answers: list[Any] = []
+    began_ms = cluster.world.now_ms
+    request(node, answers)
+    cluster.run_until(lambda: bool(answers), limit_ms=60_000)
+    assert isinstance(answers[0], list)
+    return cluster.world.now_ms - began_ms
+
+
+def test_a_snapshot_pauses_between_its_pieces_unless_writes_press_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    limits = Limits(snapshot_log_bytes=1 << 30, snapshot_chunk_bytes=1 << 16)
+    cluster, leader = led(limits)
+    fill_pieces(cluster, leader, 20)
+    # Each of them once to be written and once to be read back.
+    paused_ms = snapshot_ms(cluster, leader)
+    assert paused_ms >= 2 * 19 * PIECE_INTERVAL_MS
+    write(cluster, leader, 1)
+    monkeypatch.setattr(image, "NOTED_ENTRIES_MAX", 0)
+    assert snapshot_ms(cluster, leader) < 0.7 * paused_ms
