@@ -485,7 +485,7 @@ class Limits:
             "disk for a follower that needs them. What is not yet durable or not yet applied "
             "stays beyond it.",
         ),
-    ] = 8 * MIB
+    ] = 4 * MIB
     snapshot_chunk_bytes: Annotated[
         int,
         Number(4 * KIB, 64 * MIB, "bytes", "Piece in which a snapshot is written and sent."),

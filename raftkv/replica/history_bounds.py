@@ -17,7 +17,7 @@ from raftkv.kv.history import History
 from raftkv.seams import Failure
 
 # Limit: a leader proposes compactions at most this often.
-PROPOSAL_GAP_MS = 200
+PROPOSAL_GAP_MS = 20
 # Revisions which a history may have beyond its bound and a quarter, so that a small
 # bound does not compact for every few writes.
 SLACK_REVISIONS = 100
