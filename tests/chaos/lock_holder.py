@@ -54,6 +54,7 @@ def hold_once(client: Client[bytes], name: str, ttl_s: float, resource: Resource
     lock = client.lock(name, ttl_s=ttl_s)
     if not lock.acquire(wait_s=5):
         return
+    token = None  # suspended from here until it is lost, a holder has never seen one
     try:
         token = lock.check()
         tell("held", token=token, until_s=boot_s() + lock.remaining())
