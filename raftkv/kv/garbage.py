@@ -29,11 +29,6 @@ _FREED_AT_ONCE: Final = 64
 _REFERENCES_OF_A_LOCAL: Final = 2
 
 
-def _has_collection(change: Change) -> bool:
-    before = change[3]
-    return before is not None and type(before[0]) is not bytes
-
-
 class Garbage:
     """What flushes and large values left behind.
 
@@ -95,7 +90,11 @@ class Garbage:
         while dropped and freed < FREE_SLICE_KEYS:
             chunk = dropped.pop(0)
             freed += len(chunk)
-            self.withheld += filter(_has_collection, chunk)
+            self.withheld += [
+                change
+                for change in chunk
+                if change[3] is not None and change[3][0].__class__ is not bytes
+            ]
             del chunk
         while self.withheld and freed < FREE_SLICE_KEYS and not is_viewed:
             before = self.withheld.popleft()[3]

@@ -360,6 +360,7 @@ def running(
 
     Everything is ended and its data deleted at the end.
     """
+    directory = directory.resolve()  # the processes have another working directory
     started: list[Contender] = []
     absent: dict[str, str] = {}
     try:
