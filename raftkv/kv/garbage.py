@@ -50,7 +50,9 @@ class Garbage:
         if value.size > _FREED_AT_ONCE:
             self.husks += value.roots()
 
-    def free_slice(self, dropped: list[Chunk], *, is_viewed: bool) -> bool:
+    def free_slice(
+        self, dropped: list[Chunk], dropped_plain: list[Chunk], *, is_viewed: bool
+    ) -> bool:
         """Free a bounded part.
 
         Dicts that a view still reads live on until it lets go of them. While it may still
@@ -59,6 +61,7 @@ class Garbage:
 
         Args:
             dropped: Chunks that are out of the history, which are freed, too.
+            dropped_plain: Such chunks without collections, which nobody has to look through.
             is_viewed: A view is open.
 
         Returns:
@@ -86,6 +89,8 @@ class Garbage:
                 freed += free_keys(lease_keys, FREE_SLICE_KEYS)
             else:
                 self.flushed.pop()
+        while dropped_plain and freed < FREE_SLICE_KEYS:
+            freed += len(dropped_plain.pop())
         # Oldest first: what a change made is held by the one behind it.
         while dropped and freed < FREE_SLICE_KEYS:
             chunk = dropped.pop(0)
@@ -102,7 +107,7 @@ class Garbage:
             self.discard(before[0])
             del before
             freed = self._free_husks(freed + 1)
-        return bool(self.flushed or dropped) or (
+        return bool(self.flushed or dropped or dropped_plain) or (
             bool(self.husks or self.withheld) and not is_viewed
         )
 

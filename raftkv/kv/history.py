@@ -125,17 +125,21 @@ class History:
         recent: The chunk that is being filled; a run of SETs appends to it by itself,
             and then calls `extended`.
         dropped: Chunks that are out of the history; the keyspace frees them in slices.
+        dropped_plain: Such chunks in which no entry before a change is a collection.
     """
 
     __slots__ = (
         "_chunk_bytes",
+        "_chunk_is_plain",
         "_chunks",
         "_recent_bytes",
+        "_recent_is_plain",
         "byte_count",
         "bytes_kept",
         "change_count",
         "compacted",
         "dropped",
+        "dropped_plain",
         "recent",
         "revision",
         "revisions_kept",
@@ -150,10 +154,13 @@ class History:
         self.byte_count = 0
         self.recent: Chunk = []
         self.dropped: list[Chunk] = []
-        # Sealed, oldest first, none empty; and what each counts for.
+        self.dropped_plain: list[Chunk] = []
+        # Sealed, oldest first, none empty; what each counts for; and whether it is plain.
         self._chunks: list[Chunk] = []
         self._chunk_bytes: list[int] = []
+        self._chunk_is_plain: list[bool] = []
         self._recent_bytes = 0
+        self._recent_is_plain = True
 
     @classmethod
     def restored(
@@ -171,6 +178,7 @@ class History:
         history.revision = revision
         history._chunks = chunks
         history._chunk_bytes = sizes
+        history._chunk_is_plain = [False] * len(chunks)  # not known, and soon gone
         history.change_count = sum(map(len, chunks))
         history.byte_count = sum(sizes)
         return history
@@ -180,6 +188,9 @@ class History:
     def add(self, change: Change) -> None:
         """Take the next change; none of its key may have the same revision."""
         size = change_bytes(change)
+        before = change[3]
+        if before is not None and before[0].__class__ is not bytes:
+            self._recent_is_plain = False
         recent = self.recent
         recent.append(change)
         self.revision = change[0]
@@ -190,7 +201,7 @@ class History:
             self._seal()
 
     def extended(self, count: int, size: int, revision: int) -> None:
-        """Count what was appended to `recent`.
+        """Count what was appended to `recent`, strings only.
 
         Args:
             count: Number of changes.
@@ -209,8 +220,10 @@ class History:
         if self.recent:
             self._chunks.append(self.recent)
             self._chunk_bytes.append(self._recent_bytes)
+            self._chunk_is_plain.append(self._recent_is_plain)
             self.recent = []
             self._recent_bytes = 0
+            self._recent_is_plain = True
 
     # ------------------------------------------------------------ reading
 
@@ -320,20 +333,26 @@ class History:
         self.compacted = revision
         self._seal()
         whole = bisect_right(self._chunks, revision, key=_last_revision)
-        self._forget(self._chunks[:whole], sum(self._chunk_bytes[:whole]))
-        del self._chunks[:whole], self._chunk_bytes[:whole]
+        for chunk, size, is_plain in zip(
+            self._chunks[:whole],
+            self._chunk_bytes[:whole],
+            self._chunk_is_plain[:whole],
+            strict=True,
+        ):
+            self._forget(chunk, size, is_plain=is_plain)
+        del self._chunks[:whole], self._chunk_bytes[:whole], self._chunk_is_plain[:whole]
         if self._chunks and self._chunks[0][0][0] <= revision:
             # A new list: an image may go on reading this one.
             chunk = self._chunks[0]
             end = bisect_right(chunk, revision, key=revision_of)
             size = sum(map(change_bytes, chunk[:end]))
-            self._forget([chunk[:end]], size)
+            self._forget(chunk[:end], size, is_plain=self._chunk_is_plain[0])
             self._chunks[0] = chunk[end:]
             self._chunk_bytes[0] -= size
 
-    def _forget(self, chunks: list[Chunk], size: int) -> None:
-        self.dropped += chunks
-        self.change_count -= sum(map(len, chunks))
+    def _forget(self, chunk: Chunk, size: int, *, is_plain: bool) -> None:
+        (self.dropped_plain if is_plain else self.dropped).append(chunk)
+        self.change_count -= len(chunk)
         self.byte_count -= size
 
     def cut(self, revision: int) -> None:

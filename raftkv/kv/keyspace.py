@@ -564,4 +564,7 @@ class Keyspace:
             self.garbage.husks += order[1]
         # Else what it holds would count as held elsewhere.
         del order
-        return self.garbage.free_slice(self.history.dropped, is_viewed=bool(self.views))
+        history = self.history
+        return self.garbage.free_slice(
+            history.dropped, history.dropped_plain, is_viewed=bool(self.views)
+        )

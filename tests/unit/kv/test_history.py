@@ -310,6 +310,7 @@ def test_old_strings_are_freed_while_an_image_is_open_and_collections_behind_it(
         pass
     garbage = store._keyspace.garbage
     assert not store.history.dropped
+    assert not store.history.dropped_plain
     assert [change[2] for change in garbage.withheld] == [b"h"]
     list(image.slices())
     while store.free_slice():

@@ -76,7 +76,9 @@ HISTORY_IN_IMAGE = {
 HISTORY_DERIVED = {
     "_chunk_bytes",  # from the changes
     "_recent_bytes",  # from the changes
-    "dropped",  # memory to be freed
+    "_chunk_is_plain",  # from the changes
+    "_recent_is_plain",  # from the changes
+    *("dropped", "dropped_plain"),  # memory to be freed
 }
 
 
