@@ -6,8 +6,8 @@ fast as zlib at its fastest level, and twelve times for a checksum of 48 kB. It 
 no wheel for every machine, and zlib reads and writes the same, so one node may have
 the one and its peer the other.
 
-Equal bytes compress to equal bytes in every process of one version of either, but not
-from one to the other: nothing may compare compressed bytes between nodes.
+Equal bytes need not compress to equal bytes, from one to the other or from one processor
+to the next: nothing may compare compressed bytes between nodes.
 
 Pure. Users: framing, storage.snapshot_format.
 """

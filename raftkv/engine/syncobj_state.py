@@ -63,7 +63,7 @@ class EngineSettings:
     append_bytes_max: int = 256 << 10
     inflight_bytes_max: int = 8 << 20
     apply_bytes_max: int = 128 << 10
-    log_memory_bytes_max: int = 8 << 20
+    log_memory_bytes_max: int = 4 << 20
 
 
 class Counting(NamedTuple):

@@ -57,9 +57,6 @@ PIECE_KEYS_MAX: Final = 1024
 PIECE_BYTES_MAX: Final = 512 * 1024
 # Limit: what is hashed at once of a piece that is larger, about a millisecond.
 HASH_SLICE_BYTES: Final = 1024 * 1024
-# Entries that were replaced since the image began, from which on memory counts for more
-# than the processor: some megabytes.
-NOTED_ENTRIES_MAX: Final = 8192
 # So many items of a collection cost as much as a key.
 _ITEMS_LIKE_A_KEY: Final = 2
 
@@ -150,7 +147,7 @@ class Image:
     @property
     def is_pressed(self) -> bool:
         """Whether writes make it hold so much beside the store that it should not pause."""
-        return self._view.noted >= NOTED_ENTRIES_MAX
+        return self._view.holds_much
 
     def slices(self) -> Iterator[bytes]:
         """Yield the pieces in order, once; each step does a bounded piece of work.

@@ -38,6 +38,12 @@ BUCKET_COUNT: Final = 1024
 # The 16384 slots of Redis Cluster divided by 1024 buckets.
 SLOT_SHIFT: Final = 4
 BUCKET_MASK: Final = BUCKET_COUNT - 1
+# What a view should keep at most that writes have replaced: entries, of a few hundred bytes
+# each besides the value; what they count for; and changes with collections that cannot be
+# freed while one is open, of which each holds about a kilobyte.
+NOTED_ENTRIES_MAX: Final = 3072
+NOTED_BYTES_MAX: Final = 8 * 1024 * 1024
+WITHHELD_CHANGES_MAX: Final = 4096
 
 # How to take one change back: (key, entry before, revision of its own if it was removed
 # because it was dead, else 0), or (None, what a flush replaced, 0).
@@ -57,6 +63,7 @@ class View:
 
     Attributes:
         noted: Number of entries kept for it alone, which writes have replaced.
+        noted_bytes: What they count for.
         log_time_ms: Of that moment.
         leases: As they were at that moment.
         sessions: As they were at that moment.
@@ -70,6 +77,7 @@ class View:
         "leases",
         "log_time_ms",
         "noted",
+        "noted_bytes",
         "sessions",
     )
 
@@ -78,7 +86,7 @@ class View:
         self._buckets = keyspace.buckets
         self._next_bucket = 0
         self._replaced: dict[int, dict[bytes, Entry | None]] = {}
-        self.noted = 0
+        self.noted = self.noted_bytes = 0
         self.log_time_ms = keyspace.log_time_ms
         self.leases: LeaseView = keyspace.leases.view(keyspace.lease_time_ms)
         self.sessions: SessionsView = keyspace.sessions.view()
@@ -90,6 +98,8 @@ class View:
             if key not in replaced:
                 replaced[key] = before
                 self.noted += 1
+                if before is not None:
+                    self.noted_bytes += bytes_of(key, before[0], before[1])
 
     def take_next(self) -> Bucket:
         """Return the next of the 1024 buckets as it was; a copy."""
@@ -102,9 +112,19 @@ class View:
                 bucket.pop(key, None)
             else:
                 bucket[key] = before
+                self.noted_bytes -= bytes_of(key, before[0], before[1])
         self._next_bucket = number + 1
         self.leases.take_next()
         return bucket
+
+    @property
+    def holds_much(self) -> bool:
+        """Whether it is open and keeps more in memory beside the store than it should."""
+        return bool(self._buckets) and (
+            self.noted >= NOTED_ENTRIES_MAX
+            or self.noted_bytes >= NOTED_BYTES_MAX
+            or len(self._keyspace.garbage.withheld) >= WITHHELD_CHANGES_MAX
+        )
 
     def take_next_held(self) -> Bucket:
         """Return the next bucket without the keys whose lease was dead; a copy."""
@@ -124,7 +144,7 @@ class View:
         self._next_bucket = BUCKET_COUNT
         self._buckets = []
         self._replaced.clear()
-        self.noted = 0
+        self.noted = self.noted_bytes = 0
         self.leases.close()
         self.sessions.close()
 

@@ -45,7 +45,8 @@ T = TypeVar("T")
 # milliseconds on two threads, so that a snapshot leaves three quarters of the time to
 # clients, and takes about a second for each hundred thousand keys.
 PIECE_INTERVAL_MS = 8
-# No pause, and so many pieces at once, while writes make the image hold too much memory.
+# No pause, and so many pieces at once, while writes make the image hold too much memory,
+# or when the log is so long that the next snapshot is due.
 PRESSED_PIECES = 3
 # After a failed attempt, log bytes to wait for before the next one.
 RETRY_BYTES = 1 << 20
@@ -68,7 +69,8 @@ class _Attempt:
     """One snapshot on its way to the disk.
 
     Attributes:
-        next_ms: When the next piece is due; None while one is with the worker.
+        next_ms: When the next piece or step is due; None while one is with the worker, and
+            while all of them wait for a quorum.
         steps: Of the end, once a quorum has confirmed what is written.
     """
 
@@ -178,7 +180,7 @@ class Compactor:
         self._requests.append(slot)
 
     def turn(self, store: KvStore, now_ms: int) -> None:
-        """Start an attempt that is due, or confirm the one that is written."""
+        """Start an attempt that is due, or go on with the one that is under way."""
         self.wants_checkpoint = False
         if self._attempt is not None:
             self._go_on(self._attempt, now_ms)
@@ -236,25 +238,38 @@ class Compactor:
 
     def _go_on(self, attempt: _Attempt, now_ms: int) -> None:
         """Hand the next piece to the worker if it is time, or see whether all may be kept."""
-        if attempt.is_written:
+        if attempt.next_ms is None and not attempt.is_written:
+            return
+        if attempt.index <= self.snapshot_index:
+            # One that came from the leader meanwhile covers more.
+            self._attempt = None
+            attempt.image.close()
+            self._clear(attempt)
+            self._answer(self.snapshot_index)
+        elif attempt.next_ms is None:
             self._confirm(attempt, now_ms)
-        elif attempt.next_ms is not None and (
-            now_ms >= attempt.next_ms or attempt.image.is_pressed
-        ):
+        elif now_ms >= attempt.next_ms or self._is_pressed(attempt):
             if attempt.steps is not None:
                 self._submit(attempt, partial(next, attempt.steps), self._step_done, now_ms)
-                return
-            count = PRESSED_PIECES if attempt.image.is_pressed else 1
-            pieces = list(islice(attempt.pieces, count))
-            if pieces:
-                job = partial(_write_all, attempt.writer, pieces)
-                self._submit(attempt, job, self._piece_done, now_ms)
-                return
-            attempt.next_ms = None
-            attempt.is_written = True
-            if attempt.at_checkpoint:
-                self._agreement.note_image(attempt.index, attempt.meta().image_hash)
-            self._wake()
+            else:
+                self._write_pieces(attempt, now_ms)
+
+    def _is_pressed(self, attempt: _Attempt) -> bool:
+        return attempt.image.is_pressed or self._log_bytes >= self._limits.snapshot_log_bytes
+
+    def _write_pieces(self, attempt: _Attempt, now_ms: int) -> None:
+        """Hand pieces to the worker, or note that there are no more."""
+        count = PRESSED_PIECES if self._is_pressed(attempt) else 1
+        pieces = list(islice(attempt.pieces, count))
+        if pieces:
+            job = partial(_write_all, attempt.writer, pieces)
+            self._submit(attempt, job, self._worked, now_ms)
+            return
+        attempt.next_ms = None
+        attempt.is_written = True
+        if attempt.at_checkpoint:
+            self._agreement.note_image(attempt.index, attempt.meta().image_hash)
+        self._wake()
 
     def _submit(
         self,
@@ -266,7 +281,7 @@ class Compactor:
         attempt.next_ms = None
         self._background.submit(job, partial(done, attempt, now_ms + PIECE_INTERVAL_MS))
 
-    def _piece_done(self, attempt: _Attempt, next_ms: int, outcome: object) -> None:
+    def _worked(self, attempt: _Attempt, next_ms: int, outcome: object) -> None:
         if isinstance(outcome, BaseException):
             self._abort(attempt, outcome)
             return
@@ -277,18 +292,12 @@ class Compactor:
         self, attempt: _Attempt, next_ms: int, outcome: SnapshotMeta | BaseException | None
     ) -> None:
         if outcome is None or isinstance(outcome, BaseException):
-            self._piece_done(attempt, next_ms, outcome)
+            self._worked(attempt, next_ms, outcome)
         else:
             self._finished(outcome)
 
     def _confirm(self, attempt: _Attempt, now_ms: int) -> None:
         """Give the snapshot its name once it is known to be what the others have."""
-        if attempt.index <= self.snapshot_index:
-            # One that came from the leader meanwhile covers more.
-            self._attempt = None
-            self._clear(attempt)
-            self._answer(self.snapshot_index)
-            return
         if attempt.written_ms is None:
             attempt.written_ms = now_ms
         waited_ms = now_ms - attempt.written_ms

@@ -2,9 +2,10 @@
 
 Left to the end, their bytes go to the disk all at once, and the syncs of the log, for
 which clients wait, queue behind them: 16 MiB of a new segment hold up a sync for 20 ms
-where a tenth of that is usual, in steps of one for 5.
+where a tenth of that is usual, in steps of one for 5. All steps together take longer
+than one sync of all: worth it on a worker, not where the log itself waits.
 
-Users: storage.snapshots, storage.wal_segments. Blocks; made to run on a worker.
+Users: storage.snapshots, storage.wal_segments. Blocks; to be run on a worker.
 """
 
 from __future__ import annotations
@@ -34,18 +35,14 @@ class SpreadSyncs:
             self._file.sync()
 
 
-def take_space(file: DiskFile, size: int, wanted: int) -> None:
-    """Make a file of zeros longer, durably; blocks.
-
-    Args:
-        file: Of that size.
-        size: In bytes.
-        wanted: In bytes.
+def take_space(file: DiskFile, wanted: int) -> None:
+    """Make an empty file one of so many bytes, zeros, durably; blocks.
 
     Raises:
         DiskFullError: There is too little space; the file may have grown.
         DiskFailedError: The node must stop.
     """
+    size = 0
     while size < wanted:
         size = min(size + UNSYNCED_BYTES_MAX, wanted)
         file.allocate(size)

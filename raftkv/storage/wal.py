@@ -343,7 +343,8 @@ class Wal:
 
         Args:
             frame_bytes: Make the segment large enough for a frame of this size,
-                also when one is prepared already.
+                also when one is prepared already. 0 where the log is written and
+                synced meanwhile, which is then held up as little as possible.
 
         Raises:
             DiskFullError: There is no space; what was taken for nothing is given back.
@@ -353,7 +354,7 @@ class Wal:
         prepared = self._prepared
         if prepared is None:
             size = max(self._segment_bytes, needed)
-            self._prepared = prepare(self._disk, NEXT_NAME, size)
+            self._prepared = prepare(self._disk, NEXT_NAME, size, spread=not frame_bytes)
         elif prepared.size < needed:
             self._prepared = grow(prepared, needed)
 
@@ -406,7 +407,7 @@ class Wal:
         """Return a file of at least `needed` bytes; changes nothing if there is no space."""
         prepared = self._prepared
         if prepared is None:
-            return prepare(self._disk, URGENT_NAME, max(self._segment_bytes, needed))
+            return prepare(self._disk, URGENT_NAME, max(self._segment_bytes, needed), spread=False)
         if prepared.size < needed:
             # A single frame may be larger than a whole segment.
             prepared = grow(prepared, needed)

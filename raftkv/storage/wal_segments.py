@@ -146,13 +146,24 @@ def write_taken(file: DiskFile, data: bytes, position: int) -> None:
         raise DiskFailedError(f"no space in a file whose space was taken: {error}") from error
 
 
-def prepare(disk: Disk, name: str, size: int) -> Prepared:
-    """Create a durable file of zeros; gives the space back where there is too little."""
+def prepare(disk: Disk, name: str, size: int, *, spread: bool) -> Prepared:
+    """Create a durable file of zeros; gives the space back where there is too little.
+
+    Args:
+        disk: Where.
+        name: Of the file; one of that name is replaced.
+        size: In bytes.
+        spread: Sync it while it grows, because others write and sync meanwhile.
+    """
     if disk.exists(name):
         disk.remove(name)
     file = disk.open(name, create=True)
     try:
-        take_space(file, 0, size)
+        if spread:
+            take_space(file, size)
+        else:
+            file.allocate(size)
+            file.sync()
     except DiskFullError:
         file.close()
         disk.remove(name)
@@ -167,7 +178,8 @@ def grow(prepared: Prepared, size: int) -> Prepared:
         DiskFullError: There is too little space; the file keeps its length.
     """
     try:
-        take_space(prepared.file, prepared.size, size)
+        prepared.file.allocate(size)
+        prepared.file.sync()
     except DiskFullError:
         prepared.file.truncate(prepared.size)
         raise
@@ -196,7 +208,7 @@ def start_digest(header_frame: bytes) -> hashlib.blake2b:
 
 def create_first(disk: Disk, *, segment_bytes: int, cluster_id: str, disk_id: str) -> Recovered:
     """Create segment 1, durable on return."""
-    prepared = prepare(disk, URGENT_NAME, segment_bytes)
+    prepared = prepare(disk, URGENT_NAME, segment_bytes, spread=False)
     hard_state = HardState(Term(0), None)
     header = SegmentHeader(
         number=1,

@@ -7,10 +7,12 @@
 from __future__ import annotations
 
 import random
+import zlib
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 
+from raftkv import deflate
 from raftkv.config import Config, Limits, ListenConfig, NodeConfig, TimingConfig
 from raftkv.engine.core import RaftCore
 from raftkv.kv.commands import Command
@@ -44,6 +46,8 @@ class Cluster:
         check_hashes: bool = True,
         heartbeat_ms: int = 50,
     ) -> None:
+        # ISA-L's bytes depend on the processor, and a seed is to be the same run on all.
+        deflate.compress = zlib.compress
         self.world = World(seed)
         self.network = SimNetwork(self.world)
         self.verbose = verbose

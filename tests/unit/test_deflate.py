@@ -20,8 +20,10 @@ DATA = b"".join(b"key:%d value:%d " % (n, n % 7) for n in range(5000))
 def module(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
     """The functions as they are with the package, and without."""
     if request.param == "isal":
-        pytest.importorskip("isal")
-        yield deflate
+        isal_zlib = pytest.importorskip("isal.isal_zlib")
+        module = importlib.reload(deflate)
+        assert (module.compress, module.crc32) == (isal_zlib.compress, isal_zlib.crc32)
+        yield module
         return
     monkeypatch.setitem(sys.modules, "isal", None)
     monkeypatch.setitem(sys.modules, "isal.isal_zlib", None)
@@ -50,6 +52,14 @@ def test_damage_is_an_error_and_a_cut_is_no_end(module: ModuleType) -> None:
     unpacker = module.decompressobj()
     unpacker.decompress(packed[:-3], len(DATA) + 1)
     assert not unpacker.eof
+
+
+@pytest.mark.parametrize("size", [1, 7, 8, 100])
+def test_what_follows_the_end_is_told(module: ModuleType, size: int) -> None:
+    unpacker = module.decompressobj()
+    unpacker.decompress(module.compress(DATA, 1) + bytes(size), len(DATA) + 1)
+    assert unpacker.eof
+    assert unpacker.unused_data == bytes(size)
 
 
 def test_no_more_is_unpacked_than_asked_for(module: ModuleType) -> None:

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from raftkv.errors import ProtocolError
+from raftkv.kv import keyspace
 from raftkv.kv.commands import Opcode
 from raftkv.kv.history import Change, History
 from raftkv.kv.image import (
@@ -28,6 +29,7 @@ from raftkv.kv.store import KvStore
 from tests.unit.kv.driver import apply, check_invariants, reload
 
 SET = int(Opcode.SET)
+HSET = int(Opcode.HSET)
 GOLDEN_DIRECTORY = Path(__file__).parents[2] / "golden" / "kv"
 GOLDEN = GOLDEN_DIRECTORY / "image-2.bin"
 
@@ -303,7 +305,47 @@ def test_an_image_knows_how_much_it_holds_beside_the_store() -> None:
     assert 0 < image._view.noted < 2005
     for _ in slices:
         pass
-    assert image._view.noted == 0
+    assert image._view.noted == image._view.noted_bytes == 0
+
+
+def test_an_image_is_pressed_by_entries_by_bytes_and_by_collections_until_its_end(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(keyspace, "NOTED_ENTRIES_MAX", 20)
+    monkeypatch.setattr(keyspace, "NOTED_BYTES_MAX", 100_000)
+    monkeypatch.setattr(keyspace, "WITHHELD_CHANGES_MAX", 50)
+    keys = [b"key%d" % n for n in range(25)]
+    store = KvStore()
+    apply(store, [(SET, key, b"old") for key in keys] + [(HSET, b"hash", 0, b"f", b"v")])
+    apply(store, [(SET, b"large", bytes(100_000))])
+
+    image = store.start_image()
+    apply(store, [(SET, key, b"new") for key in keys[:19]])
+    assert not image.is_pressed
+    apply(store, [(SET, key, b"new") for key in keys[19:]])
+    assert image.is_pressed
+    image.close()
+    assert not image.is_pressed
+
+    image = store.start_image()
+    apply(store, [(SET, keys[0], b"newer")])
+    assert not image.is_pressed
+    apply(store, [(SET, b"large", b"small")])
+    assert image.is_pressed
+    assert image._view.noted == 2
+    image.close()
+
+    image = store.start_image()
+    for number in range(60):
+        apply(store, [(HSET, b"hash", 0, b"f", b"v%d" % number)])
+    assert not image.is_pressed
+    store.history.compact(store.revision - 5)
+    while store.free_slice():
+        pass
+    assert image._view.noted == 1
+    assert image.is_pressed
+    image.close()
+    assert not image.is_pressed
 
 
 def test_a_closed_image_is_let_go() -> None:

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
 
 from raftkv.config import Limits
 from raftkv.errors import DiskFullError
-from raftkv.kv import image
+from raftkv.kv import keyspace
 from raftkv.kv.commands import Opcode
 from raftkv.kv.image import PIECE_BYTES_MAX
-from raftkv.replica.compaction import PIECE_INTERVAL_MS
+from raftkv.replica import compaction
+from raftkv.replica.compaction import PIECE_INTERVAL_MS, PRESSED_PIECES
+from raftkv.storage.snapshots import SnapshotWriter
+from raftkv.types import Index
 from tests.sim.cluster import Cluster, SimNode, SimSlot
 
 LIMIT = 1 << 20
@@ -166,14 +169,27 @@ def fill_pieces(cluster: Cluster, node: SimNode, count: int) -> None:
         cluster.run_until(lambda done=done: bool(done))
 
 
-def snapshot_ms(cluster: Cluster, node: SimNode) -> float:
-    """How long a snapshot of this node takes."""
+def snapshot_ms(cluster: Cluster, node: SimNode, *, log_bytes: int = 0) -> tuple[float, float]:
+    """Take a snapshot of this node, which so much log follows at once.
+
+    Returns:
+        How long it took to be written, and from being confirmed to its end.
+    """
     answers: list[Any] = []
-    began_ms = cluster.world.now_ms
     request(node, answers)
-    cluster.run_until(lambda: bool(answers), limit_ms=60_000)
+    compactor = node.replica._compactor
+    cluster.run_until(lambda: compactor._attempt is not None)
+    attempt = compactor._attempt
+    assert attempt is not None
+    compactor.note_applied(log_bytes)
+    began_ms = cluster.world.now_ms
+    cluster.run_until(lambda: attempt.is_written or attempt.steps is not None)
+    written_ms = cluster.world.now_ms
+    cluster.run_until(lambda: attempt.steps is not None)
+    confirmed_ms = cluster.world.now_ms
+    cluster.run_until(lambda: bool(answers))
     assert isinstance(answers[0], list)
-    return cluster.world.now_ms - began_ms
+    return written_ms - began_ms, cluster.world.now_ms - confirmed_ms
 
 
 def test_a_snapshot_pauses_between_its_pieces_unless_writes_press_it(
@@ -182,9 +198,52 @@ def test_a_snapshot_pauses_between_its_pieces_unless_writes_press_it(
     limits = Limits(snapshot_log_bytes=1 << 30, snapshot_chunk_bytes=1 << 16)
     cluster, leader = led(limits)
     fill_pieces(cluster, leader, 20)
-    # Each of them once to be written and once to be read back.
-    paused_ms = snapshot_ms(cluster, leader)
-    assert paused_ms >= 2 * 19 * PIECE_INTERVAL_MS
+    pauses_ms = 19 * PIECE_INTERVAL_MS
+    assert min(snapshot_ms(cluster, leader)) >= pauses_ms
+    jobs: list[int] = []
+    write_all = compaction._write_all
+
+    def noted(writer: SnapshotWriter, pieces: Sequence[bytes]) -> None:
+        jobs.append(len(pieces))
+        write_all(writer, pieces)
+
+    monkeypatch.setattr(compaction, "_write_all", noted)
     write(cluster, leader, 1)
-    monkeypatch.setattr(image, "NOTED_ENTRIES_MAX", 0)
-    assert snapshot_ms(cluster, leader) < 0.7 * paused_ms
+    snapshot_ms(cluster, leader)
+    assert set(jobs) == {1}
+    jobs.clear()
+    monkeypatch.setattr(keyspace, "NOTED_ENTRIES_MAX", 0)
+    write(cluster, leader, 1)
+    writing_ms, reading_ms = snapshot_ms(cluster, leader)
+    assert writing_ms < 0.5 * pauses_ms
+    assert jobs[0] == PRESSED_PIECES
+    # Then it holds nothing more, and has time again.
+    assert reading_ms >= pauses_ms
+
+
+def test_a_snapshot_does_not_pause_when_the_next_one_is_due() -> None:
+    limits = Limits(snapshot_log_bytes=1 << 30, snapshot_chunk_bytes=1 << 16)
+    cluster, leader = led(limits)
+    fill_pieces(cluster, leader, 20)
+    writing_ms, reading_ms = snapshot_ms(cluster, leader, log_bytes=1 << 30)
+    pauses_ms = 19 * PIECE_INTERVAL_MS
+    assert writing_ms < 0.5 * pauses_ms
+    # Step by step, but each as soon as the one before is done.
+    assert reading_ms < 0.9 * pauses_ms
+
+
+def test_a_snapshot_that_one_of_the_leader_overtakes_is_given_up_at_once() -> None:
+    limits = Limits(snapshot_log_bytes=1 << 30, snapshot_chunk_bytes=1 << 16)
+    cluster, leader = led(limits)
+    fill_pieces(cluster, leader, 20)
+    answers: list[Any] = []
+    request(leader, answers)
+    compactor = leader.replica._compactor
+    cluster.run_until(lambda: compactor._attempt is not None)
+    attempt = compactor._attempt
+    assert attempt is not None
+    compactor.snapshot_index = Index(attempt.index + 1)
+    cluster.run_until(lambda: bool(answers), limit_ms=100)
+    assert answers == [[attempt.index + 1]]
+    assert not attempt.image._view.holds_much
+    cluster.run_until(lambda: not leader.disk.names("snapshots"), limit_ms=100)
