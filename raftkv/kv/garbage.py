@@ -1,12 +1,12 @@
 """What is gone from the store and not yet from memory, and is freed in slices.
 
-A flush leaves all dicts of the store behind at once, and a value may have a million
-elements: freed at once, either would hold up the node. So they are kept here, and
-`free_slice` takes a bounded part of them apart at a time.
+A flush leaves all dicts of the store behind at once, a value may have a million elements,
+and thousands of changes leave the history together: freed at once, each would hold up the
+node. So they are kept here, and `free_slice` takes a bounded part of them apart at a time.
 
 Invariant: a husk is freed only when nothing else holds it, and none while a view is open.
 
-Pure. Owned by `keyspace`. Tests: tests/unit/kv/test_slice_costs.py.
+Pure. Owned by `keyspace`. Tests: tests/unit/kv/test_garbage.py, test_slice_costs.py.
 """
 
 from __future__ import annotations
@@ -30,19 +30,24 @@ _REFERENCES_OF_A_LOCAL: Final = 2
 
 
 class Garbage:
-    """What flushes and large values left behind.
+    """What flushes, large values and the history left behind.
 
     Attributes:
         flushed: What each flush replaced, which open views may still read.
         husks: Parts of large values that are gone.
-        withheld: Changes with collections that left the history while a view was open.
+        unread: Chunks of changes that an image held and did not come to read.
+        small: Changes that have left the history, before which there was a collection of
+            few elements.
+        withheld: The same with collections of many, which wait until no view is open.
     """
 
-    __slots__ = ("flushed", "husks", "withheld")
+    __slots__ = ("flushed", "husks", "small", "unread", "withheld")
 
     def __init__(self) -> None:
         self.flushed: list[tuple[list[Bucket], Deadlines, Bindings, LeaseKeys]] = []
         self.husks: list[Any] = []
+        self.unread: list[Chunk] = []
+        self.small: deque[Change] = deque()
         self.withheld: deque[Change] = deque()
 
     def discard(self, value: Value) -> None:
@@ -56,8 +61,9 @@ class Garbage:
         """Free a bounded part.
 
         Dicts that a view still reads live on until it lets go of them. While it may still
-        hold a collection, letting go of that here would free nothing; of strings it holds
-        few, and under load many leave the history while it is open.
+        hold a large collection, letting go of that here would free nothing, and all of it
+        would be freed at once later; of anything else it holds little, and under load much
+        leaves the history while it is open.
 
         Args:
             dropped: Chunks that are out of the history, which are freed, too.
@@ -67,16 +73,64 @@ class Garbage:
         Returns:
             True while there is more to free.
         """
-        freed = 0 if is_viewed else self._free_husks(0)
+        # Changes first: what one of them holds would count as held elsewhere.
+        freed = self._free_changes(dropped, dropped_plain)
+        if not is_viewed:
+            freed = self._free_withheld(self._free_husks(freed))
+        self._free_flushed(freed, is_viewed=is_viewed)
+        more = self.flushed or self.unread or self.small or dropped or dropped_plain
+        return bool(more or (not is_viewed and (self.husks or self.withheld)))
+
+    def _free_changes(self, dropped: list[Chunk], dropped_plain: list[Chunk]) -> int:
+        """Free changes that have left the history; return how much was freed."""
+        freed = 0
+        for chunks in (dropped_plain, self.unread):
+            while chunks and freed < FREE_SLICE_KEYS:
+                freed += len(chunks.pop())
+        # Oldest first: what a change made is held by the one behind it.
+        while dropped and freed < FREE_SLICE_KEYS:
+            chunk = dropped.pop(0)
+            freed += len(chunk)
+            self._keep_collections(chunk)
+            del chunk
+        while self.small and freed < FREE_SLICE_KEYS:
+            before = self.small.popleft()[3]
+            assert before is not None
+            freed += 1 + before[0].size
+            del before
+        return freed
+
+    def _free_withheld(self, freed: int) -> int:
+        """Free changes with large collections; return what was freed in all."""
+        while self.withheld and freed < FREE_SLICE_KEYS:
+            before = self.withheld.popleft()[3]
+            assert before is not None
+            self.discard(before[0])
+            del before
+            freed = self._free_husks(freed + 1)
+        return freed
+
+    def _keep_collections(self, chunk: Chunk) -> None:
+        """Sort what is to be freed with care, or later, out of a chunk."""
+        for change in chunk:
+            before = change[3]
+            if before is not None and before[0].__class__ is not bytes:
+                is_large = before[0].size > _FREED_AT_ONCE
+                (self.withheld if is_large else self.small).append(change)
+
+    def _free_flushed(self, freed: int, *, is_viewed: bool) -> None:
+        """Free what flushes left behind."""
         while self.flushed and freed < FREE_SLICE_KEYS:
             buckets, deadlines, bindings, lease_keys = self.flushed[-1]
             if buckets:
                 bucket = buckets.pop()
                 freed += 1 + len(bucket)
-                for entry in bucket.values():
-                    if type(entry[0]) is not bytes:
-                        self.husks += entry[0].roots()
-                del bucket
+                collections = [e[0] for e in bucket.values() if e[0].__class__ is not bytes]
+                for value in collections:
+                    self.husks += value.roots()
+                # Else these names would hold what is to be freed.
+                value = None
+                del bucket, collections
                 if not is_viewed:
                     freed = self._free_husks(freed)
             elif deadlines:
@@ -89,27 +143,6 @@ class Garbage:
                 freed += free_keys(lease_keys, FREE_SLICE_KEYS)
             else:
                 self.flushed.pop()
-        while dropped_plain and freed < FREE_SLICE_KEYS:
-            freed += len(dropped_plain.pop())
-        # Oldest first: what a change made is held by the one behind it.
-        while dropped and freed < FREE_SLICE_KEYS:
-            chunk = dropped.pop(0)
-            freed += len(chunk)
-            self.withheld += [
-                change
-                for change in chunk
-                if change[3] is not None and change[3][0].__class__ is not bytes
-            ]
-            del chunk
-        while self.withheld and freed < FREE_SLICE_KEYS and not is_viewed:
-            before = self.withheld.popleft()[3]
-            assert before is not None
-            self.discard(before[0])
-            del before
-            freed = self._free_husks(freed + 1)
-        return bool(self.flushed or dropped or dropped_plain) or (
-            bool(self.husks or self.withheld) and not is_viewed
-        )
 
     def _free_husks(self, freed: int) -> int:
         """Free parts of values, branches before their children; return what was freed in all.

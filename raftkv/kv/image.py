@@ -175,6 +175,7 @@ class Image:
 
     def close(self) -> None:
         """Let go of the frozen keys and changes; harmless when repeated."""
+        self._view.leave(self._chunks)
         self._chunks = []
         self._view.close()
 

@@ -30,7 +30,7 @@ from raftkv.kv.entries import Deadlines
 from raftkv.kv.entries import Entry as Entry
 from raftkv.kv.entries import Value as Value
 from raftkv.kv.garbage import Garbage
-from raftkv.kv.history import DELETE, EXPIRE, PUT, History
+from raftkv.kv.history import DELETE, EXPIRE, PUT, Chunk, History
 from raftkv.kv.leases import Leases, LeaseView, Lost
 from raftkv.kv.sessions import Sessions, SessionsView
 
@@ -138,6 +138,10 @@ class View:
         """Return the first bucket of which writes have to be noted; 1024 if of none."""
         return self._next_bucket if buckets is self._buckets else BUCKET_COUNT
 
+    def leave(self, chunks: list[Chunk]) -> None:
+        """Let the changes be freed in slices that were frozen with it and not read."""
+        self._keyspace.garbage.unread += chunks
+
     def close(self) -> None:
         """Let go of everything; harmless when repeated."""
         self._keyspace.views = [view for view in self._keyspace.views if view is not self]
@@ -174,7 +178,7 @@ class Keyspace:
         undo: Changes of the command being executed, oldest first; see `record`.
         history: The last changes.
         random_state: What the next choice of a write starts from.
-        garbage: What flushes and large values left behind, freed by `free_slice`.
+        garbage: What flushes, large values and the history left behind, freed by `free_slice`.
         sessions: Of clients whose writes are executed once.
         views: The open ones.
     """

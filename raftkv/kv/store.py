@@ -489,13 +489,18 @@ class KvStore:
         )
 
     def free_slice(self) -> bool:
-        """Free a bounded part of the memory that flushes left behind.
+        """Free a bounded part of the memory that flushes, compactions and large values left.
 
         Returns:
             True while there is more to free.
         """
         more_sessions = self._keyspace.sessions.free_slice()
         return self._keyspace.free_slice() or more_sessions
+
+    @property
+    def is_viewed(self) -> bool:
+        """Whether an image or a sliced read is open, for the end of which some memory waits."""
+        return bool(self._keyspace.views)
 
     def retire(self) -> None:
         """Give up the content, so that `free_slice` can free it piece by piece.

@@ -46,8 +46,10 @@ class Slices:
                 slot.resolve([stop.value])
             else:
                 self._reads.append((generator, slot))
-        if self._retired and not self._retired[0].free_slice():
-            self._retired.popleft()
+        if self._retired:
+            store = self._retired[0]
+            if not store.free_slice() and not store.is_viewed:
+                self._retired.popleft()
 
     def close(self, failure: Failure) -> None:
         """Answer whoever still waits."""

@@ -58,6 +58,8 @@ def _check_history(keyspace: Keyspace) -> None:
     """Check counts, and that each entry before and after is that of the neighbours."""
     history = keyspace.history
     changes = [change for chunk in history.freeze() for change in chunk]
+    for chunk, is_plain in zip(history._chunks, history._chunk_is_plain, strict=True):
+        assert not is_plain or all(c[3] is None or type(c[3][0]) is bytes for c in chunk)
     assert history.revision == keyspace.revision
     assert history.change_count == len(changes)
     assert history.byte_count == sum(map(change_bytes, changes))

@@ -294,26 +294,3 @@ def test_batches_from_before_there_was_a_history_leave_none() -> None:
     images = [list(store.start_image().slices()) for store in (applied, restored)]
     assert images[0] == images[1]
     assert [event[4] for event in seen(applied, applied.revision - 2)] == [b"a", b"b"]
-
-
-def test_old_strings_are_freed_while_an_image_is_open_and_collections_behind_it() -> None:
-    """An image of a million keys takes seconds, in which a store under load forgets much."""
-    store = KvStore()
-    fields = [word for n in range(200) for word in (b"f%d" % n, b"v")]
-    apply(store, [(int(Opcode.HSET), b"h", 0, *fields)])
-    image = store.start_image()
-    for _ in range(4):
-        apply(store, [(SET, b"key", b"value")] * CHUNK_CHANGES)
-    apply(store, [(int(Opcode.DEL), b"h")])
-    store.history.compact(store.revision)
-    while store.free_slice():
-        pass
-    garbage = store._keyspace.garbage
-    assert not store.history.dropped
-    assert not store.history.dropped_plain
-    assert [change[2] for change in garbage.withheld] == [b"h"]
-    list(image.slices())
-    while store.free_slice():
-        pass
-    assert not garbage.withheld
-    assert not garbage.husks

@@ -336,8 +336,10 @@ def test_an_image_is_pressed_by_entries_by_bytes_and_by_collections_until_its_en
     image.close()
 
     image = store.start_image()
+    # Of few elements, they would be freed at once.
+    fields = [word for n in range(100) for word in (b"f%d" % n, b"v")]
     for number in range(60):
-        apply(store, [(HSET, b"hash", 0, b"f", b"v%d" % number)])
+        apply(store, [(HSET, b"hash", 0, *fields, b"f", b"v%d" % number)])
     assert not image.is_pressed
     store.history.compact(store.revision - 5)
     while store.free_slice():

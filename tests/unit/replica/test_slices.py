@@ -50,6 +50,24 @@ def test_a_store_is_freed_beside_reads() -> None:
     assert turns > 1
 
 
+def test_a_store_is_kept_until_nothing_of_it_is_read() -> None:
+    slices = Slices()
+    store = KvStore()
+    fields = [word for number in range(5000) for word in (b"%d" % number, b"v")]
+    store.apply(1, encode_batch(1, 1, 1, [(int(Opcode.HSET), b"h", 0, *fields)]))
+    image = store.start_image()
+    slices.retire(store)
+    for _ in range(20):
+        slices.run_one()
+    assert slices.pending
+    image.close()
+    turns = 0
+    while slices.pending:
+        slices.run_one()
+        turns += 1
+    assert turns > 1
+
+
 def test_whoever_waits_at_the_end_is_told() -> None:
     slices = Slices()
     slot = TestSlot()

@@ -1,0 +1,141 @@
+"""What is gone from the store leaves the memory in slices, whatever held it."""
+
+from __future__ import annotations
+
+import pytest
+
+from raftkv.kv import garbage, history
+from raftkv.kv.commands import Opcode
+from raftkv.kv.history import CHUNK_CHANGES
+from raftkv.kv.store import KvStore
+from tests.unit.kv.driver import apply, check_invariants
+
+SET = int(Opcode.SET)
+HSET = int(Opcode.HSET)
+DEL = int(Opcode.DEL)
+# Slices that may be; in the tests they end by themselves far below.
+SLICES_MAX = 100_000
+ELEMENTS = 20_000
+SLICE_KEYS = 200
+
+
+@pytest.fixture
+def small_slices(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Slices that free about 200 elements."""
+    monkeypatch.setattr(garbage, "FREE_SLICE_KEYS", SLICE_KEYS)
+
+
+def free_all(store: KvStore) -> int:
+    """Free to the end; returns the number of slices."""
+    for count in range(1, SLICES_MAX):
+        if not store.free_slice():
+            return count
+    raise AssertionError("it does not end")
+
+
+def fields(count: int, value: bytes = b"v") -> list[bytes]:
+    return [word for number in range(count) for word in (b"field%d" % number, value)]
+
+
+def forget_history(store: KvStore) -> None:
+    store.history.compact(store.revision)
+
+
+def test_old_values_are_freed_while_an_image_is_open_but_large_collections() -> None:
+    """An image of a million keys takes seconds, in which a store under load forgets much."""
+    store = KvStore()
+    apply(store, [(HSET, b"large", 0, *fields(200)), (HSET, b"small", 0, *fields(20))])
+    image = store.start_image()
+    for _ in range(4):
+        apply(store, [(SET, b"key", b"value")] * CHUNK_CHANGES)
+    apply(store, [(DEL, b"large"), (DEL, b"small")])
+    forget_history(store)
+    free_all(store)
+    held = store._keyspace.garbage
+    for left in (store.history.dropped, store.history.dropped_plain, held.small):
+        assert not left
+    assert [change[2] for change in held.withheld] == [b"large"]
+    list(image.slices())
+    free_all(store)
+    assert not held.withheld
+    assert not held.husks
+
+
+def test_only_chunks_without_collections_are_dropped_without_a_look() -> None:
+    store = KvStore()
+    apply(store, [(SET, b"key%d" % (n % 9), b"v") for n in range(CHUNK_CHANGES)])
+    apply(store, [(HSET, b"h", 0, *fields(2)), (DEL, b"h")])
+    apply(store, [(SET, b"key%d" % (n % 9), b"v") for n in range(CHUNK_CHANGES)])
+    check_invariants(store)
+    kept = store.history
+    kept.compact(CHUNK_CHANGES)
+    assert len(kept.dropped_plain) == 1
+    assert not kept.dropped
+    # Through the middle of a chunk with a collection.
+    kept.compact(CHUNK_CHANGES + 20)
+    assert [len(chunk) for chunk in kept.dropped] == [20]
+    assert len(kept.dropped_plain) == 1
+
+
+@pytest.mark.usefixtures("small_slices")
+def test_an_image_that_is_given_up_leaves_its_history_in_slices() -> None:
+    store = KvStore()
+    writes = [(SET, b"key%d" % (n % 100), b"v") for n in range(CHUNK_CHANGES)]
+    for _ in range(20):
+        apply(store, writes)
+    image = store.start_image()
+    slices = image.slices()
+    next(slices)
+    forget_history(store)
+    free_all(store)
+    image.close()
+    unread = store._keyspace.garbage.unread
+    assert len(unread) == 20
+    store.free_slice()
+    assert len(unread) == 19
+    free_all(store)
+    assert not unread
+
+
+@pytest.mark.usefixtures("small_slices")
+def test_small_collections_count_for_their_elements() -> None:
+    store = KvStore()
+    for _ in range(CHUNK_CHANGES // 2):
+        apply(store, [(HSET, b"h", 0, *fields(50)), (DEL, b"h")])
+    forget_history(store)
+    slices = free_all(store)
+    assert slices >= CHUNK_CHANGES // 2 * 50 / SLICE_KEYS / 2
+
+
+@pytest.mark.usefixtures("small_slices")
+@pytest.mark.parametrize("in_history", [False, True])
+def test_a_flush_frees_a_large_collection_in_slices(*, in_history: bool) -> None:
+    store = KvStore()
+    apply(store, [(HSET, b"h", 0, *fields(ELEMENTS))])
+    if not in_history:
+        forget_history(store)
+        free_all(store)
+    apply(store, [(int(Opcode.FLUSH),)])
+    assert free_all(store) >= ELEMENTS / SLICE_KEYS / 2
+
+
+@pytest.mark.usefixtures("small_slices")
+@pytest.mark.parametrize("is_viewed", [False, True])
+def test_versions_of_a_large_collection_are_freed_in_slices(
+    *, is_viewed: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(history, "CHUNK_CHANGES", 4)
+    store = KvStore()
+    apply(store, [(HSET, b"h", 0, *fields(ELEMENTS))])
+    image = store.start_image()
+    for number in range(12):
+        apply(store, [(HSET, b"h", 0, b"field%d" % number, b"w%d" % number)])
+    apply(store, [(DEL, b"h")])
+    forget_history(store)
+    if is_viewed:
+        free_all(store)
+    for _ in image.slices():
+        pass
+    slices = free_all(store)
+    assert slices >= ELEMENTS / SLICE_KEYS / 2
+    assert not store._keyspace.garbage.husks
