@@ -43,7 +43,7 @@ T = TypeVar("T")
 
 # From the beginning of one piece to that of the next, at least. A piece takes about two
 # milliseconds on two threads, so that a snapshot leaves three quarters of the time to
-# clients, and takes about a second for each hundred thousand keys.
+# clients, and takes about a second and a half for each hundred thousand small keys.
 PIECE_INTERVAL_MS = 8
 # No pause, and so many pieces at once, while writes make the image hold too much memory,
 # or when the log is so long that the next snapshot is due.
