@@ -72,6 +72,10 @@ def locking(
     address: str, script: str, *, before: str = ""
 ) -> Iterator[tuple[subprocess.Popen[str], int]]:
     """Run `raftkv lock l` with a script; yield its process, and the number of the script's."""
+    # Under nohup they would be ignored in there, too; what is handled here is not.
+    for number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM):
+        if signal.getsignal(number) == signal.SIG_IGN:
+            signal.signal(number, lambda *_: None)
     words = [sys.executable, "-m", "raftkv", "lock", "l", "-n", address, "--", "sh", "-c", script]
     with subprocess.Popen(
         ["sh", "-c", f'{before} exec "$@"', "sh", *words],
