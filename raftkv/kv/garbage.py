@@ -22,11 +22,22 @@ from raftkv.kv.leases import Bindings, LeaseKeys, free_keys
 
 # Limit: dropping this many entries takes about a millisecond.
 FREE_SLICE_KEYS: Final = 2048
+# What it costs to let go of an entry; of an element of a collection; of eight elements
+# that something else holds, too.
+_ENTRY: Final = 8
+_ELEMENT: Final = 4
+_EIGHT_HELD: Final = 1
+# For so many changes with collections that wait to be freed a slice may be longer by
+# another one, up to a limit: what writes leave behind must not come faster than it goes.
+_BACKLOG_CHANGES: Final = 2048
+_SLICE_FACTOR_MAX: Final = 8
 FREE_SLICE_DEADLINES: Final = 1024
 # Limit: a value with more elements than this is freed by `free_slice`.
 _FREED_AT_ONCE: Final = 64
-# References to an object that a local variable alone holds, as `getrefcount` counts.
+# References to an object that a local variable alone holds, and to one that is in one
+# collection besides, as `getrefcount` counts.
 _REFERENCES_OF_A_LOCAL: Final = 2
+_REFERENCES_OF_AN_ELEMENT: Final = 3
 
 
 class Garbage:
@@ -73,41 +84,43 @@ class Garbage:
         Returns:
             True while there is more to free.
         """
+        backlog = len(self.small) + (0 if is_viewed else len(self.withheld))
+        limit = FREE_SLICE_KEYS * _ENTRY * min(1 + backlog // _BACKLOG_CHANGES, _SLICE_FACTOR_MAX)
         # Changes first: what one of them holds would count as held elsewhere.
-        freed = self._free_changes(dropped, dropped_plain)
+        freed = self._free_changes(dropped, dropped_plain, limit)
         if not is_viewed:
-            freed = self._free_withheld(self._free_husks(freed))
-        self._free_flushed(freed, is_viewed=is_viewed)
+            freed = self._free_withheld(self._free_husks(freed, limit), limit)
+        self._free_flushed(freed, limit, is_viewed=is_viewed)
         more = self.flushed or self.unread or self.small or dropped or dropped_plain
         return bool(more or (not is_viewed and (self.husks or self.withheld)))
 
-    def _free_changes(self, dropped: list[Chunk], dropped_plain: list[Chunk]) -> int:
+    def _free_changes(self, dropped: list[Chunk], dropped_plain: list[Chunk], limit: int) -> int:
         """Free changes that have left the history; return how much was freed."""
         freed = 0
         for chunks in (dropped_plain, self.unread):
-            while chunks and freed < FREE_SLICE_KEYS:
-                freed += len(chunks.pop())
+            while chunks and freed < limit:
+                freed += _ENTRY * len(chunks.pop())
         # Oldest first: what a change made is held by the one behind it.
-        while dropped and freed < FREE_SLICE_KEYS:
+        while dropped and freed < limit:
             chunk = dropped.pop(0)
-            freed += len(chunk)
+            freed += _ENTRY * len(chunk)
             self._keep_collections(chunk)
             del chunk
-        while self.small and freed < FREE_SLICE_KEYS:
+        while self.small and freed < limit:
             before = self.small.popleft()[3]
             assert before is not None
-            freed += 1 + before[0].size
+            freed += _ENTRY + before[0].size
             del before
         return freed
 
-    def _free_withheld(self, freed: int) -> int:
+    def _free_withheld(self, freed: int, limit: int) -> int:
         """Free changes with large collections; return what was freed in all."""
-        while self.withheld and freed < FREE_SLICE_KEYS:
+        while self.withheld and freed < limit:
             before = self.withheld.popleft()[3]
             assert before is not None
             self.discard(before[0])
             del before
-            freed = self._free_husks(freed + 1)
+            freed = self._free_husks(freed + _ENTRY, limit)
         return freed
 
     def _keep_collections(self, chunk: Chunk) -> None:
@@ -118,13 +131,13 @@ class Garbage:
                 is_large = before[0].size > _FREED_AT_ONCE
                 (self.withheld if is_large else self.small).append(change)
 
-    def _free_flushed(self, freed: int, *, is_viewed: bool) -> None:
+    def _free_flushed(self, freed: int, limit: int, *, is_viewed: bool) -> None:
         """Free what flushes left behind."""
-        while self.flushed and freed < FREE_SLICE_KEYS:
+        while self.flushed and freed < limit:
             buckets, deadlines, bindings, lease_keys = self.flushed[-1]
             if buckets:
                 bucket = buckets.pop()
-                freed += 1 + len(bucket)
+                freed += _ENTRY * (1 + len(bucket))
                 collections = [e[0] for e in bucket.values() if e[0].__class__ is not bytes]
                 for value in collections:
                     self.husks += value.roots()
@@ -132,34 +145,43 @@ class Garbage:
                 value = None
                 del bucket, collections
                 if not is_viewed:
-                    freed = self._free_husks(freed)
+                    freed = self._free_husks(freed, limit)
             elif deadlines:
                 for _ in repeat(None, min(FREE_SLICE_DEADLINES, len(deadlines))):
                     deadlines.pop()
                 break
             elif bindings:
-                freed += 1 + len(bindings.pop())
+                freed += _ENTRY * (1 + len(bindings.pop()))
             elif lease_keys:
-                freed += free_keys(lease_keys, FREE_SLICE_KEYS)
+                freed += _ENTRY * free_keys(lease_keys, FREE_SLICE_KEYS)
             else:
                 self.flushed.pop()
 
-    def _free_husks(self, freed: int) -> int:
+    def _free_husks(self, freed: int, limit: int) -> int:
         """Free parts of values, branches before their children; return what was freed in all.
 
         A part that something else holds, another value or the history, is left to that.
         """
         husks = self.husks
-        while husks and freed < FREE_SLICE_KEYS:
+        while husks and freed < limit:
             part = husks.pop()
             if getrefcount(part) > _REFERENCES_OF_A_LOCAL:
                 freed += 1
                 continue
             children = getattr(part, "children", None)
             if children is None:
-                freed += 1 + len(part)
+                freed += _ENTRY + _cost_of(part)
             else:
                 husks += children
-                freed += len(children)
+                freed += _ENTRY
             del part, children
         return freed
+
+
+def _cost_of(leaf: Any) -> int:
+    """Guess from one element whether the others are held by another version of the value."""
+    for element in leaf:
+        if getrefcount(element) > _REFERENCES_OF_AN_ELEMENT:
+            return len(leaf) // 8 * _EIGHT_HELD
+        break
+    return len(leaf) * _ELEMENT
