@@ -274,7 +274,7 @@ def test_old_values_are_freed_in_slices() -> None:
     steps = 0
     while store.free_slice():
         steps += 1
-    assert steps > 40_000 // 2048
+    assert steps > 40_000 // 8192
     assert not store._keyspace.garbage.husks
 
 
