@@ -20,8 +20,8 @@ from raftkv.kv.entries import Bucket, Deadlines, Value
 from raftkv.kv.history import Change, Chunk
 from raftkv.kv.leases import Bindings, LeaseKeys, free_keys
 
-# Limit: dropping this many entries takes about a millisecond.
-FREE_SLICE_KEYS: Final = 2048
+# Limit: dropping this many entries takes a millisecond or two, if no cache has them.
+FREE_SLICE_KEYS: Final = 768
 # What it costs to let go of an entry; of an element of a collection; of eight elements
 # that something else holds, too.
 _ENTRY: Final = 8
@@ -29,8 +29,8 @@ _ELEMENT: Final = 4
 _EIGHT_HELD: Final = 1
 # For so many changes with collections that wait to be freed a slice may be longer by
 # another one, up to a limit: what writes leave behind must not come faster than it goes.
-_BACKLOG_CHANGES: Final = 2048
-_SLICE_FACTOR_MAX: Final = 8
+_BACKLOG_CHANGES: Final = 768
+_SLICE_FACTOR_MAX: Final = 24
 FREE_SLICE_DEADLINES: Final = 1024
 # Limit: a value with more elements than this is freed by `free_slice`.
 _FREED_AT_ONCE: Final = 64
