@@ -44,6 +44,8 @@ class ElectionMends(ReplicationMends):
         """Give the vote of this term, or say whether it would be given."""
         state = self.peers[node_id]
         if not self._may_answer(message):
+            if not self._is_up_to_date(message):
+                self.counted_ms = self.now_ms
             return
         if self.is_other_disk(node_id, state) and not self._is_ahead(message):
             return
@@ -140,9 +142,14 @@ class ElectionMends(ReplicationMends):
         """Whether this node may stand for election.
 
         A leader that crashed with the entry that removes or demotes it may be the
-        only one to have that entry, and then nobody else can win.
+        only one to have that entry, and then nobody else can win. Nor can anybody
+        where a candidate counts on the vote of a learner, by an entry that the learner
+        lacks, whose log is ahead of that candidate's. The votes it needs are those of its
+        own configuration, without its own; in office it hands over (`leave_office`).
         """
         if self.counting().own:
+            return True
+        if self.counted_ms > self.leader_contact_ms and self.admitted and self.member is not None:
             return True
         history = self.configurations
         if not self.admitted or history.last_index <= self.commit_index:

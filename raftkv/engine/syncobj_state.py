@@ -190,6 +190,8 @@ class EngineState(SyncObj):  # type: ignore[misc]
         self.started_ms = now_ms
         self.last_step_ms = now_ms
         self.leader_contact_ms = now_ms - settings.election_timeout_max_ms
+        # When a candidate that this node is ahead of last counted on a vote it does not have.
+        self.counted_ms = self.leader_contact_ms
         self.sync_progress_ms = now_ms
         self.peers: dict[NodeId, PeerState] = {}
         self.known_counting: Counting | None = None

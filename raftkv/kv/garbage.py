@@ -16,8 +16,10 @@ from itertools import repeat
 from sys import getrefcount
 from typing import Any, Final
 
+from sortedcontainers import SortedList
+
 from raftkv.kv.entries import Bucket, Deadlines, Value
-from raftkv.kv.history import Change, Chunk
+from raftkv.kv.history import CHUNK_CHANGES, Change, Chunk
 from raftkv.kv.leases import Bindings, LeaseKeys, free_keys
 
 # Limit: dropping this many entries takes a millisecond or two, if no cache has them.
@@ -27,10 +29,11 @@ FREE_SLICE_KEYS: Final = 768
 _ENTRY: Final = 8
 _ELEMENT: Final = 4
 _EIGHT_HELD: Final = 1
-# For so many changes with collections that wait to be freed a slice may be longer by
-# another one, up to a limit: what writes leave behind must not come faster than it goes.
+# For so many changes that wait to be freed a slice is longer by another one, up to a limit:
+# what writes leave behind must not come faster than it goes, be it ten milliseconds beside
+# a hundred of writing.
 _BACKLOG_CHANGES: Final = 768
-_SLICE_FACTOR_MAX: Final = 24
+_SLICE_FACTOR_MAX: Final = 32
 FREE_SLICE_DEADLINES: Final = 1024
 # Limit: a value with more elements than this is freed by `free_slice`.
 _FREED_AT_ONCE: Final = 64
@@ -61,6 +64,10 @@ class Garbage:
         self.small: deque[Change] = deque()
         self.withheld: deque[Change] = deque()
 
+    def leave_flushed(self, buckets: list[Bucket]) -> None:
+        """Take charge of the dicts of a store that was flushed while a view read them."""
+        self.flushed.append((buckets.copy(), SortedList(), [], {}))
+
     def discard(self, value: Value) -> None:
         """Take charge of the parts of a collection that is gone, unless they are few."""
         if value.size > _FREED_AT_ONCE:
@@ -85,27 +92,29 @@ class Garbage:
             True while there is more to free.
         """
         backlog = len(self.small) + (0 if is_viewed else len(self.withheld))
+        backlog += CHUNK_CHANGES * (len(dropped) + len(dropped_plain) + len(self.unread))
         limit = FREE_SLICE_KEYS * _ENTRY * min(1 + backlog // _BACKLOG_CHANGES, _SLICE_FACTOR_MAX)
-        # Changes first: what one of them holds would count as held elsewhere.
-        freed = self._free_changes(dropped, dropped_plain, limit)
+        # Changes first: what one of them holds would count as held elsewhere. What is behind
+        # them gets a share of every slice all the same.
+        freed = min(self._free_changes(dropped, dropped_plain, limit), limit * 2 // 3)
         if not is_viewed:
             freed = self._free_withheld(self._free_husks(freed, limit), limit)
-        self._free_flushed(freed, limit, is_viewed=is_viewed)
+        self._free_flushed(min(freed, limit * 5 // 6), limit, is_viewed=is_viewed)
         more = self.flushed or self.unread or self.small or dropped or dropped_plain
         return bool(more or (not is_viewed and (self.husks or self.withheld)))
 
     def _free_changes(self, dropped: list[Chunk], dropped_plain: list[Chunk], limit: int) -> int:
         """Free changes that have left the history; return how much was freed."""
         freed = 0
-        for chunks in (dropped_plain, self.unread):
-            while chunks and freed < limit:
-                freed += _ENTRY * len(chunks.pop())
+        while dropped_plain and freed < limit:
+            freed += _ENTRY * len(dropped_plain.pop())
         # Oldest first: what a change made is held by the one behind it.
-        while dropped and freed < limit:
-            chunk = dropped.pop(0)
-            freed += _ENTRY * len(chunk)
-            self._keep_collections(chunk)
-            del chunk
+        for chunks in (self.unread, dropped):
+            while chunks and freed < limit:
+                chunk = chunks.pop(0)
+                freed += _ENTRY * len(chunk)
+                self._keep_collections(chunk)
+                del chunk
         while self.small and freed < limit:
             before = self.small.popleft()[3]
             assert before is not None

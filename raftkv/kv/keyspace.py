@@ -39,8 +39,8 @@ BUCKET_COUNT: Final = 1024
 SLOT_SHIFT: Final = 4
 BUCKET_MASK: Final = BUCKET_COUNT - 1
 # What a view should keep at most that writes have replaced: entries, of a few hundred bytes
-# each besides the value; what they count for; and changes with collections that cannot be
-# freed while one is open, of which each holds about a kilobyte.
+# each besides the value; bytes of strings; and changes with collections that cannot be freed
+# while one is open, of which each holds about a kilobyte that is not in the next one, too.
 NOTED_ENTRIES_MAX: Final = 3072
 NOTED_BYTES_MAX: Final = 8 * 1024 * 1024
 WITHHELD_CHANGES_MAX: Final = 4096
@@ -55,6 +55,11 @@ def bucket_of(key: bytes) -> int:
     return crc_hqx(key, 0) >> SLOT_SHIFT & BUCKET_MASK
 
 
+def _string_bytes(entry: Entry | None) -> int:
+    """Return what a value holds by itself; versions of a collection share most of it."""
+    return len(entry[0]) if entry is not None and entry[0].__class__ is bytes else 0
+
+
 class View:
     """All keys as they were at one moment, while writes go on.
 
@@ -63,7 +68,7 @@ class View:
 
     Attributes:
         noted: Number of entries kept for it alone, which writes have replaced.
-        noted_bytes: What they count for.
+        noted_bytes: Of the strings among their values.
         log_time_ms: Of that moment.
         leases: As they were at that moment.
         sessions: As they were at that moment.
@@ -98,8 +103,7 @@ class View:
             if key not in replaced:
                 replaced[key] = before
                 self.noted += 1
-                if before is not None:
-                    self.noted_bytes += bytes_of(key, before[0], before[1])
+                self.noted_bytes += _string_bytes(before)
 
     def take_next(self) -> Bucket:
         """Return the next of the 1024 buckets as it was; a copy."""
@@ -112,7 +116,7 @@ class View:
                 bucket.pop(key, None)
             else:
                 bucket[key] = before
-                self.noted_bytes -= bytes_of(key, before[0], before[1])
+                self.noted_bytes -= _string_bytes(before)
         self._next_bucket = number + 1
         self.leases.take_next()
         return bucket
@@ -146,6 +150,9 @@ class View:
         """Let go of everything; harmless when repeated."""
         self._keyspace.views = [view for view in self._keyspace.views if view is not self]
         self._next_bucket = BUCKET_COUNT
+        if self._buckets and self._buckets is not self._keyspace.buckets:
+            # A flush has left them to this view, and they are the whole store.
+            self._keyspace.garbage.leave_flushed(self._buckets)
         self._buckets = []
         self._replaced.clear()
         self.noted = self.noted_bytes = 0

@@ -406,6 +406,32 @@ class TestRemoving:
         cluster.expire("B")
         assert cluster.leaders() == ["B"]
 
+    def test_a_learner_that_is_asked_for_a_vote_and_is_ahead_leads_until_a_voter_can(self) -> None:
+        """A holds D's promotion, D what C lacks of a later term, B lost its disk."""
+        cluster = with_spare()
+        ask(cluster, "A", ("add", "D"))
+        for name in "ABC":
+            cluster.connect(name, "D")
+        cluster.beat(n=5)
+        ask(cluster, "A", ("promote", "D"))
+        cluster.isolate("A")
+        assert cluster["A"].core.configuration.quorum == 3
+        cluster.expire("B")
+        for _ in range(2):  # of two rounds of votes
+            cluster.deliver("B", "C")
+            cluster.deliver("C", "B")
+        assert cluster["B"].core.is_leader
+        cluster.settle({("B", "C")}, only="BD")
+        assert cluster["D"].core.log.last_index > cluster["C"].core.log.last_index
+        cluster.isolate("B")
+        for one, other in ("AC", "AD", "CD"):
+            cluster.connect(one, other)
+        cluster.beat(n=60, only="ACD")
+        # Of B nothing is heard any more.
+        assert [name for name in cluster.leaders() if name != "B"] in (["A"], ["C"])
+        assert cluster["D"].core.role is Role.LEARNER
+        assert cluster["A"].core.configuration.member("D").voter is False
+
     def test_a_member_that_was_not_added_yet_is_not_removed(self) -> None:
         """It reads a history in which it does not occur."""
         cluster = with_spare()

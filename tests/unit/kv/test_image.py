@@ -329,10 +329,13 @@ def test_an_image_is_pressed_by_entries_by_bytes_and_by_collections_until_its_en
 
     image = store.start_image()
     apply(store, [(SET, keys[0], b"newer")])
+    large = [word for n in range(9000) for word in (b"field %d" % n, b"value")]
+    apply(store, [(HSET, b"many", 0, *large), (HSET, b"many", 0, b"f", b"v")])
+    # What a collection holds is in its next version, too.
     assert not image.is_pressed
     apply(store, [(SET, b"large", b"small")])
     assert image.is_pressed
-    assert image._view.noted == 2
+    assert image._view.noted == 3
     image.close()
 
     image = store.start_image()

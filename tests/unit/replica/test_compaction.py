@@ -245,5 +245,5 @@ def test_a_snapshot_that_one_of_the_leader_overtakes_is_given_up_at_once() -> No
     compactor.snapshot_index = Index(attempt.index + 1)
     cluster.run_until(lambda: bool(answers), limit_ms=100)
     assert answers == [[attempt.index + 1]]
-    assert not attempt.image._view.holds_much
+    assert not leader.replica.store.is_viewed
     cluster.run_until(lambda: not leader.disk.names("snapshots"), limit_ms=100)
