@@ -18,7 +18,7 @@ from functools import partial
 
 import msgspec
 
-from raftkv.errors import DiskFullError, ProtocolError, StorageError
+from raftkv.errors import DiskFailedError, DiskFullError, ProtocolError, StorageError
 from raftkv.kv.image_loader import ImageLoader
 from raftkv.kv.store import KvStore
 from raftkv.seams import PEER_SNAPSHOT, Network, Observer, Worker
@@ -299,6 +299,10 @@ class SnapshotInbox:
         self, node: NodeId, chunk: SnapshotChunk, receiver: SnapshotReceiver, outcome: object
     ) -> None:
         if receiver is not self._receiver:
+            # Given up, so that what was on its way no longer fits; but a failed disk stops the
+            # node, whether or not the file is still wanted.
+            if isinstance(outcome, DiskFailedError):
+                self._fail(outcome)
             return
         if isinstance(outcome, BaseException):
             self._give_up_receiver()

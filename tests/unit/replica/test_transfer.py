@@ -313,6 +313,19 @@ def test_a_disk_that_fails_while_the_file_is_opened_stops_the_node(
     assert [type(failure) for failure in transfer.failures] == [DiskFailedError]
 
 
+def test_a_write_that_fails_for_a_file_that_is_not_wanted_any_more_stops_the_node() -> None:
+    """The worker had it when another snapshot came."""
+    transfer = Transfer()
+    transfer.sender.turn((B,), 1, 0)
+    transfer.deliver()
+    transfer.deliver(jobs=False)
+    assert transfer.receiving.jobs
+    transfer.inbox.received(A, SnapshotChunk(1, "0" * 32, 10_000, 0, b""))
+    transfer.disk.write_fails = True
+    transfer.receiving.run_all()
+    assert [type(failure) for failure in transfer.failures] == [DiskFailedError]
+
+
 @pytest.mark.parametrize(("content", "size"), [("../../etc/passwd", 10_000), ("0" * 32, 1)])
 def test_a_name_or_size_that_cannot_be_ends_the_link_and_not_the_node(
     content: str, size: int
