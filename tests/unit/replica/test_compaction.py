@@ -169,19 +169,24 @@ def fill_pieces(cluster: Cluster, node: SimNode, count: int) -> None:
         cluster.run_until(lambda done=done: bool(done))
 
 
+def begun(cluster: Cluster, node: SimNode) -> tuple[compaction._Attempt, list[Any]]:
+    """Begin a snapshot of this node; returns it, and where the answer will be."""
+    answers: list[Any] = []
+    request(node, answers)
+    compactor = node.replica._compactor
+    cluster.run_until(lambda: compactor._attempt is not None)
+    assert compactor._attempt is not None
+    return compactor._attempt, answers
+
+
 def snapshot_ms(cluster: Cluster, node: SimNode, *, log_bytes: int = 0) -> tuple[float, float]:
     """Take a snapshot of this node, which so much log follows at once.
 
     Returns:
         How long it took to be written, and from being confirmed to its end.
     """
-    answers: list[Any] = []
-    request(node, answers)
-    compactor = node.replica._compactor
-    cluster.run_until(lambda: compactor._attempt is not None)
-    attempt = compactor._attempt
-    assert attempt is not None
-    compactor.note_applied(log_bytes)
+    attempt, answers = begun(cluster, node)
+    node.replica._compactor.note_applied(log_bytes)
     began_ms = cluster.world.now_ms
     cluster.run_until(lambda: attempt.is_written or attempt.steps is not None)
     written_ms = cluster.world.now_ms
@@ -236,13 +241,8 @@ def test_a_snapshot_that_one_of_the_leader_overtakes_is_given_up_at_once() -> No
     limits = Limits(snapshot_log_bytes=1 << 30, snapshot_chunk_bytes=1 << 16)
     cluster, leader = led(limits)
     fill_pieces(cluster, leader, 20)
-    answers: list[Any] = []
-    request(leader, answers)
-    compactor = leader.replica._compactor
-    cluster.run_until(lambda: compactor._attempt is not None)
-    attempt = compactor._attempt
-    assert attempt is not None
-    compactor.snapshot_index = Index(attempt.index + 1)
+    attempt, answers = begun(cluster, leader)
+    leader.replica._compactor.snapshot_index = Index(attempt.index + 1)
     cluster.run_until(lambda: bool(answers), limit_ms=100)
     assert answers == [[attempt.index + 1]]
     assert not leader.replica.store.is_viewed
