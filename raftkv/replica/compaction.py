@@ -397,7 +397,10 @@ class Compactor:
         if isinstance(outcome, BaseException):
             self._fail(outcome)
 
-    def _cleared(self, _outcome: object) -> None:
-        """What may be left of the file is cleaned at the next attempt or start."""
+    def _cleared(self, outcome: object) -> None:
+        """Let the next attempt begin, which removes what a full disk left of the file."""
         self._is_clearing = False
-        self._wake()
+        if isinstance(outcome, BaseException) and not isinstance(outcome, DiskFullError):
+            self._fail(outcome)
+        else:
+            self._wake()

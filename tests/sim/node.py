@@ -253,7 +253,6 @@ class SimNode:
         replica._wal.append = watched_append  # type: ignore[method-assign]
         batch_clock.stamp = watched_stamp  # type: ignore[method-assign]
         replica._agreement.note_applied = watched_note_applied  # type: ignore[method-assign]
-        batch_clock.stamp = watched_stamp  # type: ignore[method-assign]
         invariants.restarted(self)
 
     def has_other_store(self) -> bool:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from raftkv.config import Limits
-from raftkv.errors import DiskFullError
+from raftkv.errors import DiskFailedError, DiskFullError
 from raftkv.kv import keyspace
 from raftkv.kv.commands import Opcode
 from raftkv.kv.image import PIECE_BYTES_MAX
@@ -247,3 +247,26 @@ def test_a_snapshot_that_one_of_the_leader_overtakes_is_given_up_at_once() -> No
     assert answers == [[attempt.index + 1]]
     assert not leader.replica.store.is_viewed
     cluster.run_until(lambda: not leader.disk.names("snapshots"), limit_ms=100)
+
+
+@pytest.mark.parametrize(
+    ("error", "stops"), [(DiskFailedError("no such device"), True), (DiskFullError("full"), False)]
+)
+def test_a_disk_that_fails_when_an_overtaken_file_is_removed_stops_the_node(
+    error: Exception, stops: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limits = Limits(snapshot_log_bytes=1 << 30, snapshot_chunk_bytes=1 << 16)
+    cluster, leader = led(limits)
+    fill_pieces(cluster, leader, 2)
+    attempt, answers = begun(cluster, leader)
+
+    def fail(_: SnapshotWriter) -> None:
+        raise error
+
+    failures: list[BaseException] = []
+    compactor = leader.replica._compactor
+    monkeypatch.setattr(compactor, "_fail", failures.append)
+    monkeypatch.setattr(SnapshotWriter, "abort", fail)
+    compactor.snapshot_index = Index(attempt.index + 1)
+    cluster.run_until(lambda: bool(answers) and not compactor._is_clearing, limit_ms=100)
+    assert failures == ([error] if stops else [])
