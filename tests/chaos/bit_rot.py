@@ -38,12 +38,13 @@ from tests.integration.damage import (
     flip_bit,
     parse_report,
     snapshots,
+    wait_for_snapshots,
 )
 from tests.integration.writers import Load, fill
 
 EXIT_DAMAGED = 3
 SAY_EVERY = 20
-# Several segments, two snapshots, and log behind the newest.
+# Several segments, a snapshot, and log behind it.
 SETTINGS = (
     *SMALL_SEGMENTS,
     "limits.snapshot_log_bytes=2097152",
@@ -162,6 +163,7 @@ def run(script: Script) -> str:
     with script.cluster(*SETTINGS) as cluster:
         cluster.start()
         fill(cluster.wait_for_leader().client, prefix="base", count=6000, value_bytes=500)
+        wait_for_snapshots(cluster)
         load = Load(cluster.addresses, writers=2, random_source=script.random, think_s=0.05)
         rot = BitRot(script, cluster, load)
         witnesses = Witnesses(script, cluster)

@@ -20,6 +20,7 @@ from raftkv.storage.wal_format import (
     decode_segment_header,
     segment_tag,
 )
+from tests.integration.cluster import Cluster
 
 # `<file>, byte <position>: <what is wrong>`, then the advice.
 _DAMAGE = re.compile(r"^raftkv: (?P<file>/.+), byte (?P<position>\d+): (?P<detail>.+)$", re.M)
@@ -77,6 +78,14 @@ def segments(data_dir: Path) -> list[Path]:
 
 def snapshots(data_dir: Path) -> list[Path]:
     return sorted((data_dir / "snapshots").glob("*.snapshot"))
+
+
+def wait_for_snapshots(cluster: Cluster) -> None:
+    """Wait until every node has a snapshot: one that is due waits for a quorum to agree on it."""
+    cluster.wait_until(
+        lambda: all(snapshots(node.data_dir) for node in cluster.nodes),
+        "a snapshot on every node",
+    )
 
 
 @dataclass(frozen=True)

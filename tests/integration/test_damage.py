@@ -19,6 +19,7 @@ from tests.integration.damage import (
     parse_report,
     segments,
     snapshots,
+    wait_for_snapshots,
 )
 from tests.integration.writers import fill, read_all
 
@@ -34,6 +35,7 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     with Cluster(directory, overrides=SMALL_LOG + SMALL_SEGMENTS) as cluster:
         cluster.start()
         fill(cluster.wait_for_leader().client, prefix="base", count=1500, value_bytes=500)
+        wait_for_snapshots(cluster)
         yield cluster
 
 
