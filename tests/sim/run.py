@@ -36,8 +36,9 @@ SETTLE_MS = 1_500
 ELECT_MS = 10_000
 CONVERGE_MS = 30_000
 ANSWER_MS = 6_000
-# A snapshot of a node that nobody has added waits for nodes that would confirm it.
-SNAPSHOT_ANSWER_MS = ANSWER_MS + PATIENCE_MS
+# A snapshot of a node that nobody has added waits for nodes that would confirm it; one that
+# is asked for meanwhile comes behind it, and waits for as long.
+SNAPSHOT_ANSWER_MS = ANSWER_MS + 2 * PATIENCE_MS
 
 
 @dataclass

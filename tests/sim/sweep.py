@@ -260,10 +260,17 @@ def main() -> int:
     )
     parser.add_argument("--seeds", type=int, default=FULL_SEEDS, help="how many (%(default)s)")
     parser.add_argument("--first", type=int, default=0, help="first seed (%(default)s)")
+    parser.add_argument(
+        "--backwards",
+        action="store_true",
+        help="the last seed first, which a run that was cut off had not reached",
+    )
     parser.add_argument("--jobs", type=int, default=2, help="processes (%(default)s)")
     parser.add_argument("--report", type=Path, metavar="FILE.md", help="write the table there too")
     options = parser.parse_args()
     seeds = range(options.first, options.first + options.seeds)
+    if options.backwards:
+        seeds = seeds[::-1]
     started_s = time.monotonic()
     totals = sweep(seeds, options.jobs, loud=True)
     rows = rows_of(totals, fault_kinds(), time.monotonic() - started_s)
