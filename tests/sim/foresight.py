@@ -300,7 +300,7 @@ class Foresight:
             well = (
                 node.alive
                 and name in self._cluster.nodes
-                and now_ms > self._slow_until.get(name, 0.0)
+                and now_ms > max(self._slow_until.get(name, 0.0), node.slow_until_ms)
                 and node.crash_probability == 0.0
                 and not self._sleeps(name, now_ms)
                 and node.disk.space >= PLENTY_BYTES

@@ -29,6 +29,7 @@ from raftkv.types import NodeId, Term
 from tests.sim.histories import Histories
 
 if TYPE_CHECKING:
+    from raftkv.kv.store import KvStore
     from tests.sim.disk import SimDisk
     from tests.sim.node import SimNode
 
@@ -173,7 +174,7 @@ class Invariants:
         self.checks: Counter[str] = Counter()
         self.leaders: dict[int, str] = {}
         self.message_listeners: list[Callable[[SimNode, NodeId, messages.Message], None]] = []
-        self.apply_listeners: list[Callable[[SimNode], None]] = []
+        self.apply_listeners: list[Callable[[KvStore], None]] = []
         self._check_hashes = check_hashes
         self._disks: dict[str, DiskRecord] = {}
         self._records: dict[str, DiskRecord] = {}
@@ -282,8 +283,12 @@ class Invariants:
         self.applied_sequences_are_equal(node, index, state_hash)
         self.histories_are_equal(node, whole=False)
         self._applied[node.name] = index
+        self.seen_applied(node.replica.store)
+
+    def seen_applied(self, store: KvStore) -> None:
+        """Show listeners a store to which an entry was just applied, by a turn or by recovery."""
         for listener in self.apply_listeners:
-            listener(node)
+            listener(store)
 
     def turned(self, node: SimNode) -> None:
         """A turn of a node is over, and it lives."""

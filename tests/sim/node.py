@@ -8,8 +8,9 @@ while the world goes on. The disk outlives it.
 
 from __future__ import annotations
 
+import contextlib
 import random as random_module
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -100,11 +101,29 @@ class _WatchedNetwork(NodeNetwork):
         super().send(node, kind, body)
 
 
+@contextlib.contextmanager
+def _watched_recovery(cluster: Cluster) -> Iterator[None]:
+    """Show what recovery applies: maybe nobody has applied it before."""
+    apply = KvStore.apply
+
+    def watched(store: KvStore, *arguments: Any) -> list[object]:
+        results = apply(store, *arguments)
+        cluster.invariants.seen_applied(store)
+        return results
+
+    KvStore.apply = watched  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        KvStore.apply = apply  # type: ignore[method-assign]
+
+
 class SimNode:
     """One node: its disk outlives its process.
 
     Attributes:
         debts: Slots that this process has to answer. Never walked: sets have no order.
+        slow_until_ms: When the last job that its slow disk was given ends.
     """
 
     core_class: type[RaftCore] = RaftCore
@@ -120,6 +139,7 @@ class SimNode:
         self.alive = False
         self.life = 0
         self.slow_disk = 1.0
+        self.slow_until_ms = 0.0
         self.crash_probability = 0.0
         self.power_cut_on_crash = False
         self.paused_until_ms = 0.0
@@ -183,14 +203,15 @@ class SimNode:
         self.syncer = SimSyncer(self, (0.2, 4.0), others_busy=lambda: background.busy)
         observer = SimObserver(self)
         source = random_module.Random(self.world.random.getrandbits(64))
-        recovered = recover(
-            self.config,
-            self.disk,
-            clock=self.clock,
-            observer=observer,
-            random=source,
-            core_class=self.core_class,
-        )
+        with _watched_recovery(self.cluster):
+            recovered = recover(
+                self.config,
+                self.disk,
+                clock=self.clock,
+                observer=observer,
+                random=source,
+                core_class=self.core_class,
+            )
         self.replica = Replica(
             config=self.config,
             recovered=recovered,

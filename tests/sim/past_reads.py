@@ -79,7 +79,7 @@ class PastReaders:
         self.counts: Counter[str] = Counter()
         self.known: deque[int] = deque([0], maxlen=REMEMBERED)
         self.is_running = True
-        cluster.invariants.apply_listeners.append(lambda node: self.record.note(node.replica.store))
+        cluster.invariants.apply_listeners.append(self.record.note)
         for number in range(CLIENTS):
             dice = random.Random(f"reader {number} of the past of seed {cluster.world.seed}")
             _Client(self, dice).rest()

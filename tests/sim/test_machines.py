@@ -6,6 +6,7 @@ from collections import Counter
 
 import pytest
 
+from raftkv.config import Limits
 from raftkv.engine import messages
 from raftkv.errors import DiskFailedError
 from raftkv.kv.commands import Opcode
@@ -34,7 +35,34 @@ def test_a_process_owes_an_answer_for_as_long_as_it_lives() -> None:
     assert cluster.owes_nothing()
 
 
+def test_what_recovery_applies_is_shown_too() -> None:
+    """Maybe nobody has applied it before: seed 1676."""
+    cluster = healthy(limits=Limits(log_memory_bytes_max=1024))
+    node = leader_of(cluster)
+    for _ in range(60):
+        write(cluster)
+    shown: list[int] = []
+    cluster.invariants.apply_listeners.append(lambda store: shown.append(store.applied_index))
+    node.crash(power_cut=False)
+    node.start()
+    assert shown
+    assert shown[-1] == node.replica.store.applied_index
+
+
 # ------------------------------------------------------------------------ disk
+
+
+def test_a_job_of_a_slow_disk_ends_slowly_after_it_is_quick_again() -> None:
+    """However short it was slow: seed 1570."""
+    cluster = healthy()
+    node = follower_of(cluster)
+    node.syncer.share_on_loop = 0.0
+    node.slow_disk = 400.0
+    write(cluster)
+    cluster.run_until(lambda: node.slow_until_ms > 0)
+    node.slow_disk = 1.0
+    cluster.run_until(lambda: not node.syncer.busy)
+    assert 0 <= cluster.world.now_ms - node.slow_until_ms < 50
 
 
 def test_a_write_that_a_failed_sync_left_is_read_and_not_saved_by_another_sync() -> None:

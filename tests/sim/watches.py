@@ -23,6 +23,7 @@ import hiredis
 
 from raftkv.kv.generic import type_name
 from raftkv.kv.history import Change, CompactedError
+from raftkv.kv.store import KvStore
 from raftkv.server.watch_index import Watch
 from raftkv.server.watches import WatchHub
 from tests.sim.cluster import Cluster
@@ -277,12 +278,12 @@ class Watchers:
             self._hubs[node.name] = (life, hub, now_ms)
         return hub
 
-    def _note_history(self, node: SimNode) -> None:
+    def _note_history(self, store: KvStore) -> None:
         """Read what an entry changed when the first node has applied it.
 
         That all agree is judged elsewhere.
         """
-        history = node.replica.store.history
+        history = store.history
         if self._newest < history.revision:
             position = max(self._newest, history.compacted)
             for change in history.stretch(position, history.change_count + 1):

@@ -52,9 +52,12 @@ class SimWorker:
         if self._running or not self._queue:
             return
         self._running = True
-        life = self._node.life
-        delay = self._node.world.random.uniform(*self._delay_ms) * self._node.slow_disk
-        self._node.world.after(delay, lambda: self._run(life))
+        node = self._node
+        life = node.life
+        delay = node.world.random.uniform(*self._delay_ms) * node.slow_disk
+        if node.slow_disk > 1.0:
+            node.slow_until_ms = max(node.slow_until_ms, node.world.now_ms + delay)
+        node.world.after(delay, lambda: self._run(life))
 
     def _run(self, life: int) -> None:
         node = self._node
