@@ -37,6 +37,17 @@ def slow_sync(field: Field) -> Iterator[None]:
             node.faults.sync_delay_us = before[node]
 
 
+@contextlib.contextmanager
+def _may_fail(node: HurtNode) -> Iterator[None]:
+    """Tell other nemeses at the same node that its disk may end it."""
+    node.expected_exits = (*node.expected_exits, EXIT_DISK_FAILED)
+    try:
+        yield
+    finally:
+        codes = node.expected_exits
+        node.expected_exits = tuple(code for code in codes if code != EXIT_DISK_FAILED)
+
+
 @nemesis
 def failing_sync(field: Field) -> Iterator[None]:
     """Every sync of a node fails; it must stop with 6, and what it wrote is lost."""
@@ -45,7 +56,8 @@ def failing_sync(field: Field) -> Iterator[None]:
     field.strikes()
     node.faults.sync_fails = 1
     try:
-        yield
+        with _may_fail(node):
+            yield
     finally:
         if node.faults.syncs_failed > failed:
             code = node.wait_for_exit(10.0)
@@ -66,7 +78,8 @@ def failing_write(field: Field) -> Iterator[None]:
     field.strikes()
     node.faults.write_fails = 1
     try:
-        yield
+        with _may_fail(node):
+            yield
     finally:
         if node.faults.writes_failed > failed:
             code = node.wait_for_exit(10.0)
