@@ -12,7 +12,14 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from tests.chaos.field import EXIT_DAMAGED, EXIT_DISK_FAILED, Field, nemesis, start_again
+from tests.chaos.field import (
+    EXIT_DAMAGED,
+    EXIT_DISK_FAILED,
+    Field,
+    may_end,
+    nemesis,
+    start_again,
+)
 from tests.chaos.hurt_cluster import HurtNode
 from tests.integration.damage import Place, covered_by_sync, flip_bit, snapshots
 
@@ -37,17 +44,6 @@ def slow_sync(field: Field) -> Iterator[None]:
             node.faults.sync_delay_us = before[node]
 
 
-@contextlib.contextmanager
-def _may_fail(node: HurtNode) -> Iterator[None]:
-    """Tell other nemeses at the same node that its disk may end it."""
-    node.expected_exits = (*node.expected_exits, EXIT_DISK_FAILED)
-    try:
-        yield
-    finally:
-        codes = node.expected_exits
-        node.expected_exits = tuple(code for code in codes if code != EXIT_DISK_FAILED)
-
-
 @nemesis
 def failing_sync(field: Field) -> Iterator[None]:
     """Every sync of a node fails; it must stop with 6, and what it wrote is lost."""
@@ -56,10 +52,11 @@ def failing_sync(field: Field) -> Iterator[None]:
     field.strikes()
     node.faults.sync_fails = 1
     try:
-        with _may_fail(node):
+        with may_end(node, EXIT_DISK_FAILED):
             yield
     finally:
         if node.faults.syncs_failed > failed:
+            node.resume()
             code = node.wait_for_exit(10.0)
             assert code == EXIT_DISK_FAILED, f"{node.id} ended with {code} after a failed sync"
             field.facts["nodes that stopped at a failed sync"] += 1
@@ -78,10 +75,11 @@ def failing_write(field: Field) -> Iterator[None]:
     field.strikes()
     node.faults.write_fails = 1
     try:
-        with _may_fail(node):
+        with may_end(node, EXIT_DISK_FAILED):
             yield
     finally:
         if node.faults.writes_failed > failed:
+            node.resume()
             code = node.wait_for_exit(10.0)
             assert code == EXIT_DISK_FAILED, f"{node.id} ended with {code} after a failed write"
             field.facts["nodes that stopped at a failed write"] += 1

@@ -108,6 +108,16 @@ def nemesis(function: Callable[[Field], Iterator[None]]) -> Nemesis:
     return made
 
 
+@contextlib.contextmanager
+def may_end(node: HurtNode, code: int) -> Iterator[None]:
+    """Tell other nemeses at the same node that this one has it end with that code."""
+    node.expected_exits = (*node.expected_exits, code)
+    try:
+        yield
+    finally:
+        node.expected_exits = tuple(one for one in node.expected_exits if one != code)
+
+
 def start_again(field: Field, nodes: list[HurtNode]) -> None:
     """Start what does not run; a node that ended in a way nobody planned fails the run."""
     for node in nodes:

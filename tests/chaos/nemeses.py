@@ -15,7 +15,7 @@ import time
 from collections.abc import Iterator
 
 from tests.chaos import disk_nemeses  # registers its own
-from tests.chaos.field import EXIT_REFUSED, NEMESES, Field, nemesis, start_again
+from tests.chaos.field import EXIT_REFUSED, NEMESES, Field, may_end, nemesis, start_again
 from tests.chaos.hurt_cluster import HurtNode
 from tests.chaos.world import Direction
 from tests.integration.wire import Wire
@@ -203,8 +203,9 @@ def clean_restart(field: Field) -> Iterator[None]:
         field.strikes()
         code = node.stop()
         assert code == 0, f"{node.id} ended with {code} when asked to stop"
-    yield
-    start_again(field, [node])
+    with may_end(node, 0):
+        yield
+        start_again(field, [node])
 
 
 @nemesis
