@@ -183,7 +183,7 @@ def handle_unblock(connection: ClientConnection, arguments: list[bytes]) -> obje
         return 0
     result = NoList() if reason == b"timeout" else CommandError(_UNBLOCKED)
     service.blocked.end(other.blocked, result)
-    service.call_soon(service.turn_ended)
+    service.flush_soon()
     return 1
 
 

@@ -627,7 +627,7 @@ class CommandPipeline:
         if not self.dirty:
             self.dirty = True
             self.service.dirty.append(self)
-        self.service.call_soon(self.service.turn_ended)
+        self.service.flush_soon()
 
     def _end(self) -> None:
         """Everything is answered and nothing more is taken."""

@@ -63,8 +63,8 @@ class Service:
         started_ms: Clock time of the start.
         port: Port of the clients' socket, once it is open.
         run_id: 40 hex digits, new with every start.
-        call_soon: Calls back in the next pass of the event loop; before the listener
-            has started the next tick does it.
+        call_soon: Calls back in the next pass of the event loop, and returns a handle; None
+            before the listener has started: then the next tick does it.
         call_later: Calls back after so many seconds, once the listener has started.
     """
 
@@ -197,7 +197,6 @@ class Service:
 
     def turn_ended(self) -> None:
         """Let those who wait try again, tell watches, then write each stream's answers once."""
-        self._flush_scheduled = False
         if (self.watches.count or self.watches.on_change is not None) and not self._watches_rest:
             self._tell_watches()
         self.blocked.serve()
@@ -236,10 +235,13 @@ class Service:
         self.flush_soon()
 
     def flush_soon(self) -> None:
-        """Write what is due once others had their turn."""
+        """Write what is due once others had their turn; once, however often it is asked for."""
         if not self._flush_scheduled:
-            self._flush_scheduled = True
-            self.call_soon(self.turn_ended)
+            self._flush_scheduled = self.call_soon(self._flush) is not None
+
+    def _flush(self) -> None:
+        self._flush_scheduled = False
+        self.turn_ended()
 
     def leader_changed(self) -> None:
         """Close redirected clients of a node that stepped down; route held requests."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
 from raftkv.config import Limits
@@ -661,6 +663,24 @@ def test_a_long_answer_is_encoded_a_slice_a_pass(level: str) -> None:
     keys, pong = client.replies()
     assert (set(keys), pong) == ({b"%d" % number for number in range(count)}, b"PONG")
     assert len(keys) == count
+
+
+@pytest.mark.asyncio
+async def test_a_long_answer_gets_a_slice_a_pass_however_many_turns_there_are() -> None:
+    """Each turn of a busy leader asked for a slice more in every pass that followed."""
+    count = 20 * SLICE_ELEMENTS
+    node = Node()
+    loop = asyncio.get_running_loop()
+    node.service.call_soon = loop.call_soon
+    node.shared.apply([(int(Opcode.SET), b"%d" % number, b"v") for number in range(count)])
+    client = node.client()
+    client.send("KEYS *")
+    node.replica.turn()
+    for _ in range(10):
+        node.service.turn_ended()
+    before = len(client.transport.written)
+    await asyncio.sleep(0)
+    assert 0 < len(client.transport.written) - before < 20 * SLICE_ELEMENTS
 
 
 def test_a_long_answer_waits_for_a_client_that_takes_nothing() -> None:
