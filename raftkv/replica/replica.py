@@ -47,6 +47,7 @@ from raftkv.kv.codec import encode_batch
 from raftkv.kv.store import KvStore
 from raftkv.replica import transfer
 from raftkv.replica.agreement import Agreement
+from raftkv.replica.arrivals import ARRIVALS_BYTES_MAX, Arrivals
 from raftkv.replica.batches import Batch, Batches
 from raftkv.replica.checkpoints import CHECKPOINT, Checkpoints
 from raftkv.replica.clockwork import BatchClock
@@ -109,6 +110,7 @@ class Replica(ReadLevels):
         on_stop: Callable[[Stopped], None],
         on_configuration: Callable[[Configuration], None],
         gather_clients_min: int = GATHER_CLIENTS_MIN,
+        arrivals_bytes_max: int = ARRIVALS_BYTES_MAX,
     ) -> None:
         """Take over what recovery found; `start` begins.
 
@@ -125,6 +127,7 @@ class Replica(ReadLevels):
             on_stop: Hears once that this replica has stopped itself.
             on_configuration: Hears whom to have links with, whenever that changes.
             gather_clients_min: Clients on their way for whom newcomers wait.
+            arrivals_bytes_max: What a turn takes of messages, apart from the last one.
         """
         syncer = GuardedWorker(syncer, self.fail)
         background = GuardedWorker(background, self.fail)
@@ -141,7 +144,7 @@ class Replica(ReadLevels):
         self._standing = Standing(recovered.disk, recovered.identity, recovered.wal, observer)
         self.store: KvStore = recovered.store
         self._outbox = Outbox(network, recovered.core.log.synced)
-        self._inbox: list[Inbound] = []
+        self._arrivals = Arrivals(arrivals_bytes_max)
         limits = config.limits
         timeout = config.timing.request_timeout_ms
         self._batches = Batches(limits, timeout)
@@ -230,13 +233,13 @@ class Replica(ReadLevels):
     def peer_up(self, node: NodeId, hello: PeerHello) -> None:
         """A link to a member is established."""
         self._membership.linked(node)
-        self._inbox.append(PeerUp(node, hello))
+        self._arrivals.add(PeerUp(node, hello))
         self._wake()
 
     def peer_down(self, node: NodeId) -> None:
         """A link to a member is lost."""
         self._outbox.forget(node)
-        self._inbox.append(PeerDown(node))
+        self._arrivals.add(PeerDown(node))
         self._wake()
 
     def peer_refused(self, node: NodeId, reason: RefusalReason) -> None:
@@ -252,7 +255,7 @@ class Replica(ReadLevels):
             ProtocolError: It is not a message of ours; the link should end.
         """
         if kind == PEER_RAFT:
-            self._inbox.append(PeerMessage(node, body))
+            self._arrivals.add(PeerMessage(node, body))
             # The answer of the last follower is news, but nobody waits for it: it goes
             # into the next step, which a heartbeat brings soon.
             core = self._core
@@ -284,7 +287,7 @@ class Replica(ReadLevels):
 
         Never for long, and never while a member has said something.
         """
-        if self._inbox:
+        if self._arrivals:
             return False
         now_ms = self._clock.now_ms()
         return self._batch_gathering.grows(
@@ -389,7 +392,9 @@ class Replica(ReadLevels):
         return encode_batch(log_time_ms, lease_time_ms, self._random.getrandbits(63), commands)
 
     def _take_inbox(self, proposals: list[Proposal]) -> list[Inbound]:
-        inbox, self._inbox = self._inbox, []
+        inbox = self._arrivals.take()
+        if self._arrivals:
+            self._wake()
         if self._space.check(needed_bytes(inbox, proposals)):
             inbox.insert(0, DiskSpace(self._space.full))
         return inbox
@@ -418,7 +423,7 @@ class Replica(ReadLevels):
             self.fail(error)
             return
         self._outbox.release(sequence)
-        self._inbox.append(Synced(sequence))
+        self._arrivals.add(Synced(sequence))
         self._network.flush()
         # Elsewhere the report can wait for the next turn: all that hung on it has left.
         if self._core.sync_may_commit():
@@ -539,11 +544,11 @@ class Replica(ReadLevels):
             self._wake()
 
     def _entries_read(self, read: EntriesRead) -> None:
-        self._inbox.append(read)
+        self._arrivals.add(read)
         self._wake()
 
     def _snapshot_taken(self, taken: SnapshotTaken) -> None:
-        self._inbox.append(taken)
+        self._arrivals.add_first(taken)
         self.turn()
         if self.stopped is None:
             self._compactor.cut_wal()
@@ -551,7 +556,7 @@ class Replica(ReadLevels):
     def _snapshot_loaded(self, node: NodeId, meta: SnapshotMeta, store: KvStore) -> None:
         """A received snapshot is durable and loaded; let the engine decide."""
         self._loaded = (meta, store)
-        self._inbox.append(SnapshotReceived(node, meta))
+        self._arrivals.add_first(SnapshotReceived(node, meta))
         self.turn()
         if self._loaded is not None:
             self._slices.retire(self._loaded[1])

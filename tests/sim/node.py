@@ -19,6 +19,7 @@ from raftkv.engine.core import RaftCore
 from raftkv.engine.ready import Ready, WalRecord
 from raftkv.errors import DamagedDataError, DiskFailedError, DiskFullError
 from raftkv.kv.store import KvStore
+from raftkv.replica.arrivals import ARRIVALS_BYTES_MAX
 from raftkv.replica.gathering import GATHER_CLIENTS_MIN
 from raftkv.replica.ports import Stopped
 from raftkv.replica.recovery import recover
@@ -226,6 +227,8 @@ class SimNode:
             on_configuration=lambda _: self.world.after(0.1, self._drop_strangers),
             # There are few clients here; where one is enough, newcomers wait often.
             gather_clients_min=1 if self.world.seed % 2 else GATHER_CLIENTS_MIN,
+            # Messages are small here; one a turn means that some wait for the next one.
+            arrivals_bytes_max=ARRIVALS_BYTES_MAX if self.world.seed % 3 else 0,
         )
         self._watch()
         self.alive = True
