@@ -58,6 +58,7 @@ class Checkpoints:
         self._image: Image | None = None
         self._slices: Iterator[bytes] = iter(())
         self._slice_ms = 0
+        self._has_yielded = False
 
     def resolve(self, results: Sequence[object]) -> None:
         """The proposal was applied."""
@@ -100,7 +101,10 @@ class Checkpoints:
             Whether a checkpoint is to be proposed now, with this object as slot.
         """
         if self._image is not None and (now_ms >= self._slice_ms or self._image.is_pressed):
-            self._take_slice(self._image, now_ms)
+            # Not in one turn with pieces of a snapshot, but in the next one at the latest.
+            self._has_yielded = self._compactor.took_pieces and not self._has_yielded
+            if not self._has_yielded:
+                self._take_slice(self._image, now_ms)
         wanted = self._compactor.wants_checkpoint
         self._agreement.ask_for_checkpoint(wanted and not leads)
         if not leads or self._proposed or self._image is not None:

@@ -124,7 +124,13 @@ def _meta(image: Image, term: Term, configuration: Configuration) -> SnapshotMet
 
 
 class Compactor:
-    """Decides when to take a snapshot, takes it, and cuts the log."""
+    """Decides when to take a snapshot, takes it, and cuts the log.
+
+    Attributes:
+        took_pieces: Whether the last turn took pieces of an image.
+        wants_checkpoint: Whether a snapshot waits for one, to be taken at or confirmed by.
+        snapshot_index: Index of the newest snapshot; 0 for none.
+    """
 
     def __init__(
         self,
@@ -161,7 +167,7 @@ class Compactor:
         self._log_bytes = log_bytes
         self._uncovered_bytes = log_bytes
         self._due_ms: int | None = None
-        self.wants_checkpoint = False
+        self.took_pieces = self.wants_checkpoint = False
         self.snapshot_index = snapshot_index
 
     def note_applied(self, size: int) -> None:
@@ -181,7 +187,7 @@ class Compactor:
 
     def turn(self, store: KvStore, now_ms: int) -> None:
         """Start an attempt that is due, or go on with the one that is under way."""
-        self.wants_checkpoint = False
+        self.took_pieces = self.wants_checkpoint = False
         if self._attempt is not None:
             self._go_on(self._attempt, now_ms)
             return
@@ -262,6 +268,7 @@ class Compactor:
         count = PRESSED_PIECES if self._is_pressed(attempt) else 1
         pieces = list(islice(attempt.pieces, count))
         if pieces:
+            self.took_pieces = True
             job = partial(_write_all, attempt.writer, pieces)
             self._submit(attempt, job, self._worked, now_ms)
             return

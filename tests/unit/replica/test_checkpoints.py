@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 from raftkv.config import TimingConfig
 from raftkv.kv.commands import Opcode
-from raftkv.replica.agreement import Verdict
-from raftkv.replica.compaction import CHECKPOINT_WAIT_MS
+from raftkv.kv.image import PIECE_BYTES_MAX
+from raftkv.kv.store import KvStore
+from raftkv.replica.agreement import Agreement, Verdict
+from raftkv.replica.checkpoints import SLICE_PAUSE_MS, Checkpoints
+from raftkv.replica.compaction import CHECKPOINT_WAIT_MS, Compactor
 from tests.sim.cluster import Cluster, SimNode, SimSlot
+from tests.unit.kv.driver import apply
 
 LIMIT = 1 << 20
 
@@ -161,3 +165,58 @@ def test_a_node_that_waits_for_a_snapshot_knows_how_far_it_is_behind() -> None:
     assert status.applied_index == 0
     assert status.leader_commit_index >= 400
     assert status.lag_entries >= 400
+
+
+class FakeCompactor:
+    """Takes pieces of its own image in the turns that a test says."""
+
+    def __init__(self) -> None:
+        self.took_pieces = self.wants_checkpoint = False
+
+    def join(self, _store: KvStore, _now_ms: int) -> bool:
+        return False
+
+
+class FakeAgreement:
+    is_asked_for_checkpoint = False
+
+    def __init__(self) -> None:
+        self.images: list[int] = []
+
+    def checkpoint_reached(self) -> None:
+        pass
+
+    def ask_for_checkpoint(self, _wanted: object) -> None:
+        pass
+
+    def note_image(self, index: int, _image_hash: bytes) -> None:
+        self.images.append(index)
+
+
+def turns_of_a_walk(*, took_pieces: list[bool]) -> int:
+    """Walk over an image; returns after how many turns it ends.
+
+    Args:
+        took_pieces: Whether a snapshot takes pieces in the turns, over and over.
+    """
+    store = KvStore()
+    value = bytes(PIECE_BYTES_MAX - 100)
+    apply(store, [(int(Opcode.SET), b"large%d" % number, value) for number in range(10)])
+    compactor, agreement = FakeCompactor(), FakeAgreement()
+    checkpoints = Checkpoints(
+        cast(Agreement, agreement), cast(Compactor, compactor), interval_ms=0, now_ms=0
+    )
+    checkpoints.reached(store, 0, store.applied_index)
+    turns = 0
+    while not agreement.images:
+        compactor.took_pieces = took_pieces[turns % len(took_pieces)]
+        checkpoints.turn(turns * SLICE_PAUSE_MS, leads=False)
+        turns += 1
+    return turns
+
+
+def test_a_walk_leaves_turns_with_pieces_of_a_snapshot_out_but_not_two_of_them() -> None:
+    alone = turns_of_a_walk(took_pieces=[False])
+    assert alone > 5
+    assert turns_of_a_walk(took_pieces=[True, False]) == 2 * alone
+    assert turns_of_a_walk(took_pieces=[True]) == 2 * alone
