@@ -33,6 +33,7 @@ from raftkv.errors import (
     StorageError,
 )
 from raftkv.observe.logs import LogObserver, configure_logging
+from raftkv.replica.allocator import give_back
 from raftkv.replica.collector import CollectorTimer
 from raftkv.replica.ports import Stopped
 from raftkv.replica.recovery import recover
@@ -187,7 +188,7 @@ class Node:
         loop = asyncio.get_running_loop()
         self._scheduler = TurnScheduler(loop, self._clock)
         self._collector = CollectorTimer(loop)
-        self._background = ThreadWorker(loop, "raftkv-background")
+        self._background = ThreadWorker(loop, "raftkv-background", when_idle=give_back)
         self._syncer = SyncWorker(loop, "raftkv-sync", others_busy=lambda: self._background.busy)
         self.mesh = PeerMesh(
             node_id=config.node.id,

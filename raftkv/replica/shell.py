@@ -25,6 +25,8 @@ T = TypeVar("T")
 
 # Longest sleep of the scheduler; deadlines move rarely and always earlier by a wake.
 _SLEEP_MS_MAX = 1000
+# Behind its last job a worker waits so long before it tidies up.
+IDLE_S = 1.0
 # Longest wait for a job that is under way when the node stops.
 _JOIN_S = 0.5
 # A sync runs on the loop while the average of the last ones is below this, ...
@@ -53,8 +55,25 @@ _BOOT_CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 class ThreadWorker:
     """One thread for blocking jobs, in order."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, name: str) -> None:
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        name: str,
+        *,
+        when_idle: Callable[[], None] | None = None,
+        idle_s: float = IDLE_S,
+    ) -> None:
+        """Start the thread.
+
+        Args:
+            loop: Where outcomes are reported.
+            name: Of the thread.
+            when_idle: Called on the thread, once whenever no job follows, the first one included.
+            idle_s: How long none must follow.
+        """
         self._loop = loop
+        self._when_idle = when_idle
+        self._idle_s = idle_s
         self._jobs: queue.SimpleQueue[tuple[Callable[[], Any], Callable[[Any], None]] | None] = (
             queue.SimpleQueue()
         )
@@ -86,7 +105,7 @@ class ThreadWorker:
 
     def _run(self) -> None:
         while True:
-            item = self._jobs.get()
+            item = self._next_job()
             if item is None:
                 return
             job, done = item
@@ -100,6 +119,16 @@ class ThreadWorker:
             except RuntimeError:
                 # The loop was closed: the node has stopped and nobody waits.
                 return
+            # Else these would hold what the job worked on until the next one.
+            del item, job, done, outcome
+
+    def _next_job(self) -> tuple[Callable[[], Any], Callable[[Any], None]] | None:
+        if self._when_idle is not None:
+            try:
+                return self._jobs.get(timeout=self._idle_s)
+            except queue.Empty:
+                self._when_idle()
+        return self._jobs.get()
 
 
 class SyncWorker(ThreadWorker):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -125,6 +127,50 @@ async def test_jobs_run_in_order_on_another_thread_and_report_on_this_one() -> N
     assert isinstance(done[1][0], ZeroDivisionError)
     assert done[2][0] == "third"
     assert {thread for _, thread in done} == {here}
+    worker.stop()
+
+
+@pytest.mark.asyncio
+async def test_a_worker_tidies_up_once_when_no_job_follows() -> None:
+    loop = asyncio.get_running_loop()
+    course: list[tuple[str, int]] = []
+    tidied = asyncio.Event()
+
+    def note(what: str) -> None:
+        course.append((what, threading.get_ident()))
+
+    def tidy() -> None:
+        note("tidy")
+        loop.call_soon_threadsafe(tidied.set)
+
+    worker = ThreadWorker(loop, "test-worker", when_idle=tidy, idle_s=0.0)
+    await asyncio.wait_for(tidied.wait(), 5)
+    for _ in range(3):
+        tidied.clear()
+        worker.submit(lambda: note("job"), lambda _: None)
+        await asyncio.wait_for(tidied.wait(), 5)
+    worker.stop()
+    assert [what for what, _ in course] == ["tidy", *["job", "tidy"] * 3]
+    (thread,) = {thread for _, thread in course}
+    assert thread != threading.get_ident()
+
+
+@pytest.mark.asyncio
+async def test_a_worker_holds_nothing_of_a_job_that_is_done() -> None:
+    class Outcome:
+        pass
+
+    worker = ThreadWorker(asyncio.get_running_loop(), "test-worker")
+    outcomes: list[Any] = []
+    done = asyncio.Event()
+    worker.submit(Outcome, lambda outcome: (outcomes.append(weakref.ref(outcome)), done.set()))
+    await asyncio.wait_for(done.wait(), 5)
+    # One more turn of this loop lets go of the call that reported.
+    await asyncio.sleep(0)
+    deadline = time.monotonic() + 5
+    while outcomes[0]() is not None and time.monotonic() < deadline:
+        await asyncio.sleep(0.001)
+    assert outcomes[0]() is None
     worker.stop()
 
 
