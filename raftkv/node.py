@@ -216,6 +216,7 @@ class Node:
             wake=self._scheduler.wake,
             on_stop=self._replica_stopped,
             on_configuration=self._configuration_changed,
+            collector=self._collector,
         )
         self.mesh.set_members(self.replica.contacts)
         self.listener = ClientListener(self.replica, self.mesh, config, self._clock, observer)

@@ -6,7 +6,8 @@ it looks at every tuple that was made since, a quarter of a second at a million 
 which a leader loses its office. So it is switched off, and called by a timer: a pass sees
 what was made since the last one, and takes the tuples out of its books for good.
 
-What survives two passes is not looked at again: that would mean to walk over all keys.
+What survives two passes is not looked at again: that would mean to walk over all keys. Nor
+is what is there when a large batch has been applied: it is mostly the tuples of the batch.
 Why, and what it costs: docs/adr/0022.
 
 Who calls: node. Tests: tests/unit/replica/test_collector.py.
@@ -49,6 +50,14 @@ class CollectorTimer:
             self._timer.cancel()
             self._timer = None
             gc.enable()
+
+    def before_bulk(self) -> None:
+        """Look at what was made so far, and is new, since `after_bulk` passes over it."""
+        gc.collect(_YOUNG)
+
+    def after_bulk(self) -> None:
+        """Take everything out of the books without a look, which takes no time."""
+        gc.freeze()
 
     def _wait(self) -> None:
         self._timer = self._loop.call_later(PASS_S, self._pass)

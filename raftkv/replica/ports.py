@@ -46,6 +46,18 @@ class Listener(Protocol):
         ...
 
 
+class Collector(Protocol):
+    """Who looks for cycles among the objects of this process."""
+
+    def before_bulk(self) -> None:
+        """Very many objects will be made that are in no cycle."""
+        ...
+
+    def after_bulk(self) -> None:
+        """They are made."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Stopped:
     """Why a replica does nothing any more.

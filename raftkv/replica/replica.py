@@ -63,7 +63,7 @@ from raftkv.replica.history_bounds import HistoryBounds
 from raftkv.replica.log_reader import LogReader
 from raftkv.replica.membership import Membership, PendingChange
 from raftkv.replica.outbox import Outbox
-from raftkv.replica.ports import Listener, RandomSource, Stopped, stopped_by
+from raftkv.replica.ports import Collector, Listener, RandomSource, Stopped, stopped_by
 from raftkv.replica.read_levels import ReadLevels
 from raftkv.replica.reads import Reads
 from raftkv.replica.recovery import Recovered
@@ -91,6 +91,9 @@ from raftkv.types import (
     WriteSequence,
 )
 
+# Bytes of entries from which on the collector hears of a turn: of a hundred small commands.
+BULK_BYTES_MIN = 1 << 14
+
 
 class Replica(ReadLevels):
     """One node's share of the cluster, without sockets, threads or clocks of its own."""
@@ -111,6 +114,7 @@ class Replica(ReadLevels):
         on_configuration: Callable[[Configuration], None],
         gather_clients_min: int = GATHER_CLIENTS_MIN,
         arrivals_bytes_max: int = ARRIVALS_BYTES_MAX,
+        collector: Collector | None = None,
     ) -> None:
         """Take over what recovery found; `start` begins.
 
@@ -128,6 +132,7 @@ class Replica(ReadLevels):
             on_configuration: Hears whom to have links with, whenever that changes.
             gather_clients_min: Clients on their way for whom newcomers wait.
             arrivals_bytes_max: What a turn takes of messages, apart from the last one.
+            collector: Hears of large batches that are applied.
         """
         syncer = GuardedWorker(syncer, self.fail)
         background = GuardedWorker(background, self.fail)
@@ -139,6 +144,7 @@ class Replica(ReadLevels):
         self._wake = wake
         self._on_stop = on_stop
         self._on_configuration = on_configuration
+        self._collector = collector
         self._core: RaftCore = recovered.core
         self._wal = recovered.wal
         self._standing = Standing(recovered.disk, recovered.identity, recovered.wal, observer)
@@ -331,7 +337,7 @@ class Replica(ReadLevels):
             if self.stopped is not None:
                 return
         self._note_changes(ready)
-        self._apply(ready)
+        self._apply_collected(ready)
         self._answer(ready, now_ms)
         self._end_gathering(now_ms)
         self._housekeeping(ready, now_ms)
@@ -462,6 +468,16 @@ class Replica(ReadLevels):
         self._compactor.note_installed(meta.index)
         self._standing.note_committed(meta.configuration)
         self._observer.event("snapshot_installed", index=meta.index, keys=meta.keys)
+
+    def _apply_collected(self, ready: Ready) -> None:
+        collector = self._collector
+        size = sum(len(entry.payload) for entry in ready.committed)
+        if collector is None or size < BULK_BYTES_MIN:
+            self._apply(ready)
+            return
+        collector.before_bulk()
+        self._apply(ready)
+        collector.after_bulk()
 
     def _apply(self, ready: Ready) -> None:
         store, batches, agreement = self.store, self._batches, self._agreement

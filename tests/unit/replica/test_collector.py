@@ -10,7 +10,10 @@ from typing import Any, cast
 
 import pytest
 
+from raftkv.kv.commands import Opcode
 from raftkv.replica.collector import SECOND_LOOK_PASSES, CollectorTimer
+from raftkv.replica.replica import BULK_BYTES_MIN
+from tests.sim.cluster import Cluster, SimSlot
 
 
 class FakeHandle:
@@ -47,12 +50,16 @@ class Knot:
 
 
 @pytest.fixture
-def loop() -> Iterator[FakeLoop]:
-    loop = FakeLoop()
+def loop() -> FakeLoop:
+    return FakeLoop()
+
+
+@pytest.fixture
+def timer(loop: FakeLoop) -> Iterator[CollectorTimer]:
     timer = CollectorTimer(cast(asyncio.AbstractEventLoop, loop))
     timer.start()
     try:
-        yield loop
+        yield timer
     finally:
         timer.stop()
         assert loop.handle.cancelled
@@ -60,6 +67,7 @@ def loop() -> Iterator[FakeLoop]:
         gc.unfreeze()
 
 
+@pytest.mark.usefixtures("timer")
 def test_it_comes_by_the_timer_only(loop: FakeLoop) -> None:
     assert not gc.isenabled()
     knot = weakref.ref(Knot())
@@ -68,6 +76,7 @@ def test_it_comes_by_the_timer_only(loop: FakeLoop) -> None:
     assert knot() is None
 
 
+@pytest.mark.usefixtures("timer")
 def test_what_survived_a_pass_is_looked_at_once_more(loop: FakeLoop) -> None:
     knot: Any = Knot()
     found = weakref.ref(knot)
@@ -77,6 +86,7 @@ def test_what_survived_a_pass_is_looked_at_once_more(loop: FakeLoop) -> None:
     assert found() is None
 
 
+@pytest.mark.usefixtures("timer")
 def test_entries_leave_its_books_with_the_first_pass(loop: FakeLoop) -> None:
     entries = {b"%d" % number: (b"value", 0, number, number, 1) for number in range(1000)}
     assert all(map(gc.is_tracked, entries.values()))
@@ -84,9 +94,8 @@ def test_entries_leave_its_books_with_the_first_pass(loop: FakeLoop) -> None:
     assert not any(map(gc.is_tracked, entries.values()))
 
 
-def test_the_keys_are_not_walked_again(loop: FakeLoop) -> None:
-    entries = [[number] for number in range(50_000)]
-    loop.run(2 * SECOND_LOOK_PASSES)
+def objects_looked_at(loop: FakeLoop) -> list[int]:
+    """Return how many objects each of the next passes finds in the collector's books."""
     looked_at: list[int] = []
 
     def note(phase: str, _: dict[str, int]) -> None:
@@ -99,4 +108,62 @@ def test_the_keys_are_not_walked_again(loop: FakeLoop) -> None:
     finally:
         gc.callbacks.remove(note)
     assert len(looked_at) == SECOND_LOOK_PASSES
-    assert max(looked_at) < len(entries) / 10
+    return looked_at
+
+
+@pytest.mark.usefixtures("timer")
+def test_the_keys_are_not_walked_again(loop: FakeLoop) -> None:
+    entries = [[number] for number in range(50_000)]
+    loop.run(2 * SECOND_LOOK_PASSES)
+    assert max(objects_looked_at(loop)) < len(entries) / 10
+
+
+def test_what_a_large_batch_made_is_not_looked_at(loop: FakeLoop, timer: CollectorTimer) -> None:
+    timer.before_bulk()
+    entries = [[number] for number in range(50_000)]
+    timer.after_bulk()
+    assert max(objects_looked_at(loop)) < len(entries) / 10
+
+
+def test_knots_from_before_a_large_batch_are_freed(timer: CollectorTimer) -> None:
+    knot = weakref.ref(Knot())
+    timer.before_bulk()
+    timer.after_bulk()
+    assert knot() is None
+
+
+class NotingCollector:
+    def __init__(self) -> None:
+        self.heard: list[str] = []
+
+    def before_bulk(self) -> None:
+        self.heard.append("before")
+
+    def after_bulk(self) -> None:
+        self.heard.append("after")
+
+
+def test_a_replica_tells_of_large_batches() -> None:
+    cluster = Cluster(5, size=3)
+    cluster.start()
+    cluster.run_until(lambda: cluster.converged() and cluster.leader() is not None)
+    leader = cluster.leader()
+    assert leader is not None
+    collectors = [NotingCollector() for _ in cluster.nodes]
+    for node, collector in zip(cluster.nodes.values(), collectors, strict=True):
+        node.replica._collector = collector
+
+    def write(count: int) -> None:
+        done: list[Any] = []
+        slot = SimSlot(lambda results, failure: done.append(results or failure))
+        value = bytes(100)
+        leader.replica.propose(
+            [(int(Opcode.SET), b"key%d" % number, value) for number in range(count)], slot
+        )
+        cluster.run_until(lambda: bool(done) and cluster.converged())
+        assert isinstance(done[0], list)
+
+    write(1)
+    assert not any(collector.heard for collector in collectors)
+    write(BULK_BYTES_MIN // 100)
+    assert all(collector.heard == ["before", "after"] for collector in collectors)
