@@ -341,11 +341,12 @@ class Node:
         await _open("listen.peer", listen.peer, self.mesh.start)
         await _open("listen.client", listen.client, self.listener.start)
         await _open("listen.admin", listen.admin, self._admin_listener.bind)
+        # Before the first turn, which would walk over all that was loaded.
+        self._collector.start()
         self._scheduler.start(self.replica)
         admin = await self._make_admin()
         await _open("listen.admin", listen.admin, admin.start)
         self.admin = admin
-        self._collector.start()
         self._observer.event(
             "started",
             version=__version__,
