@@ -34,7 +34,7 @@ _EIGHT_HELD: Final = 1
 _LAST_ENTRY: Final = 160
 # For so many changes that wait to be freed a slice is longer by another one, up to a limit:
 # what writes leave behind must not come faster than it goes, be it ten milliseconds beside
-# a hundred of writing.
+# a hundred of writing. What came at once, as by a flush, has time.
 _BACKLOG_CHANGES: Final = 768
 _SLICE_FACTOR_MAX: Final = 32
 FREE_SLICE_DEADLINES: Final = 1024
@@ -58,7 +58,7 @@ class Garbage:
         withheld: The same with collections of many, which wait until no view is open.
     """
 
-    __slots__ = ("flushed", "husks", "small", "unread", "withheld")
+    __slots__ = ("_at_leisure", "flushed", "husks", "small", "unread", "withheld")
 
     def __init__(self) -> None:
         self.flushed: list[tuple[list[Bucket], Deadlines, Bindings, LeaseKeys]] = []
@@ -66,6 +66,11 @@ class Garbage:
         self.unread: list[Chunk] = []
         self.small: deque[Change] = deque()
         self.withheld: deque[Change] = deque()
+        self._at_leisure = 0
+
+    def take_time(self, changes: int) -> None:
+        """Let so many changes that leave the history at once not hurry what follows."""
+        self._at_leisure += changes
 
     def leave_flushed(self, buckets: list[Bucket]) -> None:
         """Take charge of the dicts of a store that was flushed while a view read them."""
@@ -95,8 +100,11 @@ class Garbage:
             True while there is more to free.
         """
         backlog = len(self.small) + (0 if is_viewed else len(self.withheld))
-        backlog += CHUNK_CHANGES * (len(dropped) + len(dropped_plain) + len(self.unread))
+        backlog += CHUNK_CHANGES * (len(dropped) + len(dropped_plain))
+        backlog = max(0, backlog - self._at_leisure)
         limit = FREE_SLICE_KEYS * _ENTRY * min(1 + backlog // _BACKLOG_CHANGES, _SLICE_FACTOR_MAX)
+        # Half of what a slice can free: soon they count like all others.
+        self._at_leisure = max(0, self._at_leisure - FREE_SLICE_KEYS // 2)
         # Changes first: what one of them holds would count as held elsewhere. What is behind
         # them gets a share of every slice all the same.
         freed = min(self._free_changes(dropped, dropped_plain, limit), limit * 2 // 3)

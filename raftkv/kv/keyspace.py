@@ -535,6 +535,7 @@ class Keyspace:
         undo.clear()
         if flushed:
             # Telling each key that went would keep all of them in memory.
+            self.garbage.take_time(history.change_count)
             history.cut(revision)
             return
         for key, before in own.items():

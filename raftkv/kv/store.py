@@ -513,6 +513,7 @@ class KvStore:
         keyspace.undo.clear()
         keyspace.leases.undo.clear()
         keyspace.sessions.retire()
+        keyspace.garbage.take_time(keyspace.history.change_count)
         # Beyond its revision, which tells reads under way that there is nothing to be read.
         keyspace.history.cut(keyspace.revision + 1)
 

@@ -170,15 +170,37 @@ def test_a_flushed_store_is_freed_under_writes_and_the_history_of_strings_as_it_
     for first in range(0, 20_000, 1000):
         apply(store, [(SET, b"old%d" % n, b"v") for n in range(first, first + 1000)])
     apply(store, [(int(Opcode.FLUSH),)])
-    most = 0
+    waiting = []
     for _ in range(300):
         apply(store, [(SET, b"key%d" % (n % 900), b"value") for n in range(size)])
         store.history.compact(store.revision - 100)
         store.free_slice()
-        most = max(most, sum(map(len, store.history.dropped_plain)))
+        waiting.append(sum(map(len, store.history.dropped_plain)))
     assert not store._keyspace.garbage.flushed
-    # What the flush dropped of the history comes in one piece.
-    assert most < 3 * size + 10_000
+    # What the flush dropped of the history came in one piece.
+    assert max(waiting) < 3 * size + 20_000
+    assert max(waiting[100:]) < 3 * size + 1000
+
+
+@pytest.mark.usefixtures("small_slices")
+@pytest.mark.parametrize("way", ["flush", "retire"])
+def test_changes_that_leave_at_once_do_not_make_slices_longer(
+    way: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They made slices fourteen times as long, 10 ms each, which is for a load that goes on."""
+    monkeypatch.setattr(history, "CHUNK_CHANGES", 64)
+    monkeypatch.setattr(garbage, "CHUNK_CHANGES", 64)
+    store = KvStore()
+    changes = 9000
+    for first in range(0, changes, 300):
+        apply(store, [(SET, b"key%d" % n, b"v") for n in range(first, first + 300)])
+    free_all(store)
+    if way == "flush":
+        apply(store, [(int(Opcode.FLUSH),)])
+    else:
+        store.retire()
+    assert sum(map(len, store.history.dropped + store.history.dropped_plain)) >= changes
+    assert free_all(store) >= changes / SLICE_KEYS
 
 
 @pytest.mark.usefixtures("small_slices")
