@@ -10,8 +10,9 @@ from __future__ import annotations
 
 from raftkv.engine.ready import Inbound, PeerMessage
 
-# Limit: bytes of messages that a turn takes, apart from the last message.
-ARRIVALS_BYTES_MAX = 1 << 20
+# Limit: bytes of messages that a turn takes, apart from the last one, which is up to
+# `limits.append_bytes_max`: 3 ms together.
+ARRIVALS_BYTES_MAX = 1 << 17
 
 
 class Arrivals:
