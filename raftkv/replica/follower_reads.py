@@ -57,7 +57,11 @@ class FollowerReads:
         self._awaited.append(_Awaited(index, now_ms + self._timeout_ms, slot))
 
     def turn(
-        self, ready: Ready, applied_index: Index, now_ms: int, execute: Callable[[Read], None]
+        self,
+        ready: Ready,
+        applied_index: Index,
+        now_ms: int,
+        execute: Callable[[list[Read]], None],
     ) -> None:
         """Go on with everything that waits, after what is committed was applied."""
         if self._reads.has_new:

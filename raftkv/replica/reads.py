@@ -11,7 +11,7 @@ Owner: replica.replica. Tests: tests/unit/replica/test_reads.py.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from raftkv.engine.ready import ReadsReady
@@ -24,7 +24,7 @@ Command = tuple[Any, ...]
 class Read(NamedTuple):
     """One run of reads of one connection; `sliced` ones walk the whole store."""
 
-    commands: list[Command]
+    commands: Sequence[Command]
     slot: Slot
     sliced: bool
 
@@ -78,11 +78,10 @@ class Reads:
         while self._rounds and self._rounds[0].ticket <= ready.ticket:
             self._confirmed.append((ready.index, self._rounds.popleft()))
 
-    def serve(self, applied_index: Index, execute: Callable[[Read], None]) -> None:
-        """Hand out every read whose index is applied."""
+    def serve(self, applied_index: Index, execute: Callable[[list[Read]], None]) -> None:
+        """Hand out every read whose index is applied, those of a round together."""
         while self._confirmed and self._confirmed[0][0] <= applied_index:
-            for read in self._confirmed.popleft()[1].reads:
-                execute(read)
+            execute(self._confirmed.popleft()[1].reads)
 
     def fail_all(self, failure: Failure = NOT_LEADER) -> None:
         """Answer every read that was not served."""

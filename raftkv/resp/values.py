@@ -91,6 +91,9 @@ def encode_results(
     if results and results[0].__class__ is str and results.count("OK") == len(results):
         parts.append(OK_BYTES * len(results))
         return len(results), room
+    if len(results) == 1 and results[0].__class__ is bytes and len(results[0]) < LARGE_BYTES:
+        parts.append(b"$%d\r\n%b\r\n" % (len(results[0]), results[0]))
+        return 1, room
     small: list[bytes] = []  # of replies that are not yet in `parts`
     append = small.append
     null = NULL_2 if protocol == 2 else NULL_3

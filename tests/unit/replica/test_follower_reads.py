@@ -28,7 +28,10 @@ class Store:
 
     def turn(self, now_ms: int = 0, **fields: object) -> None:
         self.reads.turn(
-            ready(**fields), Index(self.applied), now_ms, lambda read: read.slot.resolve(["x"])
+            ready(**fields),
+            Index(self.applied),
+            now_ms,
+            lambda reads: [read.slot.resolve(["x"]) for read in reads],
         )
 
 
