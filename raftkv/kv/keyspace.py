@@ -440,7 +440,8 @@ class Keyspace:
         removed = 0
         while removed < keys_max and self._is_deadline_due():
             self.revision = before + 1
-            self._expire(self.deadlines[0][1])
+            # The first of a sorted list goes in a third of the time that any of them takes.
+            self._expire(self.deadlines.pop(0)[1], has_deadline=False)
             removed += 1
         leases = self.leases
         while removed < keys_max and leases.has_dead(self.lease_time_ms):
@@ -472,11 +473,19 @@ class Keyspace:
         for view in self.views:
             view.note(self.buckets, number, key, before)
 
-    def _expire(self, key: bytes) -> None:
-        self._remove(key, self.revision)
+    def _expire(self, key: bytes, *, has_deadline: bool = True) -> None:
+        self._remove(key, self.revision, has_deadline=has_deadline)
         self.expired.append(key)
 
-    def _remove(self, key: bytes, expiry_revision: int, *, keeps_value: bool = False) -> None:
+    def _remove(
+        self,
+        key: bytes,
+        expiry_revision: int,
+        *,
+        keeps_value: bool = False,
+        has_deadline: bool = True,
+    ) -> None:
+        """Take a key away; `has_deadline` says that its deadline is still among all."""
         number = crc_hqx(key, 0) >> SLOT_SHIFT & BUCKET_MASK
         bucket = self.buckets[number]
         old = bucket[key]
@@ -487,7 +496,7 @@ class Keyspace:
         self.dataset_bytes -= bytes_of(key, old[0], old[1])
         if type(old[0]) is not bytes and not keeps_value:
             self.garbage.discard(old[0])
-        if old[1]:
+        if has_deadline and old[1]:
             self.deadlines.remove((old[1], key))
         if self.leases.bound:
             self._release_removed(number, key, old[1])
