@@ -49,13 +49,11 @@ class ApplyMends(ChangeMends):
         self._SyncObj__commandsWaitingCommit[index].append((self.term, proposal.token))
 
     def _SyncObj__applyLogEntries(self) -> bool:  # noqa: N802
-        """Hand out what is committed, as much of it as one step may apply."""
+        """Hand out what is committed, one entry and as many more as one step may apply."""
         size = 0
         size_max = 0 if self.applies_slowly else self.settings.apply_bytes_max
         waiting = self._SyncObj__commandsWaitingCommit
         while self.applied_index < self.commit_index:
-            if size > size_max:
-                break
             index = Index(self.applied_index + 1)
             entry = self.log.entry_at(index)
             if entry is None:
@@ -63,8 +61,10 @@ class ApplyMends(ChangeMends):
             command, _, term = entry
             if command[0] not in KINDS:
                 raise SafetyViolationError(f"entry {index} is of unknown kind {command[0]}")
-            self._SyncObj__raftLastApplied = index
             size += len(command) + APPLY_OVERHEAD_BYTES
+            if size > size_max and self.committed:
+                break
+            self._SyncObj__raftLastApplied = index
             token = None
             for proposed_term, proposed in waiting.pop(index, ()):
                 if proposed_term == term:

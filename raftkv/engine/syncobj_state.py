@@ -51,8 +51,8 @@ class EngineSettings:
     Attributes:
         inflight_bytes_max: Bytes of entries sent to a peer and not yet
             acknowledged, beyond which it gets heartbeats only.
-        apply_bytes_max: Bytes of entries handed out by one step, to the end of one:
-            applying so much takes about four milliseconds.
+        apply_bytes_max: Bytes of entries handed out by one step, of which a larger one is
+            alone: applying so much takes about four milliseconds.
         log_memory_bytes_max: What the log may cost in memory, apart from
             entries that are not yet durable or not yet applied.
     """

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import pytest
+
 from raftkv.engine.messages import Append, Heartbeat
 from raftkv.engine.ready import KIND_NOOP, DiskSpace, SnapshotReceived
+from raftkv.engine.syncobj_apply import APPLY_OVERHEAD_BYTES
 from raftkv.types import NodeId
 from tests.unit.engine.harness import SETTINGS, Cluster, named, snapshot_meta
 
@@ -125,8 +128,14 @@ def test_a_snapshot_over_pending_proposals_answers_them_as_unknown() -> None:
     assert [word for _, word in said[done:]] == ["unknown: leadership lost"] * (4 - done)
 
 
-def test_one_step_hands_out_a_bounded_number_of_bytes() -> None:
-    settings = type(SETTINGS)(apply_bytes_max=1000)
+@pytest.mark.parametrize(
+    ("bytes_max", "entries"),
+    [(1000, 1), (2 * APPLY_OVERHEAD_BYTES, 1), (3 * APPLY_OVERHEAD_BYTES, 2)],
+)
+def test_one_step_hands_out_one_entry_and_more_up_to_a_number_of_bytes(
+    bytes_max: int, entries: int
+) -> None:
+    settings = type(SETTINGS)(apply_bytes_max=bytes_max)
     cluster = Cluster("A", settings=settings)
     cluster.step("A")
     cluster.elect("A")
@@ -136,7 +145,7 @@ def test_one_step_hands_out_a_bounded_number_of_bytes() -> None:
         cluster.propose("A", b"%03d" % number * 200, number)
     cluster.sync("A")
     ready = cluster.step("A")
-    assert 0 < len(ready.committed) < 10
+    assert len(ready.committed) == entries
     assert cluster["A"].core.has_backlog()
     cluster.settle()
     assert [token for token, _ in answers(cluster, "A")] == list(range(10))
