@@ -23,7 +23,7 @@ from raftkv.kv.history import CHUNK_CHANGES, Change, Chunk
 from raftkv.kv.leases import Bindings, LeaseKeys, free_keys
 
 # Limit: dropping this many entries takes a millisecond or two, if no cache has them.
-FREE_SLICE_KEYS: Final = 768
+FREE_SLICE_KEYS: Final = 512
 # What it costs to let go of an entry; of an element of a collection; of eight elements
 # that something else holds, too.
 _ENTRY: Final = 8
@@ -35,7 +35,7 @@ _LAST_ENTRY: Final = 160
 # For so many changes that wait to be freed a slice is longer by another one, up to a limit:
 # what writes leave behind must not come faster than it goes, be it ten milliseconds beside
 # a hundred of writing. What came at once, as by a flush, has time.
-_BACKLOG_CHANGES: Final = 768
+_BACKLOG_CHANGES: Final = 512
 _SLICE_FACTOR_MAX: Final = 32
 FREE_SLICE_DEADLINES: Final = 1024
 # Limit: a value with more elements than this is freed by `free_slice`.
