@@ -17,7 +17,7 @@ from collections.abc import Sequence
 
 from raftkv.engine.configuration import ConfigurationHistory, decode_configuration
 from raftkv.engine.inbox import take
-from raftkv.engine.log import RaftLog
+from raftkv.engine.log import APPEND_ENTRIES_MAX, RaftLog
 from raftkv.engine.read_index import ReadIndex
 from raftkv.engine.ready import (
     KIND_CONFIGURATION,
@@ -498,7 +498,10 @@ class RaftCore:
             engine.loaded = []
         if engine.wanted:
             last, bytes_max = engine.log.evicted_index, engine.settings.append_bytes_max
-            ready.wanted = tuple(Wanted(first, last, bytes_max) for first in engine.wanted)
+            ready.wanted = tuple(
+                Wanted(first, min(last, Index(first + APPEND_ENTRIES_MAX - 1)), bytes_max)
+                for first in engine.wanted
+            )
             engine.wanted = []
         if engine.index_answers:
             ready.index_answers, engine.index_answers = engine.index_answers, []

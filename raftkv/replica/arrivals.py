@@ -10,9 +10,9 @@ from __future__ import annotations
 
 from raftkv.engine.ready import Inbound, PeerMessage
 
-# Limit: bytes of messages that a turn takes, apart from the last one, which is up to
-# `limits.append_bytes_max`: 3 ms together.
-ARRIVALS_BYTES_MAX = 1 << 17
+# Limit: bytes of messages that a turn takes, apart from the last one, which has up to
+# `limits.append_bytes_max` and is 3 ms by itself.
+ARRIVALS_BYTES_MAX = 1 << 15
 
 
 class Arrivals:

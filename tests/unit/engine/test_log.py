@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from raftkv.engine.evicted import ENTRY_OVERHEAD_BYTES
-from raftkv.engine.log import RaftLog
+from raftkv.engine.log import APPEND_ENTRIES_MAX, RaftLog
 from raftkv.engine.ready import (
     EntryRecord,
     HardStateRecord,
@@ -131,6 +131,12 @@ def test_bytes_are_limited_but_one_entry_always_comes() -> None:
     assert [entry[1] for entry in one.entries_from(1, 20)] == [1, 2]
     assert [entry[1] for entry in one.entries_from(3, 20)] == [3]
     assert [entry[1] for entry in one.entries_from(4, 20)] == [4]
+
+
+def test_a_message_has_a_limited_number_of_entries() -> None:
+    one = log(2 * APPEND_ENTRIES_MAX)
+    entries = one.entries_from(2, 1 << 20)
+    assert [entry[1] for entry in entries] == list(range(2, APPEND_ENTRIES_MAX + 2))
 
 
 def test_compaction_makes_the_last_dropped_entry_the_base() -> None:

@@ -12,6 +12,7 @@ import pytest
 
 from raftkv.engine import messages
 from raftkv.engine.core import EngineSettings, SafetyViolationError
+from raftkv.engine.log import APPEND_ENTRIES_MAX
 from raftkv.engine.messages import Append
 from raftkv.engine.ready import DiskSpace, EntriesRead, EntryRecord, PeerUp, SnapshotTaken
 from raftkv.types import Index, NodeId
@@ -135,6 +136,22 @@ def test_a_read_is_asked_for_once_and_meanwhile_there_are_signs_of_life() -> Non
     cluster.read("A")
     cluster.settle()
     assert cluster["C"].core.log.last_index == 12
+
+
+def test_no_more_is_read_than_a_message_may_have() -> None:
+    cluster = behind(2 * APPEND_ENTRIES_MAX)
+    leader = cluster["A"]
+    leader.auto_read = False
+    cluster.connect("A", "C")
+    cluster.settle()
+    assert [(wanted.first, wanted.last) for wanted in leader.wanted] == [
+        (3, APPEND_ENTRIES_MAX + 2)
+    ]
+    leader.auto_read = True
+    cluster.read("A")
+    cluster.settle()
+    cluster.beat(n=3)
+    assert cluster["C"].core.log.last_index == leader.core.log.last_index
 
 
 def test_two_followers_at_the_same_place_share_one_read() -> None:
