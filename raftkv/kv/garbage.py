@@ -58,7 +58,7 @@ class Garbage:
         withheld: The same with collections of many, which wait until no view is open.
     """
 
-    __slots__ = ("_at_leisure", "flushed", "husks", "small", "unread", "withheld")
+    __slots__ = ("_at_leisure", "_is_new", "flushed", "husks", "small", "unread", "withheld")
 
     def __init__(self) -> None:
         self.flushed: list[tuple[list[Bucket], Deadlines, Bindings, LeaseKeys]] = []
@@ -67,10 +67,15 @@ class Garbage:
         self.small: deque[Change] = deque()
         self.withheld: deque[Change] = deque()
         self._at_leisure = 0
+        self._is_new = False
 
     def take_time(self, changes: int) -> None:
-        """Let so many changes that leave the history at once not hurry what follows."""
+        """Let so many changes that leave the history at once not hurry what follows.
+
+        And nothing is freed right now: what makes them leave takes a slice's time itself.
+        """
         self._at_leisure += changes
+        self._is_new = True
 
     def leave_flushed(self, buckets: list[Bucket]) -> None:
         """Take charge of the dicts of a store that was flushed while a view read them."""
@@ -99,6 +104,9 @@ class Garbage:
         Returns:
             True while there is more to free.
         """
+        if self._is_new:
+            self._is_new = False
+            return True
         backlog = len(self.small) + (0 if is_viewed else len(self.withheld))
         backlog += CHUNK_CHANGES * (len(dropped) + len(dropped_plain))
         backlog = max(0, backlog - self._at_leisure)
