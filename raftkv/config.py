@@ -428,8 +428,9 @@ class Limits:
             4 * KIB,
             256 * MIB,
             "bytes",
-            "Entries in one message to a peer; a larger single entry makes its own. Who gets it "
-            "takes and writes it in one piece, which holds up its clients.",
+            "Entries in one message to a peer, of which there are 512 at most; a larger single "
+            "entry makes its own. Who gets it takes and writes it in one piece, which holds up "
+            "its clients.",
         ),
     ] = 256 * KIB
     peer_frame_bytes_max: Annotated[
