@@ -33,7 +33,7 @@ QUICK = {
     "session image": 0,
     "session copies": 0,
     "session frees": 0,
-    "session fence": 7,
+    "session fence": 0,
     "watch skips": 0,
     "watch twice": 0,
     "watch early": 0,
