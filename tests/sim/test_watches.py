@@ -24,7 +24,7 @@ def _propose(node: SimNode, command: Command) -> None:
 def flush_behind_a_change(core_class: type[RaftCore] = RaftCore) -> Watchers:
     """Let one node apply both in one turn, and another one in two, among watching clients."""
     limits = Limits(append_bytes_max=ENTRY_BYTES)
-    cluster = Cluster(1, limits=limits, core_class=core_class)
+    cluster = Cluster(2, limits=limits, core_class=core_class)
     watchers = Watchers(cluster)
     cluster.start()
     cluster.run_until(lambda: cluster.leader() is not None and cluster.converged())
