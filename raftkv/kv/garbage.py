@@ -72,10 +72,11 @@ class Garbage:
     def take_time(self, changes: int) -> None:
         """Let so many changes that leave the history at once not hurry what follows.
 
-        And nothing is freed right now: what makes them leave takes a slice's time itself.
+        And nothing is freed right now: what makes them leave takes a slice's time itself. But
+        a flush in every turn must not put off what the one before it left behind.
         """
         self._at_leisure += changes
-        self._is_new = True
+        self._is_new = len(self.flushed) <= 1
 
     def leave_flushed(self, buckets: list[Bucket]) -> None:
         """Take charge of the dicts of a store that was flushed while a view read them."""

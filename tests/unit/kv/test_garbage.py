@@ -210,6 +210,28 @@ def test_changes_that_leave_at_once_do_not_make_slices_longer(
     assert free_all(store) >= changes / SLICE_KEYS
 
 
+def test_a_flush_in_every_turn_does_not_put_off_what_earlier_ones_left() -> None:
+    store = KvStore()
+    for _ in range(20):
+        apply(store, [(SET, b"key", b"v"), (int(Opcode.FLUSH),)])
+        for _ in range(3):
+            store.free_slice()
+    assert len(store._keyspace.garbage.flushed) < 5
+
+
+def test_the_turn_of_every_flush_in_a_row_frees_but_the_first() -> None:
+    store = KvStore()
+    held = store._keyspace.garbage
+    left = []
+    for _ in range(3):
+        apply(store, [(SET, b"key", b"v"), (int(Opcode.FLUSH),)])
+        before = sum(len(buckets) for buckets, *_ in held.flushed)
+        store.free_slice()
+        left.append(before - sum(len(buckets) for buckets, *_ in held.flushed))
+    assert left[0] == 0
+    assert min(left[1:]) > 0
+
+
 @pytest.mark.usefixtures("small_slices")
 @pytest.mark.parametrize("is_viewed", [False, True])
 def test_the_last_bucket_of_a_flush_is_freed_entry_by_entry(*, is_viewed: bool) -> None:
