@@ -40,7 +40,8 @@ _EPILOG = "\b\nScenarios:\n" + "\n".join(
 @click.option("--clients", type=click.IntRange(1, 32), default=4, show_default=True, metavar="N",
               help="Clients that write and read all the time.")  # fmt: skip
 @click.option("--hold", "hold_s", type=click.FloatRange(0.5, 60.0), default=3.0,
-              show_default=True, metavar="SECONDS", help="How long each thing hurts.")  # fmt: skip
+              show_default=True, metavar="SECONDS",
+              help="How long each thing hurts at least.")  # fmt: skip
 @click.option("--duration", "duration_s", type=click.FloatRange(min=1.0), metavar="SECONDS",
               help="Go on in random order for so long; else each scenario once.")  # fmt: skip
 @click.option("--seed", type=int, metavar="N", help="Repeat the random choices of a run.")

@@ -4,8 +4,8 @@ Owns the order of things and what is measured: from the moment something is hurt
 the cluster is whole again, the longest time without an acknowledged write, and what the
 clients were told. Output belongs to cli.lab_view, faults to cli.lab_scenarios.
 
-A run fails when a promise is broken, when a node ends by itself, or when a healed
-cluster is not whole within a minute.
+A run fails when a promise is broken, when a node ends by itself, when nobody is elected
+though the leader is gone, or when a healed cluster is not whole within a minute.
 """
 
 from __future__ import annotations
@@ -133,6 +133,21 @@ class LabRun:
             if self.cluster.failure:
                 raise LabFailedError(self.cluster.failure)
             await asyncio.sleep(_POLL_S)
+
+    async def hold_until_elected(self) -> None:
+        """Let it hurt for a while, and on until somebody leads in a newer term.
+
+        Raises:
+            LabFailedError: Nobody does within a minute, or a node ended by itself.
+        """
+        term = self.cluster.term
+
+        def is_elected() -> bool:
+            leader = self.cluster.leader
+            return leader is not None and leader.status is not None and leader.status.term > term
+
+        await self.hold()
+        await self._wait_for(lambda: self.is_ending or is_elected(), "a new leader is elected")
 
     async def wait_until_whole(self) -> None:
         """Wait until every node follows one leader and writes are acknowledged.

@@ -41,6 +41,9 @@ class Stage(Protocol):
     async def hold(self) -> None:
         """Let it hurt for a while."""
 
+    async def hold_until_elected(self) -> None:
+        """Let it hurt for a while, and on until somebody leads in a newer term."""
+
     async def wait_until_whole(self) -> None:
         """Wait until every node follows one leader."""
 
@@ -91,7 +94,7 @@ async def kill_leader(stage: Stage) -> None:
         "300 to 600 ms, asks for votes, and gets them if its log holds all that was acknowledged."
     )
     leader.kill()
-    await stage.hold()
+    await stage.hold_until_elected()
     stage.heal(f"{leader.id} is started again: it reads its log and asks the leader for the rest")
     leader.start()
 
@@ -107,7 +110,7 @@ async def pause_leader(stage: Stage) -> None:
         "slow from dead, and elect; the frozen one still believes that it leads."
     )
     leader.pause()
-    await stage.hold()
+    await stage.hold_until_elected()
     stage.heal(f"{leader.id} wakes")
     stage.explain(
         "It must not answer from its old state. It sees how long it slept, steps down before "
@@ -136,7 +139,7 @@ async def partition(stage: Stage) -> None:
         f"elect{'s' if len(major) == 1 else ''}."
     )
     cluster.links.cut(cluster.links.between(minor, major))
-    await stage.hold()
+    await stage.hold_until_elected()
     stage.heal("the network is whole again")
     stage.explain(
         "Whatever the smaller part wrote down and never acknowledged gives way to the log of the "
@@ -157,7 +160,7 @@ async def one_way(stage: Stage) -> None:
     )
     links = stage.cluster.links
     links.cut(one for one in links.of(leader.id) if one[0] == leader.id)
-    await stage.hold()
+    await stage.hold_until_elected()
     stage.heal("the link is whole again")
     links.mend()
 

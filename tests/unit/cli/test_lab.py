@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import json
 import random
 import re
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from click.testing import CliRunner
 
 from raftkv.cli.lab import _plan
 from raftkv.cli.lab_load import LabLoad
-from raftkv.cli.lab_run import Result
+from raftkv.cli.lab_run import LabRun, Result
 from raftkv.cli.lab_scenarios import SCENARIOS
 from raftkv.cli.lab_verdict import Check
 from raftkv.cli.lab_view import JsonView, LinesView, View, pulse
@@ -76,6 +79,40 @@ def test_each_scenario_comes_once_or_until_the_time_is_over() -> None:
     again = list(itertools.islice(_plan(chosen, random.Random(1), 1e9), 3 * len(chosen)))
     assert again == endless
     assert len(list(_plan(chosen, random.Random(1), 0.0))) == 1
+
+
+class SlowElection:
+    """A cluster whose next leader is heard of at the tenth question only."""
+
+    failure = ""
+    term = 4
+
+    def __init__(self) -> None:
+        self.questions = 0
+
+    @property
+    def leader(self) -> SimpleNamespace:
+        self.questions += 1
+        return SimpleNamespace(status=SimpleNamespace(term=4 if self.questions < 10 else 5))
+
+
+def test_what_needs_an_election_hurts_until_there_was_one() -> None:
+    cluster: Any = SlowElection()
+    source = random.Random(1)
+    load = LabLoad(["127.0.0.1:1"], clients=1, source=source, think_s=0.0)
+    run = LabRun(cluster, load, LinesView(), source=source, hold_s=0.0)
+    asyncio.run(run.hold_until_elected())
+    assert cluster.questions == 10
+
+
+def test_who_wants_it_to_end_waits_for_no_election() -> None:
+    cluster: Any = SlowElection()
+    source = random.Random(1)
+    load = LabLoad(["127.0.0.1:1"], clients=1, source=source, think_s=0.0)
+    run = LabRun(cluster, load, LinesView(), source=source, hold_s=60.0)
+    run.is_ending = True
+    asyncio.run(run.hold_until_elected())
+    assert cluster.questions == 0
 
 
 def test_gaps_and_rates_are_those_of_acknowledged_writes() -> None:
