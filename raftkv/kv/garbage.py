@@ -16,8 +16,6 @@ from itertools import repeat
 from sys import getrefcount
 from typing import Any, Final
 
-from sortedcontainers import SortedList
-
 from raftkv.kv.entries import Bucket, Deadlines, Value
 from raftkv.kv.history import CHUNK_CHANGES, Change, Chunk
 from raftkv.kv.leases import Bindings, LeaseKeys, free_keys
@@ -78,9 +76,19 @@ class Garbage:
         self._at_leisure += changes
         self._is_new = len(self.flushed) <= 1
 
-    def leave_flushed(self, buckets: list[Bucket]) -> None:
-        """Take charge of the dicts of a store that was flushed while a view read them."""
-        self.flushed.append((buckets.copy(), SortedList(), [], {}))
+    def leave_flushed(
+        self, buckets: list[Bucket], deadlines: Deadlines, bindings: Bindings, lease_keys: LeaseKeys
+    ) -> None:
+        """Take charge of what a flush replaced, but for dicts in which there was nothing.
+
+        Args:
+            buckets: Of the store, which stay as they are: open views may read them.
+            deadlines: Of its keys, to be taken apart.
+            bindings: Of its leases, likewise.
+            lease_keys: Likewise.
+        """
+        filled = [bucket for bucket in buckets if bucket]
+        self.flushed.append((filled, deadlines, bindings, lease_keys))
 
     def discard(self, value: Value) -> None:
         """Take charge of the parts of a collection that is gone, unless they are few."""

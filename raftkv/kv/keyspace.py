@@ -152,7 +152,7 @@ class View:
         self._next_bucket = BUCKET_COUNT
         if self._buckets and self._buckets is not self._keyspace.buckets:
             # A flush has left them to this view, and they are the whole store.
-            self._keyspace.garbage.leave_flushed(self._buckets)
+            self._keyspace.garbage.leave_flushed(self._buckets, SortedList(), [], {})
         self._buckets = []
         self._replaced.clear()
         self.noted = self.noted_bytes = 0
@@ -412,9 +412,8 @@ class Keyspace:
             before = (self.buckets, self.deadlines, self.dataset_bytes)
             self.undo.append((None, before, 0))
             bindings, lease_keys = self.leases.release_all()
-            # Copies of the lists: open views go on reading those replaced.
-            flushed = (list(self.buckets), self.deadlines, list(bindings), lease_keys)
-            self.garbage.flushed.append(flushed)
+            # Copies of the bindings: open views go on reading those replaced.
+            self.garbage.leave_flushed(self.buckets, self.deadlines, list(bindings), lease_keys)
             self.buckets = [{} for _ in range(BUCKET_COUNT)]
             self.deadlines = SortedList()
             self.dataset_bytes = 0

@@ -224,12 +224,23 @@ def test_the_turn_of_every_flush_in_a_row_frees_but_the_first() -> None:
     held = store._keyspace.garbage
     left = []
     for _ in range(3):
-        apply(store, [(SET, b"key", b"v"), (int(Opcode.FLUSH),)])
+        apply(store, [*((SET, b"key%d" % n, b"v") for n in range(3000)), (int(Opcode.FLUSH),)])
         before = sum(len(buckets) for buckets, *_ in held.flushed)
         store.free_slice()
         left.append(before - sum(len(buckets) for buckets, *_ in held.flushed))
     assert left[0] == 0
     assert min(left[1:]) > 0
+
+
+def test_flushes_of_a_nearly_empty_store_leave_nearly_nothing() -> None:
+    """A client that sends thousands of them at once must not fill the memory with empty dicts."""
+    store = KvStore()
+    apply(store, [(SET, b"key", b"v"), (int(Opcode.FLUSH),)] * 100)
+    assert sum(len(buckets) for buckets, *_ in store._keyspace.garbage.flushed) == 100
+    image = store.start_image()
+    apply(store, [(SET, b"key", b"v"), (int(Opcode.FLUSH),)])
+    image.close()
+    assert sum(len(buckets) for buckets, *_ in store._keyspace.garbage.flushed) <= 102
 
 
 @pytest.mark.usefixtures("small_slices")
