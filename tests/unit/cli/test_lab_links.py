@@ -43,8 +43,13 @@ class Node:
 
     async def accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         acceptor = handshake(self.id, None)
-        writer.write(acceptor.receive(*await read_frame(reader)))
-        acceptor.receive(*await read_frame(reader))
+        try:
+            writer.write(acceptor.receive(*await read_frame(reader)))
+            acceptor.receive(*await read_frame(reader))
+        except EOFError:
+            # Of a stranger, or of a link that ends; the streams of asyncio leave it open.
+            writer.close()
+            return
         writer.write(acceptor.admit())
         self.linked.put_nowait((reader, writer))
 
