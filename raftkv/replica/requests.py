@@ -125,17 +125,19 @@ class ReplicaRequests(ReplicaViews):
 
     def _execute(self, reads: Sequence[Read]) -> None:
         """Evaluate the reads of a round; one that asks for one key has no call for itself."""
-        gets = [read for read in reads if len(read.commands) == 1 and read.commands[0][0] == _GET]
-        if len(gets) > 1:
-            results = self.store.execute_all([read.commands[0] for read in gets])
-            for read, result in zip(gets, results, strict=True):
-                read.slot.resolve([result])
-            if len(gets) == len(reads):
-                return
-            reads = [
-                read for read in reads if len(read.commands) != 1 or read.commands[0][0] != _GET
-            ]
+        gets: list[Command] = []
+        slots: list[Slot] = []
+        others: list[Read] = []
         for read in reads:
+            commands, slot, _ = read
+            if len(commands) == 1 and commands[0][0] == _GET:
+                gets.append(commands[0])
+                slots.append(slot)
+            else:
+                others.append(read)
+        for slot, result in zip(slots, self.store.execute_all(gets), strict=True):
+            slot.resolve([result])
+        for read in others:
             self._execute_one(read)
 
     def _execute_one(self, read: Read) -> None:

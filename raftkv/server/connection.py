@@ -140,7 +140,7 @@ class ClientConnection(PushingPipeline, asyncio.Protocol):
         service = self.service
         service.statistics.bytes_received += len(data)
         self.active_second = service.seconds
-        if self._is_waiting:
+        if self._blocked and self._is_waiting:
             self._held_bytes += len(data)
         try:
             requests = self._parser.parse(data)
@@ -152,7 +152,7 @@ class ClientConnection(PushingPipeline, asyncio.Protocol):
         except Exception as error:
             self.break_off(error)
             return
-        if self._is_waiting:
+        if self._blocked and self._is_waiting:
             self.update_reading()
         if self._parser.error is not None and not self.ending:
             self._end_behind_protocol_error()

@@ -93,6 +93,7 @@ class CommandPipeline:
         "_output_bytes",
         "_pipeline_max",
         "_poisoned",
+        "_pushing",
         "_reads_pending",
         "_replica",
         "_specs",
@@ -152,6 +153,7 @@ class CommandPipeline:
         self._writes_pending = 0  # unanswered runs that go through the log
         self._exclusive = False  # a run that holds up everything behind it
         self._poisoned = False  # an outcome of this stream is unknown
+        self._pushing = False  # there are messages besides replies, not all taken
 
     def set_read_level(self, level: str, bound_ms: int | None = None) -> None:
         """Let reads from now on be of that level; `bound_ms` is for `bounded` only."""
@@ -192,8 +194,6 @@ class CommandPipeline:
         Returns:
             Position behind it; `first` when that request is for `_take_single`.
         """
-        if self._replica.dataset_is_full and self._is_refused_early(requests[first]):
-            return first
         specs = self._specs
         limits = self._limits
         end = min(len(requests), first + self._pipeline_max - self._unanswered)
@@ -210,6 +210,9 @@ class CommandPipeline:
             if kind == _WRITE:
                 if not logged:
                     if self._reads_pending or len(commands) > _READS_LOGGED_MAX:
+                        break
+                    if spec.grows and not commands and self._replica.dataset_is_full:
+                        # Surely refused: no write before it can make room.
                         break
                     logged = True
             elif kind != _READ or (self.stale_reads and not commands and not self._fifo):
@@ -232,7 +235,7 @@ class CommandPipeline:
             return first
         count = len(commands)
         run = Run(self, requests, first, first + count)
-        slot = self._timed(run)
+        slot = self._timed(run) if self.waiting_since_ms else run
         self._fifo.append(run)
         self._unanswered += count
         if logged:
@@ -247,14 +250,6 @@ class CommandPipeline:
             self._reads_pending += 1
             self._replica.read(commands, slot)
         return first + count
-
-    def _is_refused_early(self, arguments: list[bytes]) -> bool:
-        """Whether a request would surely be refused, because the dataset exceeds its limit.
-
-        Not behind writes of this stream that are not yet applied: one of them may
-        make room.
-        """
-        return not self._writes_pending and self._find_unusual(arguments).grows
 
     def _find_unusual(self, arguments: list[bytes]) -> CommandSpec:
         """Look up a name in mixed case or with a subcommand; `WRONG` for a bad request."""
@@ -464,7 +459,8 @@ class CommandPipeline:
         self.dirty = False
         try:
             enough = self._output_bytes > _OUTPUT_BYTES_MAX
-            self._drain()
+            if self._drain_piece() or self._pushing:
+                self._drain()
             if self._blocked:
                 if enough:
                     self._flush_later()
@@ -511,6 +507,11 @@ class CommandPipeline:
         """Write the replies in front of the first unanswered run, as fast as they are taken."""
         while self._drain_piece() and self._writable:
             pass
+        if self._pushing:
+            self._drain_pushed()
+
+    def _drain_pushed(self) -> None:
+        """Write the messages that waited for those replies."""
 
     def _drain_piece(self) -> bool:
         """Write the next of them; whether there may be more.

@@ -249,6 +249,7 @@ class PushingPipeline(TransactionalPipeline):
 
     def _send_push(self, parts: list[bytes]) -> None:
         self.service.statistics.messages_pushed += 1
+        self._pushing = True
         if self._fifo:
             self._pushed += parts
         else:
@@ -272,13 +273,13 @@ class PushingPipeline(TransactionalPipeline):
             self.service.dirty.append(self)
         self.service.flush_soon()
 
-    def _drain(self) -> None:
-        super()._drain()
+    def _drain_pushed(self) -> None:
         if self._pushed and not self._is_amid_reply():
             pushed, self._pushed = self._pushed, []
             self._send(pushed)
         if self._writable and not self._pushed:
             self._push_bytes = self._watch_bytes = 0
+            self._pushing = False
 
     def _resume_messages(self) -> None:
         """Go on behind what the client has just taken."""
