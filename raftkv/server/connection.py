@@ -164,9 +164,11 @@ class ClientConnection(PushingPipeline, asyncio.Protocol):
             self.quit()
             self.release()
         if self.is_idle:
-            return False
-        self.flush()
-        return not self.is_idle
+            # In its turn: behind a thousand others that leave, others wait for each.
+            self.service.close_soon(self)
+        else:
+            self.flush()
+        return True
 
     def pause_writing(self) -> None:
         """The client does not take its replies: read no more of its requests."""

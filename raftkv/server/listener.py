@@ -29,7 +29,9 @@ from raftkv.server.statistics import Statistics
 from raftkv.types import NodeId
 
 TICK_S = 0.05
-_BACKLOG = 511  # Redis' tcp-backlog
+# Connections that may wait to be accepted, where the system's limit allows (Linux: 4096).
+# With Redis' 511, of a thousand clients that come at once some try again after a second.
+_BACKLOG = 4096
 
 
 class ClientListener:

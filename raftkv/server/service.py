@@ -11,6 +11,7 @@ Called only on the thread that owns the state.
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -38,6 +39,8 @@ if TYPE_CHECKING:
 # Election timeouts for which a leader whose link broke is taken to be gone, and a
 # new one may not be known everywhere.
 _ELECTIONS = 2
+# Limit: connections closed in one pass of the loop, which is a millisecond.
+CLOSES_A_PASS = 32
 
 
 class Service:
@@ -111,6 +114,7 @@ class Service:
         self.idle_seconds_max = config.limits.idle_seconds_max
         self.call_soon: Callable[[Callable[[], None]], object] = _leave_to_the_tick
         self.call_later: Callable[[float, Callable[[], None]], object] = _leave_to_the_tick
+        self._leaving: deque[ClientConnection] = deque()
         self._flush_scheduled = False
         self._watches_rest = False
         self._sentinel_events = SentinelEvents(self)
@@ -176,6 +180,18 @@ class Service:
         self.connections.pop(number, None)
         if self.emptied is not None and not self.connections:
             self.emptied.set()
+
+    def close_soon(self, connection: ClientConnection) -> None:
+        """Close a connection that its client has left, a few of them in each pass of the loop."""
+        self._leaving.append(connection)
+        if len(self._leaving) == 1:
+            self.call_soon(self._close_some)
+
+    def _close_some(self) -> None:
+        for _ in range(min(len(self._leaving), CLOSES_A_PASS)):
+            self._leaving.popleft().close()
+        if self._leaving:
+            self.call_soon(self._close_some)
 
     def next_connection_number(self) -> int:
         """Return a number that no connection had before."""

@@ -14,6 +14,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import hiredis
@@ -378,6 +379,22 @@ class TestBadInput:
         for client in clients:
             client.socket.close()
         assert after - before < 20_000  # kilobytes; declared were 200 million bytes
+
+    def test_clients_that_come_at_once_need_not_try_again(self, cluster: LiveCluster) -> None:
+        """As behind a change of leader; beyond the backlog, each would wait for a second."""
+        if int(Path("/proc/sys/net/core/somaxconn").read_text()) < 1000:
+            pytest.skip("this system lets fewer wait")
+        release = threading.Event()
+        cluster.loop.call_soon_threadsafe(release.wait, WAIT_S)
+        try:
+            with contextlib.ExitStack() as clients:
+                for _ in range(600):
+                    address = ("127.0.0.1", cluster.ports[0])
+                    clients.enter_context(socket.create_connection(address, timeout=WAIT_S / 2))
+        finally:
+            release.set()
+        with Raw(cluster.ports[0]) as other:
+            assert other.ask("PING") == b"PONG"
 
     def test_a_client_that_reads_gets_more_than_the_limit(self) -> None:
         with live(limits=Limits(output_buffer_bytes_max=8_000_000)) as cluster:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 
 import pytest
 
@@ -21,6 +22,7 @@ from raftkv.seams import (
     Failure,
 )
 from raftkv.server.connection import STALLED_MS
+from raftkv.server.service import CLOSES_A_PASS
 from raftkv.server.statistics import MEANINGS
 from tests.unit.server.harness import Client, Node, encode, pipeline
 
@@ -540,7 +542,25 @@ class TestClosing:
         assert client.transport.closed
 
     def test_half_closed_without_requests_is_closed(self) -> None:
-        assert Node().client().connection.eof_received() is False
+        node = Node()
+        node.service.call_soon = lambda call: call()
+        client = node.client()
+        client.connection.eof_received()
+        assert client.transport.closed
+
+    def test_a_thousand_that_leave_at_once_are_closed_a_few_a_pass(self) -> None:
+        node = Node()
+        passes: list[Callable[[], None]] = []
+        node.service.call_soon = passes.append
+        clients = [node.client() for _ in range(1000)]
+        for client in clients:
+            client.connection.eof_received()
+        left = 1000
+        while left:
+            assert len(passes) == 1
+            passes.pop()()
+            before, left = left, sum(not client.transport.closed for client in clients)
+            assert 0 < before - left <= CLOSES_A_PASS
 
     def test_protocol_error_is_answered_in_order_and_closes(self) -> None:
         node = Node()
