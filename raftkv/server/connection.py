@@ -107,7 +107,7 @@ class ClientConnection(PushingPipeline, asyncio.Protocol):
         """Register, or turn the client away."""
         service = self.service
         self._transport = cast(asyncio.Transport, transport)
-        if len(service.connections) >= service.clients_max or service.draining:
+        if service.is_full or service.draining:
             service.statistics.connections_refused += 1
             reply = SHUTTING_DOWN_REPLY if service.draining else CLIENTS_MAX_REPLY
             self._transport.write(reply)

@@ -181,6 +181,11 @@ class Service:
         if self.emptied is not None and not self.connections:
             self.emptied.set()
 
+    @property
+    def is_full(self) -> bool:
+        """Whether there are as many clients as may be, not counting those who have left."""
+        return len(self.connections) - len(self._leaving) >= self.clients_max
+
     def close_soon(self, connection: ClientConnection) -> None:
         """Close a connection that its client has left, a few of them in each pass of the loop."""
         self._leaving.append(connection)

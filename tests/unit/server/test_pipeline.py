@@ -562,6 +562,17 @@ class TestClosing:
             before, left = left, sum(not client.transport.closed for client in clients)
             assert 0 < before - left <= CLOSES_A_PASS
 
+    def test_who_has_left_takes_no_place_while_it_waits_to_be_closed(self) -> None:
+        node = Node(limits=Limits(clients_max=2))
+        leaving, _ = node.client(), node.client()
+        leaving.connection.eof_received()
+        come = node.client()
+        come.send("GET a")
+        node.replica.turn()
+        assert come.replies() == [None]
+        late = node.client()
+        assert late.replies() == ["ERR max number of clients reached"]
+
     def test_protocol_error_is_answered_in_order_and_closes(self) -> None:
         node = Node()
         client = node.client()
