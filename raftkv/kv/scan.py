@@ -31,12 +31,13 @@ SlicedHandler: TypeAlias = Callable[[Keyspace, Command], Generator[None, None, o
 
 # Limit: keys that one SCAN call returns or skips at most, whatever COUNT says.
 SCAN_KEYS_MAX: Final = 10_000
-# Limit: keys whose hashes one SCAN call computes before it ends at a bucket's end.
-SCAN_HASHED_KEYS_MAX: Final = 2048
+# Limit: keys whose hashes one SCAN call computes before it ends at a bucket's end: of a
+# million keys those of one bucket.
+SCAN_HASHED_KEYS_MAX: Final = 768
 # Limit: buckets whose order is kept for the next call, about 50 bytes a key.
 SCAN_ORDERS_MAX: Final = 32
-# Limit: keys looked at in one slice of a sliced read, to the end of a bucket.
-SLICE_KEYS: Final = 1024
+# Limit: keys looked at in one slice of a sliced read, to the end of a bucket: likewise.
+SLICE_KEYS: Final = 768
 
 # A cursor has 42 bits, so that clients which keep it as a float lose nothing.
 _HASH_BITS: Final = 32
