@@ -14,10 +14,11 @@ import asyncio
 import contextlib
 import gc
 import importlib
+import os
 import random
 import signal
 import sys
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from raftkv import __version__
@@ -82,13 +83,33 @@ def run(config: Config) -> int:
     """
     logger = configure_logging(config.log.level, config.log.format)
     sys.setswitchinterval(_SWITCH_INTERVAL_S)
-    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+    with _without_certificates(), asyncio.Runner(loop_factory=_loop_factory()) as runner:
         try:
             return runner.run(Node(config, LogObserver(logger)).run())
         except Exception:
             # A defect of ours. What is durable stays so; the code says that it was no stop.
             logger.critical("internal_error", exc_info=True)
             return EXIT_INTERNAL
+
+
+@contextlib.contextmanager
+def _without_certificates() -> Iterator[None]:
+    """Let nothing read the system's certificates meanwhile.
+
+    aiohttp reads them as it is loaded, twice, for clients that no node has: 45 ms in which
+    no other thread has the interpreter, and in which a node serves already. Whatever a node
+    may trust is named by its config. In force before there are other threads, which could
+    look at the environment while it changes.
+    """
+    names = ("SSL_CERT_FILE", "SSL_CERT_DIR")
+    before = {name: os.environ[name] for name in names if name in os.environ}
+    os.environ.update(dict.fromkeys(names, os.devnull))
+    try:
+        yield
+    finally:
+        for name in names:
+            del os.environ[name]
+        os.environ.update(before)
 
 
 async def _open(key: str, address: str, start: Callable[[], Awaitable[None]]) -> None:
