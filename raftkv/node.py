@@ -108,7 +108,7 @@ def _without_certificates() -> Iterator[None]:
         yield
     finally:
         for name in names:
-            del os.environ[name]
+            os.environ.pop(name, None)
         os.environ.update(before)
 
 

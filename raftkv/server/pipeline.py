@@ -459,8 +459,10 @@ class CommandPipeline:
         self.dirty = False
         try:
             enough = self._output_bytes > _OUTPUT_BYTES_MAX
-            if self._drain_piece() or self._pushing:
+            if self._drain_piece():
                 self._drain()
+            elif self._pushing:
+                self._drain_pushed()
             if self._blocked:
                 if enough:
                     self._flush_later()

@@ -696,6 +696,26 @@ def test_a_long_answer_is_encoded_a_slice_a_pass(level: str) -> None:
     assert len(keys) == count
 
 
+def test_messages_that_wait_behind_a_long_answer_do_not_hurry_it() -> None:
+    count = 8 * SLICE_ELEMENTS
+    node = Node()
+    node.shared.apply([(int(Opcode.SET), b"%d" % number, b"v") for number in range(count)])
+    client, other = node.client(), node.client()
+    client.send(pipeline("HELLO 3", "SUBSCRIBE news"))
+    client.replies()
+    client.send("KEYS *")
+    node.replica.turn()
+    other.send("PUBLISH news flash")
+    passes = 0
+    while b"flash" not in client.transport.written:
+        before = len(client.transport.written)
+        node.service.publications.flush()
+        node.service.turn_ended()
+        passes += 1
+        assert len(client.transport.written) - before < 20 * SLICE_ELEMENTS
+    assert passes >= 7
+
+
 @pytest.mark.asyncio
 async def test_a_long_answer_gets_a_slice_a_pass_however_many_turns_there_are() -> None:
     """Each turn of a busy leader asked for a slice more in every pass that followed."""
