@@ -100,7 +100,9 @@ class LabRun:
         self.results: list[Result] = []
         self._story = story
         self._hold_s = hold_s
+        # When this scenario began.
         self._leader: LabNode | None = None
+        self._term = 0
 
     # ----------------------------------------------------------------- the stage
 
@@ -135,12 +137,12 @@ class LabRun:
             await asyncio.sleep(_POLL_S)
 
     async def hold_until_elected(self) -> None:
-        """Let it hurt for a while, and on until somebody leads in a newer term.
+        """Let it hurt for a while, and on until somebody leads in a newer term than at first.
 
         Raises:
             LabFailedError: Nobody does within a minute, or a node ended by itself.
         """
-        term = self.cluster.term
+        term = self._term
 
         def is_elected() -> bool:
             leader = self.cluster.leader
@@ -205,7 +207,8 @@ class LabRun:
         self._story.chapter(number, count, scenario)
         await asyncio.sleep(_CALM_S)
         self._leader = self.cluster.leader or self._leader
-        before = (now_us(), dict(self.load.counts), self.cluster.term)
+        self._term = self.cluster.term
+        before = (now_us(), dict(self.load.counts), self._term)
         async with self._flow_watched():
             await scenario.perform(self)
             await self.wait_until_whole()

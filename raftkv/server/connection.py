@@ -55,7 +55,6 @@ class ClientConnection(PushingPipeline, asyncio.Protocol):
     """
 
     __slots__ = (
-        "_ended_input",
         "_held_bytes",
         "_output_max",
         "_parser",
@@ -91,7 +90,6 @@ class ClientConnection(PushingPipeline, asyncio.Protocol):
         self._reading = True
         self._stalled_ms = 0
         self._stalled_bytes = 0
-        self._ended_input = False
         self._held_bytes = 0
         self.number = 0
         self.name = b""
@@ -159,7 +157,7 @@ class ClientConnection(PushingPipeline, asyncio.Protocol):
 
     def eof_received(self) -> bool:
         """Answer what was read, then close; what is held or waits for a key is dropped."""
-        self._ended_input = self.ending = True
+        self.ending = True
         if self._is_waiting:
             self.quit()
             self.release()

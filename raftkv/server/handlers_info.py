@@ -70,7 +70,7 @@ def _server(service: Service) -> Fields:
 
 def _clients(service: Service) -> Fields:
     return {
-        "connected_clients": len(service.connections),
+        "connected_clients": service.client_count,
         "maxclients": service.clients_max,
         "blocked_clients": len(service.blocked),
         "pubsub_clients": sum(one.is_subscribed for one in service.connections.values()),

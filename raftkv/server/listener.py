@@ -76,7 +76,7 @@ class ClientListener:
         service = self.service
         return {
             **dataclasses.asdict(service.statistics),
-            "connections": len(service.connections),
+            "connections": service.client_count,
             "connections_held": len(service.held),
             "watches": service.watches.count,
             "connections_blocked": len(service.blocked),
@@ -86,7 +86,7 @@ class ClientListener:
     @property
     def connection_count(self) -> int:
         """Open client connections."""
-        return len(self.service.connections)
+        return self.service.client_count
 
     @property
     def addresses(self) -> list[tuple[str, int]]:

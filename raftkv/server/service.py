@@ -41,6 +41,8 @@ if TYPE_CHECKING:
 _ELECTIONS = 2
 # Limit: connections closed in one pass of the loop, which is a millisecond.
 CLOSES_A_PASS = 32
+# Limit: of those who have left and are still open, so many make room for others.
+LEFT_MAX = 1024
 
 
 class Service:
@@ -114,7 +116,10 @@ class Service:
         self.idle_seconds_max = config.limits.idle_seconds_max
         self.call_soon: Callable[[Callable[[], None]], object] = _leave_to_the_tick
         self.call_later: Callable[[float, Callable[[], None]], object] = _leave_to_the_tick
+        # Connections whose clients have left, of which some wait to be closed.
+        self._left: set[int] = set()
         self._leaving: deque[ClientConnection] = deque()
+        self._close_scheduled = False
         self._flush_scheduled = False
         self._watches_rest = False
         self._sentinel_events = SentinelEvents(self)
@@ -178,25 +183,34 @@ class Service:
     def forget(self, number: int) -> None:
         """A connection is gone."""
         self.connections.pop(number, None)
+        self._left.discard(number)
         if self.emptied is not None and not self.connections:
             self.emptied.set()
 
     @property
+    def client_count(self) -> int:
+        """How many clients are connected, not counting those who have left."""
+        return len(self.connections) - len(self._left)
+
+    @property
     def is_full(self) -> bool:
         """Whether there are as many clients as may be, not counting those who have left."""
-        return len(self.connections) - len(self._leaving) >= self.clients_max
+        left = min(len(self._left), LEFT_MAX)
+        return len(self.connections) - left >= self.clients_max
 
     def close_soon(self, connection: ClientConnection) -> None:
         """Close a connection that its client has left, a few of them in each pass of the loop."""
+        self._left.add(connection.number)
         self._leaving.append(connection)
-        if len(self._leaving) == 1:
-            self.call_soon(self._close_some)
+        if not self._close_scheduled:
+            self._close_scheduled = self.call_soon(self._close_some) is not None
 
     def _close_some(self) -> None:
+        self._close_scheduled = False
         for _ in range(min(len(self._leaving), CLOSES_A_PASS)):
             self._leaving.popleft().close()
         if self._leaving:
-            self.call_soon(self._close_some)
+            self._close_scheduled = self.call_soon(self._close_some) is not None
 
     def next_connection_number(self) -> int:
         """Return a number that no connection had before."""
@@ -310,6 +324,8 @@ class Service:
         self._ticked_ms = now_ms
         if self.dirty:
             self.turn_ended()
+        if self._leaving and not self._close_scheduled:
+            self._close_some()
         seconds = now_ms // 1000
         if seconds != self.seconds:
             self.seconds = seconds

@@ -7,7 +7,8 @@ thousands. BENCH_BASE_PORT moves all of them.
 from __future__ import annotations
 
 import os
-import socket
+
+from tests.free_ports import can_listen
 
 BASE_PORT = int(os.environ.get("BENCH_BASE_PORT", "31000"))
 # Clusters of raftkv have three rows of ports; everything else lies behind them.
@@ -34,7 +35,7 @@ class Ports:
                 self._next_single = SINGLE.start
             first = self._next_single
             self._next_single += count
-            if all(_can_listen(first + place) for place in range(count)):
+            if all(can_listen(first + place) for place in range(count)):
                 return first
         raise RuntimeError("no free ports")
 
@@ -50,16 +51,6 @@ class Ports:
             base = self._next_row
             self._next_row += width
             wanted = [base + step + place for step in ROW_STEPS for place in range(width)]
-            if all(_can_listen(port) for port in wanted):
+            if all(can_listen(port) for port in wanted):
                 return base
         raise RuntimeError("no free ports")
-
-
-def _can_listen(port: int) -> bool:
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(("127.0.0.1", port))
-        except OSError:
-            return False
-        return True

@@ -23,6 +23,7 @@ from types import TracebackType
 from typing import Any, TypeVar
 
 from raftkv.cluster_files import write_cluster
+from tests.free_ports import can_listen
 from tests.integration.wire import Wire, call
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -478,17 +479,7 @@ def claim_ports() -> tuple[int, socket.socket]:
                 claim.close()
                 continue
             wanted = [base + step + number for step in (0, 100, 200) for number in range(_PORT_ROW)]
-            if all(_can_listen(port) for port in wanted):
+            if all(can_listen(port) for port in wanted):
                 return base, claim
             claim.close()
     raise AssertionError("no free ports")
-
-
-def _can_listen(port: int) -> bool:
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(("127.0.0.1", port))
-        except OSError:
-            return False
-        return True

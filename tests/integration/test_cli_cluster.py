@@ -6,7 +6,6 @@ import contextlib
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -17,29 +16,12 @@ from pathlib import Path
 import pytest
 
 from raftkv.client.sync_client import Client
+from tests.free_ports import can_listen, free_base_port
 
 pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).resolve().parents[2]
 WAIT_S = 60.0
-
-
-def can_listen(port: int) -> bool:
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(("127.0.0.1", port))
-        except OSError:
-            return False
-        return True
-
-
-def free_base_port() -> int:
-    """Return a port from which a local cluster of three finds all its nine ports free."""
-    for base in range(26600, 26690, 3):
-        if all(can_listen(base + step + node) for step in (0, 100, 200) for node in range(3)):
-            return base
-    raise AssertionError("no free ports")
 
 
 def raftkv(*arguments: str, nodes: str = "", timeout_s: float = WAIT_S) -> tuple[int, str, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import threading
 import time
@@ -12,7 +13,7 @@ import pytest
 from raftkv.kv.slots import key_slot
 from tests.integration.cluster import Cluster, ClusterNode
 from tests.integration.proxied import proxied
-from tests.integration.wire import ReplyError, Wire, encode
+from tests.integration.wire import ReplyError, Wire, encode, split_address
 
 pytestmark = pytest.mark.slow
 
@@ -249,13 +250,12 @@ def test_info_and_role_tell_the_same_story_on_every_node(cluster: Cluster) -> No
 def test_a_client_that_is_gone_leaves_nothing_behind(cluster: Cluster) -> None:
     leader = cluster.wait_for_leader()
     before = int(_clients(leader))
-    sockets = []
-    for _ in range(50):
-        host, port = leader.client.split(":")
-        sockets.append(socket.create_connection((host, int(port))))
-    cluster.wait_until(lambda: int(_clients(leader)) >= before + 50, "clients are counted")
-    for one in sockets:
-        one.close()
+    with contextlib.ExitStack() as stack:
+        for _ in range(50):
+            opened = stack.enter_context(socket.create_connection(split_address(leader.client)))
+            # Else they are closed if it steps down meanwhile.
+            opened.sendall(b"READONLY\r\n")
+        cluster.wait_until(lambda: int(_clients(leader)) >= before + 50, "clients are counted")
     cluster.wait_until(lambda: int(_clients(leader)) <= before, "clients are forgotten")
 
 

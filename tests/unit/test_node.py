@@ -17,6 +17,7 @@ from raftkv import node
 from raftkv.cluster_files import write_cluster
 from raftkv.config import Config
 from raftkv.settings import load_config
+from tests.free_ports import free_base_port
 from tests.tools import require_tool
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -25,7 +26,7 @@ ROOT = Path(__file__).resolve().parents[2]
 @pytest.fixture
 def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Config:
     monkeypatch.chdir(tmp_path)
-    files = write_cluster(tmp_path, base_port=28950)
+    files = write_cluster(tmp_path, base_port=free_base_port())
     return load_config(files.configs[0]).config
 
 
@@ -103,7 +104,7 @@ print(len(ssl.create_default_context().get_ca_certs()))
 
 def test_a_node_reads_no_certificates_of_the_system(tmp_path: Path) -> None:
     """aiohttp does so when it is loaded, 45 ms in which a node that serves already is deaf."""
-    config = write_cluster(tmp_path, base_port=28950).configs[0]
+    config = write_cluster(tmp_path, base_port=free_base_port()).configs[0]
     certificate = tmp_path / "certificate.pem"
     openssl = require_tool("openssl")
     subprocess.run(
@@ -119,6 +120,7 @@ def test_a_node_reads_no_certificates_of_the_system(tmp_path: Path) -> None:
         [sys.executable, "-c", _COUNT_CERTIFICATES, str(config)],
         cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=60, check=True,
     )  # fmt: skip
+    assert "address_in_use reason=enough" in done.stderr
     at_load, afterwards = done.stdout.splitlines()
     contexts, certificates = map(int, at_load.split())
     assert contexts > 0

@@ -22,7 +22,7 @@ from raftkv.seams import (
     Failure,
 )
 from raftkv.server.connection import STALLED_MS
-from raftkv.server.service import CLOSES_A_PASS
+from raftkv.server.service import CLOSES_A_PASS, LEFT_MAX
 from raftkv.server.statistics import MEANINGS
 from tests.unit.server.harness import Client, Node, encode, pipeline
 
@@ -543,15 +543,15 @@ class TestClosing:
 
     def test_half_closed_without_requests_is_closed(self) -> None:
         node = Node()
-        node.service.call_soon = lambda call: call()
         client = node.client()
         client.connection.eof_received()
+        node.wait(50)
         assert client.transport.closed
 
     def test_a_thousand_that_leave_at_once_are_closed_a_few_a_pass(self) -> None:
         node = Node()
         passes: list[Callable[[], None]] = []
-        node.service.call_soon = passes.append
+        node.service.call_soon = lambda call: passes.append(call) or True
         clients = [node.client() for _ in range(1000)]
         for client in clients:
             client.connection.eof_received()
@@ -566,12 +566,24 @@ class TestClosing:
         node = Node(limits=Limits(clients_max=2))
         leaving, _ = node.client(), node.client()
         leaving.connection.eof_received()
+        assert node.listener.connection_count == 1
         come = node.client()
+        assert b"connected_clients:2\r\n" in come.ask("INFO clients")
         come.send("GET a")
         node.replica.turn()
         assert come.replies() == [None]
-        late = node.client()
-        assert late.replies() == ["ERR max number of clients reached"]
+        assert node.client().replies() == ["ERR max number of clients reached"]
+        # Lost before its turn to be closed, it makes no room twice.
+        leaving.lose()
+        assert node.client().replies() == ["ERR max number of clients reached"]
+
+    def test_who_has_left_makes_no_room_without_end(self) -> None:
+        node = Node(limits=Limits(clients_max=2))
+        taken = 0
+        while (client := node.client()).transport.closed is False:
+            client.connection.eof_received()
+            taken += 1
+        assert taken == 2 + LEFT_MAX
 
     def test_protocol_error_is_answered_in_order_and_closes(self) -> None:
         node = Node()
