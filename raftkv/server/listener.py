@@ -85,7 +85,7 @@ class ClientListener:
 
     @property
     def connection_count(self) -> int:
-        """Open client connections."""
+        """How many clients are connected, not counting those who have left."""
         return self.service.client_count
 
     @property

@@ -512,9 +512,6 @@ class CommandPipeline:
         if self._pushing:
             self._drain_pushed()
 
-    def _drain_pushed(self) -> None:
-        """Write the messages that waited for those replies."""
-
     def _drain_piece(self) -> bool:
         """Write the next of them; whether there may be more.
 
@@ -624,6 +621,9 @@ class CommandPipeline:
 
     def _send(self, parts: Sequence[bytes]) -> None:
         """Hand replies on."""
+
+    def _drain_pushed(self) -> None:
+        """Write the messages that waited for the replies before them."""
 
     def _flush_later(self) -> None:
         """Flush again once others had their turn."""
